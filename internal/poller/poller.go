@@ -1,0 +1,137 @@
+// Package poller waits for descriptors to become ready: a thin layer over
+// epoll(7) for event loops that own their descriptors, which Go's own poller
+// would serve only with a goroutine for each.
+package poller
+
+import (
+	"os"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Event is what became ready.
+type Event struct {
+	// Token is the one given to Add.
+	Token uint64
+	// Readable, Writable: a call will not block. PeerClosed: the other side
+	// has finished sending or the connection is gone.
+	Readable, Writable, PeerClosed bool
+}
+
+// MaxEvents bounds the events of one Wait; the rest come with the next.
+const MaxEvents = 256
+
+// wakeToken is the poller's own, never given to Add.
+const wakeToken = ^uint64(0)
+
+// Poller waits for descriptors. Add, Remove, Wait and Close are for one
+// goroutine; Wake is for any.
+type Poller struct {
+	epoll, wake int
+	// sleeping is set while Wait may block, so that Wake costs a system call
+	// only then.
+	sleeping atomic.Bool
+	raw      [MaxEvents]unix.EpollEvent
+	events   [MaxEvents]Event
+}
+
+// New opens a poller.
+func New() (*Poller, error) {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err != nil {
+		unix.Close(epoll)
+		return nil, os.NewSyscallError("eventfd", err)
+	}
+	p := &Poller{epoll: epoll, wake: wake}
+	if err := p.add(wake, unix.EPOLLIN, wakeToken); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// Close closes the poller, not what was added to it.
+func (p *Poller) Close() error {
+	unix.Close(p.wake)
+	return os.NewSyscallError("close epoll", unix.Close(p.epoll))
+}
+
+// AddLevel reports fd readable for as long as it is.
+func (p *Poller) AddLevel(fd int, token uint64) error {
+	return p.add(fd, unix.EPOLLIN, token)
+}
+
+// AddEdge reports each change of fd towards readable, writable or closed once:
+// the owner must go on until the call would block.
+func (p *Poller) AddEdge(fd int, token uint64) error {
+	return p.add(fd, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP|unix.EPOLLET, token)
+}
+
+func (p *Poller) add(fd int, events uint32, token uint64) error {
+	ev := unix.EpollEvent{Events: events, Fd: int32(uint32(token)), Pad: int32(uint32(token >> 32))}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, fd, &ev))
+}
+
+// Wake makes a Wait that is under way, or the next one that finds no event,
+// return. It is for other goroutines that have put work before the loop.
+func (p *Poller) Wake() {
+	if p.sleeping.CompareAndSwap(true, false) {
+		var one [8]byte
+		one[0] = 1
+		// The counter cannot overflow: one write per sleep.
+		_, _ = unix.Write(p.wake, one[:])
+	}
+}
+
+// Sleep announces that Wait may block next. The owner calls it, looks at its
+// queues once more, and then calls Wait: work that is queued after that look
+// will find the announcement and wake it.
+func (p *Poller) Sleep() { p.sleeping.Store(true) }
+
+// Wait waits up to timeout (negative: without end) and returns what became
+// ready. The slice is valid until the next call. Reached by a signal it
+// returns nothing.
+func (p *Poller) Wait(timeout time.Duration) ([]Event, error) {
+	n, err := unix.EpollWait(p.epoll, p.raw[:], milliseconds(timeout))
+	p.sleeping.Store(false)
+	if err == unix.EINTR {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_wait", err)
+	}
+	k := 0
+	for _, r := range p.raw[:n] {
+		token := uint64(uint32(r.Fd)) | uint64(uint32(r.Pad))<<32
+		if token == wakeToken {
+			var b [8]byte
+			_, _ = unix.Read(p.wake, b[:])
+			continue
+		}
+		const gone = unix.EPOLLERR | unix.EPOLLHUP
+		p.events[k] = Event{
+			Token:      token,
+			Readable:   r.Events&(unix.EPOLLIN|unix.EPOLLRDHUP|gone) != 0,
+			Writable:   r.Events&(unix.EPOLLOUT|gone) != 0,
+			PeerClosed: r.Events&(unix.EPOLLRDHUP|gone) != 0,
+		}
+		k++
+	}
+	return p.events[:k], nil
+}
+
+// milliseconds rounds up, so that a loop does not spin through the last part of
+// a millisecond.
+func milliseconds(d time.Duration) int {
+	if d < 0 {
+		return -1
+	}
+	const most = 60_000
+	return int(min((d+time.Millisecond-1)/time.Millisecond, most))
+}

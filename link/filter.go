@@ -1,0 +1,79 @@
+package link
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+
+	"golang.org/x/net/bpf"
+)
+
+// Ethernet types that the filter knows.
+const (
+	etherTypeIPv4 = 0x0800
+	etherTypeARP  = 0x0806
+)
+
+// Filter says which frames a Packet device takes in. Everything else is
+// dropped by the kernel before it wakes the daemon.
+type Filter struct {
+	// Addresses are the VIPs: an IPv4 packet passes if it is for one of them.
+	Addresses []netip.Addr
+	// Groups are the cluster MACs.
+	Groups []net.HardwareAddr
+}
+
+// MaxFilterAddresses bounds the VIPs and groups of one filter: classic BPF
+// jumps reach 255 instructions.
+const MaxFilterAddresses = 60
+
+// rejectAll is in force from before bind until the socket is set up, so that
+// no frame is queued that was received under other settings.
+func rejectAll() ([]bpf.RawInstruction, error) {
+	return bpf.Assemble([]bpf.Instruction{bpf.RetConstant{Val: 0}})
+}
+
+// program is the classic BPF program for a filter on the interface with the
+// given MAC: ARP to broadcast, to us or to a group of ours, and IPv4 for a VIP
+// to us or to a group of ours. Loads are from the Ethernet header; the kernel
+// has taken a VLAN tag out of the frame by then, and tagged frames pass so
+// that the node can count them.
+func (f *Filter) program(own net.HardwareAddr) []bpf.Instruction {
+	const accept = 0x40000
+	macs := append([]net.HardwareAddr{own}, f.Groups...)
+	arpMACs := append(macs, net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
+
+	arp := append(anyMAC(arpMACs), bpf.RetConstant{Val: accept})
+	ip := anyMAC(macs)
+	ip = append(ip, bpf.LoadAbsolute{Off: 14 + 16, Size: 4})
+	for i, a := range f.Addresses {
+		v := binary.BigEndian.Uint32(a.AsSlice())
+		ip = append(ip, bpf.JumpIf{Cond: bpf.JumpEqual, Val: v, SkipTrue: uint8(len(f.Addresses) - i)})
+	}
+	ip = append(ip, bpf.RetConstant{Val: 0}, bpf.RetConstant{Val: accept})
+
+	p := []bpf.Instruction{
+		bpf.LoadAbsolute{Off: 12, Size: 2},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: etherTypeIPv4, SkipTrue: 2},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: etherTypeARP, SkipTrue: 2},
+		bpf.RetConstant{Val: 0},
+		bpf.Jump{Skip: uint32(len(arp))},
+	}
+	return append(append(p, arp...), ip...)
+}
+
+// anyMAC falls through when the frame's destination is one of macs and drops
+// the frame when not.
+func anyMAC(macs []net.HardwareAddr) []bpf.Instruction {
+	var p []bpf.Instruction
+	for i, m := range macs {
+		rest := (len(macs) - 1 - i) * 4
+		p = append(p,
+			bpf.LoadAbsolute{Off: 0, Size: 4},
+			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: binary.BigEndian.Uint32(m), SkipTrue: 2},
+			bpf.LoadAbsolute{Off: 4, Size: 2},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(binary.BigEndian.Uint16(m[4:])), SkipTrue: uint8(rest + 1)},
+		)
+	}
+	return append(p, bpf.RetConstant{Val: 0})
+}

@@ -1,0 +1,351 @@
+package link
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"unsafe"
+
+	"github.com/mdlayher/packet"
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// Queue lengths asked of the kernel, in bytes. The receive queue has to hold
+// what arrives while the loop is busy with one batch.
+const (
+	receiveQueueBytes = 8 << 20
+	sendQueueBytes    = 8 << 20
+)
+
+// Packet is a Device on an AF_PACKET socket. See packet(7).
+type Packet struct {
+	fd   int
+	name string
+	mac  net.HardwareAddr
+	mtu  int
+
+	in  inbound
+	out outbound
+
+	stats Stats
+}
+
+var _ Device = (*Packet)(nil)
+
+// Open opens an AF_PACKET device on the named interface that receives what
+// filter lets pass and is a member of filter's groups. The error says which
+// step failed; os.ErrPermission when the right CAP_NET_RAW is missing.
+//
+// The order matters: the socket rejects everything from before bind until the
+// last option is set, so that no frame is queued without its virtio-net header
+// or from our own transmit path.
+func Open(name string, filter *Filter) (*Packet, error) {
+	if n := len(filter.Addresses) + len(filter.Groups); n > MaxFilterAddresses {
+		return nil, fmt.Errorf("link: %d addresses and groups, at most %d are supported on one interface", n, MaxFilterAddresses)
+	}
+	ifi, err := net.InterfaceByName(name)
+	if err != nil {
+		return nil, fmt.Errorf("link: interface %s: %w", name, err)
+	}
+	if len(ifi.HardwareAddr) != 6 {
+		return nil, fmt.Errorf("link: interface %s has no Ethernet address", name)
+	}
+	fd, err := openSocket(ifi, filter)
+	if err != nil {
+		return nil, fmt.Errorf("link: interface %s: %w", name, err)
+	}
+	d := &Packet{fd: fd, name: name, mac: ifi.HardwareAddr, mtu: ifi.MTU}
+	d.in.init()
+	d.out.init()
+	return d, nil
+}
+
+// openSocket opens the socket through mdlayher/packet, sets it up, and takes
+// the descriptor out of Go's own poller, which would otherwise be woken by
+// every frame as well.
+func openSocket(ifi *net.Interface, filter *Filter) (int, error) {
+	reject, err := rejectAll()
+	if err != nil {
+		return -1, err
+	}
+	conn, err := packet.Listen(ifi, packet.Raw, unix.ETH_P_ALL, &packet.Config{Filter: reject})
+	if err != nil {
+		return -1, err
+	}
+	defer conn.Close()
+	for _, g := range filter.Groups {
+		if err := conn.JoinGroup(g); err != nil {
+			return -1, fmt.Errorf("join %s: %w", g, err)
+		}
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	fd := -1
+	var inner error
+	if err := raw.Control(func(s uintptr) {
+		if inner = setOptions(int(s)); inner != nil {
+			return
+		}
+		// The copy shares socket, options and memberships with the original.
+		fd, inner = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0)
+	}); err != nil {
+		return -1, err
+	}
+	if inner != nil {
+		return -1, inner
+	}
+	if err := attach(fd, filter.program(ifi.HardwareAddr)); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func setOptions(fd int) error {
+	for _, o := range []struct {
+		name         string
+		level, value int
+		opt          int
+	}{
+		{"PACKET_VNET_HDR", unix.SOL_PACKET, 1, unix.PACKET_VNET_HDR},
+		{"PACKET_IGNORE_OUTGOING", unix.SOL_PACKET, 1, unix.PACKET_IGNORE_OUTGOING},
+		{"PACKET_AUXDATA", unix.SOL_PACKET, 1, unix.PACKET_AUXDATA},
+	} {
+		if err := unix.SetsockoptInt(fd, o.level, o.opt, o.value); err != nil {
+			return os.NewSyscallError("setsockopt "+o.name, err)
+		}
+	}
+	for _, q := range []struct{ force, plain, bytes int }{
+		{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, receiveQueueBytes},
+		{unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, sendQueueBytes},
+	} {
+		// Without CAP_NET_ADMIN the queue is as long as the system allows.
+		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, q.force, q.bytes) != nil {
+			if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, q.plain, q.bytes); err != nil {
+				return os.NewSyscallError("setsockopt queue length", err)
+			}
+		}
+	}
+	return nil
+}
+
+func attach(fd int, prog []bpf.Instruction) error {
+	raw, err := bpf.Assemble(prog)
+	if err != nil {
+		return err
+	}
+	f := make([]unix.SockFilter, len(raw))
+	for i, r := range raw {
+		f[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
+	}
+	return os.NewSyscallError("setsockopt SO_ATTACH_FILTER",
+		unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(f)), Filter: &f[0]}))
+}
+
+// FD implements Device.
+func (d *Packet) FD() int { return d.fd }
+
+// HardwareAddr implements Device.
+func (d *Packet) HardwareAddr() net.HardwareAddr { return d.mac }
+
+// MTU implements Device.
+func (d *Packet) MTU() int { return d.mtu }
+
+// Close implements Device.
+func (d *Packet) Close() error { return unix.Close(d.fd) }
+
+// Stats implements Device. Reading the kernel's drop counter resets it, so it
+// is added up here.
+func (d *Packet) Stats() Stats {
+	if st, err := unix.GetsockoptTpacketStats(d.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
+		d.stats.KernelDropped += uint64(st.Drops)
+	}
+	return d.stats
+}
+
+// mmsghdr is struct mmsghdr of recvmmsg(2), which x/sys does not have.
+type mmsghdr struct {
+	hdr unix.Msghdr
+	n   uint32
+	_   [4]byte
+}
+
+// controlBytes holds one struct tpacket_auxdata (20 bytes) with its header.
+const controlBytes = 64
+
+// inbound holds the buffers of one receive call.
+type inbound struct {
+	msgs    [MaxBatch]mmsghdr
+	iovs    [MaxBatch][2]unix.Iovec
+	heads   [MaxBatch][offloadBytes]byte
+	control [MaxBatch][controlBytes]byte
+	buffers []byte
+}
+
+func (in *inbound) init() {
+	in.buffers = make([]byte, MaxBatch*MaxFrameBytes)
+	for i := range in.msgs {
+		b := in.buffer(i)
+		in.iovs[i][0].Base = &in.heads[i][0]
+		in.iovs[i][0].SetLen(offloadBytes)
+		in.iovs[i][1].Base = &b[0]
+		in.iovs[i][1].SetLen(len(b))
+		h := &in.msgs[i].hdr
+		h.Iov = &in.iovs[i][0]
+		h.SetIovlen(2)
+		h.Control = &in.control[i][0]
+	}
+}
+
+func (in *inbound) buffer(i int) []byte {
+	return in.buffers[i*MaxFrameBytes : (i+1)*MaxFrameBytes : (i+1)*MaxFrameBytes]
+}
+
+// Receive implements Device. It fills at most MaxBatch frames.
+func (d *Packet) Receive(frames []Frame) (int, error) {
+	want := min(len(frames), MaxBatch)
+	for i := range want {
+		d.in.msgs[i].hdr.SetControllen(controlBytes)
+		d.in.msgs[i].hdr.Flags = 0
+	}
+	got, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(d.fd),
+		uintptr(unsafe.Pointer(&d.in.msgs[0])), uintptr(want), unix.MSG_DONTWAIT, 0, 0)
+	d.stats.ReceiveCalls++
+	if errno != 0 {
+		if errno == unix.EAGAIN || errno == unix.EINTR {
+			return 0, nil
+		}
+		return 0, &net.OpError{Op: "receive", Net: "packet", Err: os.NewSyscallError("recvmmsg", errno)}
+	}
+	n := 0
+	for i := range int(got) {
+		m := &d.in.msgs[i]
+		if m.hdr.Flags&unix.MSG_TRUNC != 0 || m.n < offloadBytes {
+			d.stats.Truncated++
+			continue
+		}
+		f := &frames[n]
+		f.Data = d.in.buffer(i)[:m.n-offloadBytes]
+		f.Offload = decodeOffload(d.in.heads[i][:])
+		f.Tagged, f.TCI = vlanTag(d.in.control[i][:m.hdr.Controllen])
+		n++
+	}
+	d.stats.ReceivedFrames += uint64(n)
+	return n, nil
+}
+
+// vlanTag reads the tag that the kernel took out of the frame from struct
+// tpacket_auxdata (include/uapi/linux/if_packet.h):
+//
+//	0         4      8          12      14      16            18
+//	| status  | len  | snaplen  | mac   | net   | vlan_tci    | vlan_tpid |
+func vlanTag(control []byte) (bool, uint16) {
+	const header = unix.SizeofCmsghdr
+	if len(control) < header+20 {
+		return false, 0
+	}
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&control[0]))
+	if h.Level != unix.SOL_PACKET || h.Type != unix.PACKET_AUXDATA {
+		return false, 0
+	}
+	aux := control[header:]
+	if binary.NativeEndian.Uint32(aux)&unix.TP_STATUS_VLAN_VALID == 0 {
+		return false, 0
+	}
+	return true, binary.NativeEndian.Uint16(aux[16:])
+}
+
+// outbound holds the headers of one send call.
+type outbound struct {
+	msgs  [MaxBatch]mmsghdr
+	iovs  [MaxBatch][1 + MaxPieces]unix.Iovec
+	heads [MaxBatch][offloadBytes]byte
+}
+
+func (o *outbound) init() {
+	for i := range o.msgs {
+		o.iovs[i][0].Base = &o.heads[i][0]
+		o.iovs[i][0].SetLen(offloadBytes)
+		o.msgs[i].hdr.Iov = &o.iovs[i][0]
+	}
+}
+
+func (o *outbound) set(i int, v *Vector) {
+	v.Offload.encode(o.heads[i][:])
+	pieces := v.Pieces
+	if len(pieces) > MaxPieces {
+		pieces = [][]byte{join(pieces)}
+	}
+	k := 1
+	for _, p := range pieces {
+		if len(p) == 0 {
+			continue
+		}
+		o.iovs[i][k].Base = &p[0]
+		o.iovs[i][k].SetLen(len(p))
+		k++
+	}
+	o.msgs[i].hdr.SetIovlen(k)
+}
+
+func join(pieces [][]byte) []byte {
+	var b []byte
+	for _, p := range pieces {
+		b = append(b, p...)
+	}
+	return b
+}
+
+// Send implements Device.
+func (d *Packet) Send(vectors []Vector) error {
+	var last error
+	for len(vectors) > 0 {
+		n := min(len(vectors), MaxBatch)
+		for i := range n {
+			d.out.set(i, &vectors[i])
+		}
+		if err := d.sendBatch(n); err != nil {
+			last = err
+		}
+		vectors = vectors[n:]
+	}
+	return last
+}
+
+// sendBatch sends the first n messages. sendmmsg(2) stops at the first message
+// that fails and reports its error only when it is the first of a call, so a
+// refused message is passed over and the rest tried again.
+func (d *Packet) sendBatch(n int) error {
+	var last error
+	for done := 0; done < n; {
+		sent, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(d.fd),
+			uintptr(unsafe.Pointer(&d.out.msgs[done])), uintptr(n-done), unix.MSG_DONTWAIT, 0, 0)
+		d.stats.SendCalls++
+		switch {
+		case errno == unix.EINTR:
+		case errno != 0:
+			last = &net.OpError{Op: "send", Net: "packet", Err: os.NewSyscallError("sendmmsg", errno)}
+			d.stats.SendRefused++
+			done++
+		default:
+			d.stats.SentFrames += uint64(sent)
+			done += int(sent)
+		}
+	}
+	return last
+}
+
+// Gone reports whether err of Receive means that the interface was removed,
+// so that the device will never receive again.
+func (d *Packet) Gone(err error) bool {
+	if err == nil || !errors.Is(err, unix.ENETDOWN) {
+		return false
+	}
+	_, lookup := net.InterfaceByName(d.name)
+	return lookup != nil
+}

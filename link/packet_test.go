@@ -1,0 +1,282 @@
+package link
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// inNamespace runs the rest of the test on a thread in a network namespace of
+// its own, with a veth pair a–b. The thread is never given back to the runtime.
+func inNamespace(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for a network namespace of its own (CAP_SYS_ADMIN, CAP_NET_ADMIN)")
+	}
+	runtime.LockOSThread()
+	ns, err := netns.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ns.Close() })
+	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "a", HardwareAddr: own}, PeerName: "b", PeerHardwareAddr: other}
+	if err := netlink.LinkAdd(veth); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"lo", "a", "b"} {
+		l, err := netlink.LinkByName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := netlink.LinkSetUp(l); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func open(t *testing.T, name string) *Packet {
+	t.Helper()
+	d, err := Open(name, &Filter{Addresses: []netip.Addr{vip}, Groups: []net.HardwareAddr{group}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+// wait waits on the descriptor until a frame can be received, and receives.
+func wait(t *testing.T, d Device, frames []Frame) int {
+	t.Helper()
+	const bound = 5000 // milliseconds
+	if n, err := unix.Poll([]unix.PollFd{{Fd: int32(d.FD()), Events: unix.POLLIN}}, bound); err != nil || n == 0 {
+		t.Fatalf("no frame within %d ms: %v", bound, err)
+	}
+	n, err := d.Receive(frames)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func send(t *testing.T, d Device, vectors ...Vector) {
+	t.Helper()
+	if err := d.Send(vectors); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPacketReceivesWhatTheGroupCarriesAndNotItsOwn(t *testing.T) {
+	inNamespace(t)
+	a, b := open(t, "a"), open(t, "b")
+	want := ethernet(group, own, 0x0800, ipv4To(vip))
+	send(t, a, Vector{Pieces: [][]byte{want[:14], want[14:]}})
+	frames := make([]Frame, MaxBatch)
+	if n := wait(t, b, frames); n != 1 || !bytes.Equal(frames[0].Data, want) {
+		t.Fatalf("received %d frames, first %x, want %x", n, frames[0].Data, want)
+	}
+	if n, err := a.Receive(frames); n != 0 || err != nil {
+		t.Errorf("the sender received %d of its own frames, error %v", n, err)
+	}
+	if st := a.Stats(); st.SentFrames != 1 || st.SendRefused != 0 {
+		t.Errorf("stats of the sender: %+v", st)
+	}
+}
+
+func TestPacketJoinsTheGroupAndLeavesItAtClose(t *testing.T) {
+	inNamespace(t)
+	joined := func() bool {
+		b, err := os.ReadFile("/proc/thread-self/net/dev_mcast")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bytes.Contains(b, []byte("01005e4d0002"))
+	}
+	d, err := Open("a", &Filter{Addresses: []netip.Addr{vip}, Groups: []net.HardwareAddr{group}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !joined() {
+		t.Error("the interface is not a member of the cluster MAC's group")
+	}
+	d.Close()
+	if joined() {
+		t.Error("the membership outlived the device")
+	}
+}
+
+// A super-frame with a partial checksum goes out whole and comes in whole.
+func TestPacketCarriesSuperFrames(t *testing.T) {
+	inNamespace(t)
+	a, b := open(t, "a"), open(t, "b")
+	const payload, mss = 40_000, 1448
+	frame := tcpFrame(payload)
+	send(t, a, Vector{Pieces: [][]byte{frame}, Offload: Offload{
+		Partial: true, ChecksumStart: 34, ChecksumOffset: 16,
+		Segmentation: SegmentationTCPv4, HeaderBytes: 54, SegmentBytes: mss,
+	}})
+	frames := make([]Frame, MaxBatch)
+	if n := wait(t, b, frames); n != 1 {
+		t.Fatalf("received %d frames", n)
+	}
+	f := &frames[0]
+	if len(f.Data) != len(frame) || !f.Offload.Partial || f.Offload.Segmentation != SegmentationTCPv4 || f.Offload.SegmentBytes != mss {
+		t.Errorf("received %d bytes with %+v, want %d bytes, partial, cut at %d", len(f.Data), f.Offload, len(frame), mss)
+	}
+	if !bytes.Equal(f.Data[54:], frame[54:]) {
+		t.Error("the payload differs")
+	}
+}
+
+// tcpFrame is a TCP segment for the VIP whose checksum field holds the sum of
+// the pseudo-header, as a partial checksum does.
+func tcpFrame(payload int) []byte {
+	frame := ethernet(group, own, 0x0800, make([]byte, 40+payload))
+	ip := frame[14:]
+	ip[0], ip[8], ip[9] = 0x45, 64, 6
+	binary.BigEndian.PutUint16(ip[2:], uint16(40+payload))
+	copy(ip[12:], []byte{10, 77, 0, 101})
+	copy(ip[16:], vip.AsSlice())
+	ip[32], ip[33] = 0x50, 0x10
+	for i := range payload {
+		ip[40+i] = byte(i)
+	}
+	return frame
+}
+
+func TestPacketReportsVLANTags(t *testing.T) {
+	inNamespace(t)
+	a, b := open(t, "a"), open(t, "b")
+	plain := ethernet(group, own, 0x0800, ipv4To(vip))
+	const tci = 0x2005
+	tagged := append(append(append([]byte{}, plain[:12]...), 0x81, 0, tci>>8, tci&0xff), plain[12:]...)
+	send(t, a, Vector{Pieces: [][]byte{tagged}}, Vector{Pieces: [][]byte{plain}})
+	frames := make([]Frame, MaxBatch)
+	n := wait(t, b, frames)
+	if n == 1 {
+		t.Fatal("only one of two frames came")
+	}
+	if !frames[0].Tagged || frames[0].TCI != tci || !bytes.Equal(frames[0].Data, plain) {
+		t.Errorf("tagged frame came as tagged=%v TCI=%#x", frames[0].Tagged, frames[0].TCI)
+	}
+	if frames[1].Tagged {
+		t.Error("the plain frame came as tagged")
+	}
+}
+
+func TestPacketSendsManyPiecesAndPassesOverARefusedFrame(t *testing.T) {
+	inNamespace(t)
+	a, b := open(t, "a"), open(t, "b")
+	long := tcpFrame(1000)
+	var pieces [][]byte
+	for i := 0; i < len(long); i += 10 {
+		pieces = append(pieces, long[i:min(i+10, len(long))])
+	}
+	if len(pieces) <= MaxPieces {
+		t.Fatal("the frame does not reach the bound")
+	}
+	tooLong := tcpFrame(5000) // beyond the MTU, and no super-frame
+	err := a.Send([]Vector{{Pieces: [][]byte{tooLong}}, {Pieces: pieces}})
+	if err == nil {
+		t.Error("a frame beyond the MTU was not refused")
+	}
+	frames := make([]Frame, MaxBatch)
+	if n := wait(t, b, frames); n != 1 || !bytes.Equal(frames[0].Data, long) {
+		t.Errorf("received %d frames, want the one in many pieces", n)
+	}
+	if st := a.Stats(); st.SendRefused != 1 || st.SentFrames != 1 {
+		t.Errorf("stats of the sender: %+v", st)
+	}
+}
+
+func TestPacketSaysThatItsInterfaceIsGone(t *testing.T) {
+	inNamespace(t)
+	d := open(t, "a")
+	frames := make([]Frame, MaxBatch)
+	l, err := netlink.LinkByName("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkSetDown(l); err != nil {
+		t.Fatal(err)
+	}
+	_, err = d.Receive(frames)
+	if !errors.Is(err, unix.ENETDOWN) {
+		t.Errorf("an interface that went down gives %v", err)
+	}
+	if d.Gone(err) {
+		t.Error("an interface that is only down counts as gone")
+	}
+	if err := netlink.LinkDel(l); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = d.Receive(frames); err == nil {
+		_, err = d.Receive(frames)
+	}
+	if err != nil && !d.Gone(err) {
+		t.Errorf("a removed interface is not gone: %v", err)
+	}
+}
+
+func TestOpenSaysWhatIsMissing(t *testing.T) {
+	inNamespace(t)
+	if _, err := Open("nosuch0", &Filter{}); err == nil {
+		t.Error("a missing interface was opened")
+	}
+	if _, err := Open("lo", &Filter{}); err == nil {
+		t.Error("an interface without an Ethernet address was opened")
+	}
+}
+
+func TestClaimIsForOneAtATime(t *testing.T) {
+	inNamespace(t)
+	c, err := Claim(vip)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Claim(vip); !errors.Is(err, ErrClaimed) {
+		t.Errorf("a second claim gives %v", err)
+	}
+	c.Close()
+	again, err := Claim(vip)
+	if err != nil {
+		t.Fatalf("after the first was given up: %v", err)
+	}
+	again.Close()
+}
+
+func TestTapWritesWhatPasses(t *testing.T) {
+	inNamespace(t)
+	var file bytes.Buffer
+	at := time.Unix(1_700_000_000, 5)
+	a := NewTap(open(t, "a"), &file, func() time.Time { return at })
+	b := open(t, "b")
+	sent := ethernet(group, own, 0x0800, ipv4To(vip))
+	got := ethernet(own, other, 0x0800, ipv4To(vip))
+	send(t, a, Vector{Pieces: [][]byte{sent[:14], sent[14:]}})
+	send(t, b, Vector{Pieces: [][]byte{got}})
+	wait(t, a, make([]Frame, MaxBatch))
+	if a.Err() != nil {
+		t.Fatal(a.Err())
+	}
+	want := binary.LittleEndian.AppendUint32(nil, 0xa1b23c4d)
+	if !bytes.HasPrefix(file.Bytes(), want) || file.Len() != 24+2*16+len(sent)+len(got) {
+		t.Fatalf("file of %d bytes: %x", file.Len(), file.Bytes())
+	}
+	record := file.Bytes()[24:]
+	if s, ns := binary.LittleEndian.Uint32(record), binary.LittleEndian.Uint32(record[4:]); int64(s) != at.Unix() || ns != 5 {
+		t.Errorf("time stamp %d.%09d", s, ns)
+	}
+	if !bytes.Equal(record[16:16+len(sent)], sent) {
+		t.Error("the sent frame differs in the file")
+	}
+}

@@ -1,0 +1,239 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+var client = netip.MustParseAddrPort("10.77.0.101:40001")
+
+// inNamespace runs the rest of the test on a thread in a network namespace of
+// its own, with loopback up. The thread is never given back to the runtime.
+func inNamespace(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for a network namespace of its own (CAP_SYS_ADMIN, CAP_NET_ADMIN)")
+	}
+	runtime.LockOSThread()
+	ns, err := netns.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ns.Close() })
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkSetUp(lo); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// listen opens a backend in the thread's namespace. Accept on it is not of the
+// net package, whose sockets are made on other threads as well.
+func listen(t *testing.T) (fd int, at netip.AddrPort) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Listen(fd, 16); err != nil {
+		t.Fatal(err)
+	}
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fd, addrPort(sa)
+}
+
+func addrPort(sa unix.Sockaddr) netip.AddrPort {
+	in := sa.(*unix.SockaddrInet4)
+	return netip.AddrPortFrom(netip.AddrFrom4(in.Addr), uint16(in.Port))
+}
+
+func accept(t *testing.T, fd int) (conn int, from netip.AddrPort) {
+	t.Helper()
+	conn, sa, err := unix.Accept(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(conn) })
+	return conn, addrPort(sa)
+}
+
+// until waits on a connection for an event and tells it.
+func until(t *testing.T, c *Conn, events int16) {
+	t.Helper()
+	const bound = 5000 // milliseconds
+	p := []unix.PollFd{{Fd: int32(c.FD()), Events: events}}
+	if n, err := unix.Poll(p, bound); err != nil || n == 0 {
+		t.Fatalf("not ready within %d ms: %v", bound, err)
+	}
+	c.Ready(p[0].Revents&(unix.POLLIN|unix.POLLRDHUP|unix.POLLHUP) != 0, p[0].Revents&unix.POLLOUT != 0, p[0].Revents&(unix.POLLRDHUP|unix.POLLHUP) != 0)
+}
+
+func TestTransparentDialShowsTheClientsAddress(t *testing.T) {
+	inNamespace(t)
+	fd, at := listen(t)
+	routes, err := InstallRoutes(TableFor(netip.MustParseAddr("10.77.0.2")), []netip.Addr{at.Addr(), at.Addr()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { routes.Remove() })
+	backend := Backend{Addr: at, Transparent: true}
+	c, err := backend.Dial(client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	conn, from := accept(t, fd)
+	if from != client {
+		t.Errorf("the backend sees %v, want %v", from, client)
+	}
+	until(t, c, unix.POLLOUT)
+	if err := c.Connected(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.Write(conn, []byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	until(t, c, unix.POLLIN)
+	var b [16]byte
+	if n, err := c.Read(b[:]); n != 5 || err != nil {
+		t.Errorf("read %d bytes, %v: the answer did not find its way back", n, err)
+	}
+	if _, err := c.Read(b[:]); !errors.Is(err, ErrAgain) {
+		t.Errorf("read with nothing there: %v", err)
+	}
+	unix.Shutdown(conn, unix.SHUT_WR)
+	until(t, c, unix.POLLIN|unix.POLLRDHUP)
+	if _, err := c.Read(b[:]); err != io.EOF {
+		t.Errorf("read after the end: %v", err)
+	}
+}
+
+// The address is kept always, the port if it is free.
+func TestTransparentDialKeepsTheAddressWhenThePortIsTaken(t *testing.T) {
+	inNamespace(t)
+	fd, at := listen(t)
+	routes, err := InstallRoutes(1000, []netip.Addr{at.Addr()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { routes.Remove() })
+	backend := Backend{Addr: at, Transparent: true}
+	for i := range 3 {
+		c, err := backend.Dial(client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_, from := accept(t, fd)
+		if from.Addr() != client.Addr() || (i == 0) != (from == client) {
+			t.Errorf("dial %d: the backend sees %v", i, from)
+		}
+	}
+}
+
+func TestDialReportsARefusal(t *testing.T) {
+	inNamespace(t)
+	_, at := listen(t)
+	nobody := Backend{Addr: netip.AddrPortFrom(at.Addr(), at.Port()^1)}
+	c, err := nobody.Dial(netip.AddrPort{})
+	if err == nil {
+		until(t, c, unix.POLLOUT)
+		err = c.Connected()
+		c.Close()
+	}
+	if !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("dial to a closed port: %v", err)
+	}
+}
+
+func TestAbortResetsTheBackend(t *testing.T) {
+	inNamespace(t)
+	fd, at := listen(t)
+	backend := Backend{Addr: at}
+	c, err := backend.Dial(netip.AddrPort{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, _ := accept(t, fd)
+	c.Abort()
+	c.Abort()
+	if _, err := unix.Read(conn, make([]byte, 1)); err != unix.ECONNRESET {
+		t.Errorf("the backend reads %v, want a reset", err)
+	}
+}
+
+// hostRules are the rules and routes that are not the kernel's own.
+func hostRules(t *testing.T, table int) int {
+	t.Helper()
+	rules, err := netlink.RuleList(unix.AF_INET)
+	if err != nil {
+		t.Fatal(err)
+	}
+	routes, err := netlink.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(rules) - 3 + len(routes)
+}
+
+func TestRoutesAreTakenBackAlsoAfterACrash(t *testing.T) {
+	inNamespace(t)
+	const table = 1001
+	backends := []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")}
+	crashed, err := InstallRoutes(table, backends)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := hostRules(t, table); n != 3 {
+		t.Errorf("%d rules and routes, want two rules and a route", n)
+	}
+	again, err := InstallRoutes(table, backends[:1])
+	if err != nil {
+		t.Fatalf("after a crash: %v", err)
+	}
+	if n := hostRules(t, table); n != 2 {
+		t.Errorf("%d rules and routes after the second start, want a rule and a route", n)
+	}
+	if err := again.Remove(); err != nil {
+		t.Fatal(err)
+	}
+	if n := hostRules(t, table); n != 0 {
+		t.Errorf("%d rules and routes are left", n)
+	}
+	if err := crashed.Remove(); err != nil {
+		t.Errorf("removing twice: %v", err)
+	}
+}
+
+func TestRoutesRefuseATableOfSomebodyElse(t *testing.T) {
+	inNamespace(t)
+	const table = 1002
+	foreign := &netlink.Route{LinkIndex: loopbackIndex, Dst: &net.IPNet{IP: net.IP{10, 1, 0, 0}, Mask: net.CIDRMask(16, 32)}, Table: table, Scope: unix.RT_SCOPE_LINK}
+	if err := netlink.RouteAdd(foreign); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := InstallRoutes(table, []netip.Addr{netip.MustParseAddr("127.0.0.1")}); err == nil {
+		t.Error("a table with a foreign route was taken")
+	}
+	if n := hostRules(t, table); n != 1 {
+		t.Errorf("%d rules and routes, want the foreign one alone", n)
+	}
+}
