@@ -6,7 +6,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"runtime"
+	"syscall"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -36,6 +38,34 @@ func inNamespace(t *testing.T) {
 	if err := netlink.LinkSetUp(lo); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// inOwnProcess runs the rest of the test in a process whose threads are all in
+// a network namespace of its own, for code that starts goroutines. It reports
+// whether this is that process.
+func inOwnProcess(t *testing.T) bool {
+	t.Helper()
+	const child = "ONEVOICE_TEST_NAMESPACE"
+	if os.Getenv(child) != "" {
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := netlink.LinkSetUp(lo); err != nil {
+			t.Fatal(err)
+		}
+		return true
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for a network namespace of its own (CAP_SYS_ADMIN, CAP_NET_ADMIN)")
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.timeout=30s")
+	cmd.Env = append(os.Environ(), child+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	return false
 }
 
 // listen opens a backend in the thread's namespace. Accept on it is not of the
@@ -89,7 +119,7 @@ func until(t *testing.T, c *Conn, events int16) {
 func TestTransparentDialShowsTheClientsAddress(t *testing.T) {
 	inNamespace(t)
 	fd, at := listen(t)
-	routes, err := InstallRoutes(TableFor(netip.MustParseAddr("10.77.0.2")), []netip.Addr{at.Addr(), at.Addr()})
+	routes, err := InstallRoutes(TableFor(netip.MustParseAddr("10.77.0.2")), []netip.Addr{at.Addr(), at.Addr()}, nil, netip.Addr{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +160,7 @@ func TestTransparentDialShowsTheClientsAddress(t *testing.T) {
 func TestTransparentDialKeepsTheAddressWhenThePortIsTaken(t *testing.T) {
 	inNamespace(t)
 	fd, at := listen(t)
-	routes, err := InstallRoutes(1000, []netip.Addr{at.Addr()})
+	routes, err := InstallRoutes(1000, []netip.Addr{at.Addr()}, nil, netip.Addr{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,14 +228,15 @@ func TestRoutesAreTakenBackAlsoAfterACrash(t *testing.T) {
 	inNamespace(t)
 	const table = 1001
 	backends := []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")}
-	crashed, err := InstallRoutes(table, backends)
+	host, vips := ownAddress(t), []netip.Addr{netip.MustParseAddr("10.77.0.2")}
+	crashed, err := InstallRoutes(table, backends, vips, host)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := hostRules(t, table); n != 3 {
-		t.Errorf("%d rules and routes, want two rules and a route", n)
+	if n := hostRules(t, table); n != 5 {
+		t.Errorf("%d rules and routes, want three rules and two routes", n)
 	}
-	again, err := InstallRoutes(table, backends[:1])
+	again, err := InstallRoutes(table, backends[:1], nil, host)
 	if err != nil {
 		t.Fatalf("after a crash: %v", err)
 	}
@@ -230,10 +261,67 @@ func TestRoutesRefuseATableOfSomebodyElse(t *testing.T) {
 	if err := netlink.RouteAdd(foreign); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := InstallRoutes(table, []netip.Addr{netip.MustParseAddr("127.0.0.1")}); err == nil {
+	if _, err := InstallRoutes(table, []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil, netip.Addr{}); err == nil {
 		t.Error("a table with a foreign route was taken")
 	}
 	if n := hostRules(t, table); n != 1 {
 		t.Errorf("%d rules and routes, want the foreign one alone", n)
+	}
+}
+
+// ownAddress gives the namespace an address of its own.
+func ownAddress(t *testing.T) netip.Addr {
+	t.Helper()
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := netip.MustParseAddr("10.77.0.11")
+	if err := netlink.AddrAdd(lo, &netlink.Addr{IPNet: &net.IPNet{IP: own.AsSlice(), Mask: net.CIDRMask(32, 32)}}); err != nil {
+		t.Fatal(err)
+	}
+	return own
+}
+
+// This host reaches the VIP: by loopback, from its own address, and the backend
+// sees that address.
+func TestOwnHostReachesTheVIP(t *testing.T) {
+	if !inOwnProcess(t) {
+		return
+	}
+	fd, at := listen(t)
+	host, vip := ownAddress(t), netip.MustParseAddrPort("10.77.0.2:22")
+	routes, err := InstallRoutes(1003, []netip.Addr{at.Addr()}, []netip.Addr{vip.Addr()}, host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer routes.Remove()
+	own, err := ServeOwnHost(map[netip.AddrPort]Backend{vip: {Addr: at, Transparent: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := Backend{Addr: vip}
+	c, err := plain.Dial(netip.AddrPort{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	conn, from := accept(t, fd)
+	if from.Addr() != host {
+		t.Errorf("the backend sees %v, want %v", from, host)
+	}
+	if _, err := unix.Write(conn, []byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	until(t, c, unix.POLLIN)
+	var b [16]byte
+	if n, err := c.Read(b[:]); n != 5 || err != nil {
+		t.Errorf("read %d bytes, %v", n, err)
+	}
+	if err := own.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.Read(conn, b[:]); err != unix.ECONNRESET {
+		t.Errorf("after Close the backend reads %v, want a reset", err)
 	}
 }

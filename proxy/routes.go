@@ -21,9 +21,20 @@ import (
 //
 // A loopback address never has another reason to speak to a foreign address,
 // so nothing else on the host is touched.
+//
+// The same table leads this host's own connections to a VIP to loopback, see
+// OwnHost, with the host's address as their source:
+//
+//	ip rule add priority 7078 to VIP iif lo lookup TABLE
+//	ip route add local VIP dev lo src HOST table TABLE
+//
+// Packets that come in from the network have another "iif" and see none of it:
+// the kernel does not answer for the VIP.
 type Routes struct {
 	table int
 	froms []netip.Addr
+	vips  []netip.Addr
+	host  netip.Addr
 }
 
 // rulePriority lies behind the local table (0) and before main (32766).
@@ -41,11 +52,12 @@ func TableFor(vip netip.Addr) int {
 	return 0x6f760000 | int(a[2])<<8 | int(a[3])
 }
 
-// InstallRoutes sets the rules and the route for the backends' addresses,
+// InstallRoutes sets the rules and routes for the addresses of transparent
+// backends, and for this host's own connections to the VIPs from its address,
 // after taking away what a daemon that crashed has left in the same table. It
 // fails, and changes nothing, when the table holds a route that is not ours.
-func InstallRoutes(table int, backends []netip.Addr) (*Routes, error) {
-	r := &Routes{table: table}
+func InstallRoutes(table int, backends, vips []netip.Addr, host netip.Addr) (*Routes, error) {
+	r := &Routes{table: table, vips: vips, host: host}
 	seen := map[netip.Addr]bool{}
 	for _, b := range backends {
 		if !seen[b] {
@@ -70,39 +82,64 @@ func InstallRoutes(table int, backends []netip.Addr) (*Routes, error) {
 }
 
 func (r *Routes) install() error {
-	if len(r.froms) == 0 {
-		return nil
-	}
-	if err := netlink.RouteAdd(r.route()); err != nil {
-		return fmt.Errorf("proxy: add route to table %d: %w", r.table, err)
+	if len(r.froms) > 0 {
+		if err := r.addRoute(netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.Addr{}); err != nil {
+			return err
+		}
 	}
 	for _, from := range r.froms {
-		rule := netlink.NewRule()
-		rule.Family = unix.AF_INET
-		rule.Priority = rulePriority
-		rule.Src = &net.IPNet{IP: from.AsSlice(), Mask: net.CIDRMask(32, 32)}
-		rule.IifName = "lo"
-		rule.Table = r.table
-		rule.Protocol = routeProtocol
+		rule := r.rule()
+		rule.Src = prefix(netip.PrefixFrom(from, 32))
 		if err := netlink.RuleAdd(rule); err != nil {
 			return fmt.Errorf("proxy: add rule from %s: %w", from, err)
+		}
+	}
+	for _, vip := range r.vips {
+		if err := r.addRoute(netip.PrefixFrom(vip, 32), r.host); err != nil {
+			return err
+		}
+		rule := r.rule()
+		rule.Dst = prefix(netip.PrefixFrom(vip, 32))
+		if err := netlink.RuleAdd(rule); err != nil {
+			return fmt.Errorf("proxy: add rule to %s: %w", vip, err)
 		}
 	}
 	return nil
 }
 
+func (r *Routes) rule() *netlink.Rule {
+	rule := netlink.NewRule()
+	rule.Family = unix.AF_INET
+	rule.Priority = rulePriority
+	rule.IifName = "lo"
+	rule.Table = r.table
+	rule.Protocol = routeProtocol
+	return rule
+}
+
 // loopbackIndex is the index of lo in every network namespace.
 const loopbackIndex = 1
 
-func (r *Routes) route() *netlink.Route {
-	return &netlink.Route{
+func (r *Routes) addRoute(dst netip.Prefix, src netip.Addr) error {
+	route := &netlink.Route{
 		LinkIndex: loopbackIndex,
-		Dst:       &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)},
+		Dst:       prefix(dst),
 		Type:      unix.RTN_LOCAL,
 		Scope:     unix.RT_SCOPE_HOST,
 		Table:     r.table,
 		Protocol:  routeProtocol,
 	}
+	if src.IsValid() {
+		route.Src = src.AsSlice()
+	}
+	if err := netlink.RouteAdd(route); err != nil {
+		return fmt.Errorf("proxy: add route to %s in table %d: %w", dst, r.table, err)
+	}
+	return nil
+}
+
+func prefix(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
 // Remove takes away the rules and routes of the table that are ours. It may be

@@ -1,0 +1,152 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// OwnHost serves this host's own connections to a VIP. Their frames go out and
+// never come in, so no node would hear the ones whose bucket this host owns.
+// Routes lead them to loopback instead, where an ordinary listener takes them
+// and copies to the backend of this host, whoever owns the bucket.
+//
+// It is beside the frame path and uses a goroutine for each direction.
+type OwnHost struct {
+	listeners []net.Listener
+	slots     chan struct{}
+	wg        sync.WaitGroup
+
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+}
+
+// MaxOwnHostConns bounds the connections of this host to its own VIPs; more
+// wait in the listeners' queues.
+const MaxOwnHostConns = 256
+
+// ServeOwnHost listens on each service's address, which is nobody's on this
+// host: IP_TRANSPARENT allows that, and answers from there. The map leads from listen address to backend.
+func ServeOwnHost(services map[netip.AddrPort]Backend) (*OwnHost, error) {
+	h := &OwnHost{slots: make(chan struct{}, MaxOwnHostConns), conns: map[net.Conn]struct{}{}}
+	lc := net.ListenConfig{Control: transparent}
+	for at, backend := range services {
+		l, err := lc.Listen(context.Background(), "tcp4", at.String())
+		if err != nil {
+			h.Close()
+			return nil, fmt.Errorf("proxy: listen on %s for this host: %w", at, err)
+		}
+		h.listeners = append(h.listeners, l)
+		h.wg.Add(1)
+		go h.accept(l, backend)
+	}
+	return h, nil
+}
+
+func transparent(_, _ string, c syscall.RawConn) error {
+	var inner error
+	err := c.Control(func(fd uintptr) {
+		inner = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_TRANSPARENT, 1)
+	})
+	return errors.Join(err, inner)
+}
+
+// accept is the goroutine `proxy.OwnHost.accept`, one for each service; it ends
+// with Close.
+func (h *OwnHost) accept(l net.Listener, backend Backend) {
+	defer h.wg.Done()
+	for {
+		h.slots <- struct{}{}
+		c, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil || !h.add(c) {
+			<-h.slots
+			continue
+		}
+		h.wg.Add(1)
+		go h.serve(c.(*net.TCPConn), backend)
+	}
+}
+
+func (h *OwnHost) add(c net.Conn) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.conns == nil {
+		c.Close()
+		return false
+	}
+	h.conns[c] = struct{}{}
+	return true
+}
+
+func (h *OwnHost) remove(c net.Conn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.conns, c)
+}
+
+// serve is the goroutine `proxy.OwnHost.serve`; it ends with its connection.
+func (h *OwnHost) serve(c *net.TCPConn, backend Backend) {
+	defer func() { h.remove(c); c.Close(); <-h.slots; h.wg.Done() }()
+	d := net.Dialer{Timeout: ownHostDialTimeout}
+	if backend.Transparent {
+		// The address is this host's own, so no right is needed to keep it.
+		from := c.RemoteAddr().(*net.TCPAddr)
+		d.LocalAddr = &net.TCPAddr{IP: from.IP}
+	}
+	b, err := d.Dial("tcp4", backend.Addr.String())
+	if err != nil {
+		// As for everybody else: a reset, not an end.
+		_ = c.SetLinger(0)
+		return
+	}
+	defer b.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		copyHalf(b.(*net.TCPConn), c)
+	}()
+	copyHalf(c, b.(*net.TCPConn))
+	<-done
+}
+
+// ownHostDialTimeout bounds how long the backend may take to accept.
+const ownHostDialTimeout = 10 * time.Second
+
+// copyHalf copies one direction and passes its end on; an error ends both.
+func copyHalf(to, from *net.TCPConn) {
+	if _, err := io.Copy(to, from); err != nil {
+		_ = to.SetLinger(0)
+		_ = from.SetLinger(0)
+		to.Close()
+		from.Close()
+		return
+	}
+	_ = to.CloseWrite()
+}
+
+// Close ends the listeners and resets what still runs.
+func (h *OwnHost) Close() error {
+	for _, l := range h.listeners {
+		l.Close()
+	}
+	h.mu.Lock()
+	for c := range h.conns {
+		_ = c.(*net.TCPConn).SetLinger(0)
+		c.Close()
+	}
+	h.conns = nil
+	h.mu.Unlock()
+	h.wg.Wait()
+	return nil
+}
