@@ -72,6 +72,7 @@ func TestARPOutcomes(t *testing.T) {
 		copy(f[at:], b)
 		return f
 	}
+	padded := func(f []byte) []byte { return append(f, make([]byte, 18)...) }
 	tagged := append(append(bytes.Clone(plain[:12]), 0x81, 0, 0, 5), plain[12:]...)
 	for _, tc := range []struct {
 		name  string
@@ -128,8 +129,11 @@ func TestARPOutcomes(t *testing.T) {
 		{"hardware type", edit(14, 0, 6), all, ARPBadHardwareType},
 		{"protocol type", edit(16, 0x86, 0xdd), all, ARPBadProtocolType},
 		{"hardware length", edit(18, 8), all, ARPBadLengths},
+		{"hardware length 8, read from the padding", padded(edit(18, 8)), all, ARPBadLengths},
+		{"hardware length 4", padded(edit(18, 4)), all, ARPBadLengths},
 		{"hardware length beyond the frame", edit(18, 255), all, ARPBadLengths},
 		{"protocol length", edit(19, 16), all, ARPBadLengths},
+		{"protocol length 16, read from the padding", padded(padded(edit(19, 16))), all, ARPBadLengths},
 		{"lengths swapped, same sum", edit(18, 4, 6), all, ARPBadLengths},
 		{"no lengths", edit(18, 0, 0), all, ARPBadLengths},
 		{"operation 0", edit(20, 0, 0), all, ARPBadOperation},
@@ -266,6 +270,9 @@ func FuzzARP(f *testing.F) {
 	f.Add(request(clientMAC, netip.IPv4Unspecified(), vipAddr), true)
 	f.Add(request(clientMAC, clientAddr, vip2Addr)[:42], false)
 	f.Add(request(clientMAC, vipAddr, vipAddr), true)
+	long := unhex(f, goldenRequest)
+	long[18] = 8
+	f.Add(long, true)
 	f.Add(arpBytesOf(ownMAC, gatewayMAC, 2, gatewayMAC, gatewayAddr, ownMAC, ownAddr), true)
 	f.Add(arpBytesOf(clientMAC, peerMAC, 2, clusterMAC, vipAddr, clientMAC, clientAddr), true)
 	f.Add(append([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 0x65, 0x88, 0xa8, 0, 1, 0x81, 0, 0, 2}, make([]byte, 40)...), true)

@@ -12,7 +12,7 @@ import (
 // Bounds of Neighbours.
 const (
 	// MaxNeighbours is how many addresses are known at a time by default, at
-	// about 70 bytes each.
+	// about 60 bytes each.
 	MaxNeighbours = 65536
 	// maxTable is the most that a caller may ask for.
 	maxTable = 1 << 24
@@ -236,7 +236,7 @@ func (n *Neighbours) Answer(now time.Duration, addr netip.Addr, mac MAC) bool {
 // Counters returns what was counted so far.
 func (n *Neighbours) Counters() NeighbourCounters {
 	c := n.counters
-	c.Known, c.Asking = n.known.len(), n.asking.len()
+	c.Known, c.Asking = n.known.count, n.asking.count
 	return c
 }
 

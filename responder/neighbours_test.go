@@ -64,6 +64,14 @@ func TestNeighboursAge(t *testing.T) {
 	}
 }
 
+func TestSeenAgainIsYoungAgain(t *testing.T) {
+	n := newTestNeighbours(t, 8)
+	n.Learn(0, clientAddr, clientMAC)
+	n.Learn(NeighbourAge, clientAddr, clientMAC)
+	expectNext(t, n, 2*NeighbourAge, clientAddr, clientMAC)
+	expectNext(t, n, 2*NeighbourAge+1, clientAddr, MAC{})
+}
+
 func TestNeighboursShrinkWithUse(t *testing.T) {
 	n := newTestNeighbours(t, 100)
 	base := addr("198.51.100.0").As4()
@@ -106,6 +114,15 @@ func TestMaxNeighbours(t *testing.T) {
 	}
 	if c := n.Counters(); c.Known != MaxNeighbours || c.Evicted != 10 {
 		t.Errorf("counters %+v", c)
+	}
+	for i := range MaxNeighbours + 10 {
+		_, ok := n.lookup(0, netip.AddrFrom4([4]byte{172, byte(16 + i>>16), byte(i >> 8), byte(i)}))
+		if ok != (i >= 10) {
+			t.Fatalf("address %d of %d is known: %v", i, MaxNeighbours+10, ok)
+		}
+	}
+	if places, chains := len(n.known.entries), len(n.known.heads); places != MaxNeighbours || chains != MaxNeighbours {
+		t.Errorf("%d places and %d hash chains for %d addresses", places, chains, MaxNeighbours)
 	}
 }
 
