@@ -17,7 +17,7 @@ const (
 	// maxTable is the most that a caller may ask for.
 	maxTable = 1 << 24
 	// MaxAsking is how many addresses are asked for at a time. With AskEvery it
-	// bounds our broadcasts to as many in a second.
+	// bounds the broadcasts that nobody answers to as many in a second.
 	MaxAsking = 256
 	// AskEvery is the least time between two requests for one address: RFC 1122
 	// §2.3.2.1 recommends one a second.
