@@ -1,0 +1,200 @@
+package hashing
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/dchest/siphash"
+)
+
+// NodeID names a node in tables. 0 is nobody.
+type NodeID uint64
+
+// Table says which node owns each bucket.
+type Table [Buckets]NodeID
+
+// Share is a node's claim to buckets.
+type Share struct {
+	Node NodeID
+	// Weight is in any unit; 0 owns nothing.
+	Weight uint32
+}
+
+// Bounds of a table.
+const (
+	MaxNodes = 32
+	// MaxWeight keeps sums and products within 64 bits.
+	MaxWeight = 1 << 20
+)
+
+// Count is the number of buckets that a node owns.
+func (t *Table) Count(id NodeID) int {
+	n := 0
+	for _, owner := range t {
+		if owner == id {
+			n++
+		}
+	}
+	return n
+}
+
+// Moved is the number of buckets whose owner differs.
+func Moved(a, b *Table) int {
+	n := 0
+	for i := range a {
+		if a[i] != b[i] {
+			n++
+		}
+	}
+	return n
+}
+
+// First makes the first table of a set of nodes.
+func First(shares []Share) (Table, error) { return Next(Table{}, shares) }
+
+// Next makes the table for shares with the fewest changes from cur. Each node's
+// number of buckets is within one of its exact share, 256 × weight / sum, and
+// exact where that is a whole number. The odd buckets go first to nodes that
+// have one already, then to the larger remainder, then to the lower id. Which
+// bucket goes to which node is decided by rendezvous: the pair with the highest
+// score first.
+//
+// With no weight at all every bucket is nobody's. Too many nodes, node 0, a
+// node named twice, and a weight above MaxWeight are errors.
+func Next(cur Table, shares []Share) (Table, error) {
+	quotas, err := quotas(&cur, shares)
+	if err != nil {
+		return Table{}, err
+	}
+	// What each node may still take (room) or has to give (excess).
+	room, excess := map[NodeID]int{}, map[NodeID]int{}
+	for id, quota := range quotas {
+		if have := cur.Count(id); have < quota {
+			room[id] = quota - have
+		} else {
+			excess[id] = have - quota
+		}
+	}
+	next := cur
+	for b, owner := range cur {
+		if _, stays := quotas[owner]; !stays {
+			next[b] = 0
+		}
+	}
+	for _, p := range candidates(&next, room, excess) {
+		owner := next[p.bucket]
+		switch {
+		case room[p.node] == 0 || cur[p.bucket] != owner && owner != 0:
+			// The taker is full, or the bucket has been given already.
+		case owner == 0:
+			next[p.bucket] = p.node
+			room[p.node]--
+		case excess[owner] > 0:
+			next[p.bucket] = p.node
+			excess[owner]--
+			room[p.node]--
+		}
+	}
+	return next, nil
+}
+
+// pair is a bucket that may go to a node.
+type pair struct {
+	score  uint64
+	bucket int
+	node   NodeID
+}
+
+// candidates are the buckets that may be given, with the nodes that may take
+// them, highest score first.
+func candidates(t *Table, room, excess map[NodeID]int) []pair {
+	var out []pair
+	for b, owner := range t {
+		if owner != 0 && excess[owner] == 0 {
+			continue
+		}
+		for id, n := range room {
+			if n > 0 {
+				out = append(out, pair{score(b, id), b, id})
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b pair) int {
+		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.bucket, b.bucket), cmp.Compare(a.node, b.node))
+	})
+	return out
+}
+
+// score is the rendezvous score of a bucket and a node: SipHash-2-4 of both
+// under a fixed key. It is public; what must not be guessed is the way from a
+// client to its bucket.
+func score(bucket int, id NodeID) uint64 {
+	const k0, k1 = 0x6f6e65766f696365, 0x72656e64657a766f // "onevoice" "rendezvo"
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:], uint64(bucket))
+	binary.BigEndian.PutUint64(b[8:], uint64(id))
+	return siphash.Hash(k0, k1, b[:])
+}
+
+// quotas are the numbers of buckets that the nodes of shares are to have.
+func quotas(cur *Table, shares []Share) (map[NodeID]int, error) {
+	sum, err := check(shares)
+	if err != nil || sum == 0 {
+		return nil, err
+	}
+	type rest struct {
+		id        NodeID
+		remainder uint64
+		has       bool
+	}
+	out := make(map[NodeID]int, len(shares))
+	var rests []rest
+	left := Buckets
+	for _, s := range shares {
+		exact := Buckets * uint64(s.Weight)
+		floor := int(exact / sum)
+		out[s.Node] = floor
+		left -= floor
+		if r := exact % sum; r > 0 {
+			rests = append(rests, rest{s.Node, r, cur.Count(s.Node) > floor})
+		}
+	}
+	slices.SortFunc(rests, func(a, b rest) int {
+		if a.has != b.has {
+			if a.has {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(cmp.Compare(b.remainder, a.remainder), cmp.Compare(a.id, b.id))
+	})
+	// There are fewer odd buckets than nodes with a remainder: the remainders
+	// sum to left times sum, and each is below sum.
+	for _, r := range rests[:left] {
+		out[r.id]++
+	}
+	return out, nil
+}
+
+func check(shares []Share) (sum uint64, err error) {
+	if len(shares) > MaxNodes {
+		return 0, fmt.Errorf("hashing: %d nodes, at most %d are supported", len(shares), MaxNodes)
+	}
+	seen := make(map[NodeID]bool, len(shares))
+	for _, s := range shares {
+		switch {
+		case s.Node == 0:
+			return 0, errors.New("hashing: node 0 is nobody and takes no share")
+		case seen[s.Node]:
+			return 0, fmt.Errorf("hashing: node %d has two shares", s.Node)
+		case s.Weight > MaxWeight:
+			return 0, fmt.Errorf("hashing: weight %d of node %d is above %d", s.Weight, s.Node, MaxWeight)
+		}
+		seen[s.Node] = true
+		sum += uint64(s.Weight)
+	}
+	return sum, nil
+}
