@@ -1,0 +1,290 @@
+package stack
+
+import (
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"onevoice/hashing"
+	"onevoice/internal/poller"
+	"onevoice/proxy"
+)
+
+// Service is one TCP port of a VIP and the backend behind it.
+type Service struct {
+	Name    string
+	Listen  netip.AddrPort
+	Backend proxy.Backend
+}
+
+// Config is what a stack needs from its caller.
+type Config struct {
+	// MTU of the interface in bytes; the MSS follows from it.
+	MTU int
+	// Addresses are the VIPs.
+	Addresses []netip.Addr
+	Services  []Service
+	// Poller is the loop's: the stack adds its local sockets to it and wakes it.
+	Poller *poller.Poller
+	// BackendChanged is called from Turn when a backend stops or starts to take
+	// connections; err is what the last dial met. Nil to ignore.
+	BackendChanged func(service string, up bool, err error)
+}
+
+// Stack is netstack with a listening endpoint for each service. Its methods
+// are for the owner of the event loop only.
+type Stack struct {
+	net      *netstack.Stack
+	link     *linkEndpoint
+	poller   *poller.Poller
+	changed  func(string, bool, error)
+	services []*service
+	flows    map[uint64]*flow
+	lastID   uint64
+	scratch  []byte
+	counters Counters
+	// connecting holds the flows whose backend has not accepted yet, oldest
+	// first; all have the same timeout.
+	connecting []*flow
+
+	ready readyQueue
+}
+
+// Counters are what happened to flows since the stack was made.
+type Counters struct {
+	Accepted uint64 `json:"accepted"`
+	Finished uint64 `json:"finished"`
+	// Broken flows ended by a reset of either side.
+	Broken uint64 `json:"broken"`
+	// Refused flows met a backend that did not accept.
+	Refused uint64 `json:"refused"`
+	// OverLimit flows were let go of because MaxFlows was reached.
+	OverLimit uint64 `json:"over_limit"`
+	BytesUp   uint64 `json:"bytes_up"`
+	BytesDown uint64 `json:"bytes_down"`
+	// EgressDropped packets did not fit into the egress queue.
+	EgressDropped uint64 `json:"egress_dropped"`
+	// Of netstack.
+	Retransmitted uint64 `json:"retransmitted"`
+	ResetsSent    uint64 `json:"resets_sent"`
+	CookiesSent   uint64 `json:"cookies_sent"`
+	CookiesTaken  uint64 `json:"cookies_taken"`
+}
+
+const nicID = 1
+
+// New makes a stack and its listeners.
+func New(cfg Config) (*Stack, error) {
+	s := &Stack{
+		link:    newLinkEndpoint(uint32(cfg.MTU), cfg.Poller.Wake),
+		poller:  cfg.Poller,
+		changed: cfg.BackendChanged,
+		flows:   map[uint64]*flow{},
+		lastID:  firstFlowToken,
+		scratch: make([]byte, proxy.ScratchBytes),
+	}
+	if s.changed == nil {
+		s.changed = func(string, bool, error) {}
+	}
+	s.ready.wake = cfg.Poller.Wake
+	s.net = netstack.New(netstack.Options{
+		NetworkProtocols:   []netstack.NetworkProtocolFactory{ipv4.NewProtocol},
+		TransportProtocols: []netstack.TransportProtocolFactory{tcp.NewProtocol},
+	})
+	if err := s.configure(&cfg); err != nil {
+		s.Close()
+		return nil, err
+	}
+	for i := range cfg.Services {
+		if err := s.listen(cfg.Services[i]); err != nil {
+			s.Close()
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s *Stack) configure(cfg *Config) error {
+	if err := s.tcpOptions(); err != nil {
+		return err
+	}
+	if err := s.net.CreateNIC(nicID, s.link); err != nil {
+		return fmt.Errorf("stack: make the interface: %s", err)
+	}
+	for _, a := range cfg.Addresses {
+		addr := tcpip.ProtocolAddress{Protocol: ipv4.ProtocolNumber, AddressWithPrefix: toAddress(a).WithPrefix()}
+		if err := s.net.AddProtocolAddress(nicID, addr, netstack.AddressProperties{}); err != nil {
+			return fmt.Errorf("stack: add address %s: %s", a, err)
+		}
+	}
+	s.net.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: nicID}})
+	return nil
+}
+
+// tcpOptions sets what differs from netstack's defaults.
+func (s *Stack) tcpOptions() error {
+	// SACK is on, for a lost segment should not cost the whole window.
+	sack := tcpip.TCPSACKEnabled(true)
+	// Cubic shares a path with the kernels around us as they share it.
+	congestion := tcpip.CongestionControlOption("cubic")
+	// RACK made 20 to 86 spurious retransmissions in two seconds on a path
+	// without loss; duplicate ACKs and SACK find losses on a LAN.
+	recovery := tcpip.TCPRecovery(0)
+	// A client that reuses its port within TIME-WAIT is served at once.
+	reuse := tcpip.TCPTimeWaitReuseOption(tcpip.TCPTimeWaitReuseGlobal)
+	wait := tcpip.TCPTimeWaitTimeoutOption(timeWait)
+	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: minBufferBytes, Default: defaultBufferBytes, Max: maxBufferBytes}
+	send := tcpip.TCPSendBufferSizeRangeOption{Min: minBufferBytes, Default: defaultBufferBytes, Max: maxBufferBytes}
+	for _, o := range []tcpip.SettableTransportProtocolOption{&sack, &congestion, &recovery, &reuse, &wait, &receive, &send} {
+		if err := s.net.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
+			return fmt.Errorf("stack: set %T: %s", o, err)
+		}
+	}
+	return nil
+}
+
+// Deliver hands an IPv4 packet to netstack, which copies it. The packet is
+// whole, checked (header and transport checksums) and let through by the gate.
+func (s *Stack) Deliver(ip []byte) { s.link.deliver(ip) }
+
+// Holds reports whether netstack has an endpoint of its own for the flow:
+// half-open, established, closing or in TIME-WAIT.
+func (s *Stack) Holds(f *hashing.Flow) bool {
+	ep := s.net.FindTransportEndpoint(ipv4.ProtocolNumber, tcp.ProtocolNumber, netstack.TransportEndpointID{
+		LocalAddress:  toAddress(f.Dst),
+		LocalPort:     f.DstPort,
+		RemoteAddress: toAddress(f.Src),
+		RemotePort:    f.SrcPort,
+	}, nicID)
+	t, ok := ep.(*tcp.Endpoint)
+	return ok && t.EndpointState() != tcp.StateListen
+}
+
+// Full reports whether MaxFlows is reached.
+func (s *Stack) Full() bool { return len(s.flows) >= MaxFlows }
+
+// Counters reports what happened since the stack was made.
+func (s *Stack) Counters() Counters {
+	c := s.counters
+	c.EgressDropped = s.link.dropped.Load()
+	t := s.net.Stats().TCP
+	c.Retransmitted = t.Retransmits.Value()
+	c.ResetsSent = t.ResetsSent.Value()
+	c.CookiesSent = t.ListenOverflowSynCookieSent.Value()
+	c.CookiesTaken = t.ListenOverflowSynCookieRcvd.Value()
+	return c
+}
+
+// Close resets what still runs and ends netstack's goroutines.
+func (s *Stack) Close() {
+	for _, f := range s.flows {
+		f.abort(s)
+	}
+	for _, svc := range s.services {
+		svc.close()
+	}
+	s.net.Destroy()
+	s.link.discard()
+}
+
+func toAddress(a netip.Addr) tcpip.Address { return tcpip.AddrFrom4(a.As4()) }
+
+func fromAddress(a tcpip.FullAddress) netip.AddrPort {
+	ip, _ := netip.AddrFromSlice(a.Addr.AsSlice())
+	return netip.AddrPortFrom(ip, a.Port)
+}
+
+// readyQueue is where netstack's goroutines put flows and listeners that have
+// something to do.
+type readyQueue struct {
+	mu    sync.Mutex
+	flows []*flow
+	spare []*flow
+	wake  func()
+}
+
+func (q *readyQueue) put(f *flow) {
+	if f.queued.CompareAndSwap(false, true) {
+		q.mu.Lock()
+		q.flows = append(q.flows, f)
+		q.mu.Unlock()
+		q.wake()
+	}
+}
+
+// take empties the queue. The slice is valid until the next call.
+func (q *readyQueue) take() []*flow {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	clear(q.spare)
+	q.flows, q.spare = q.spare[:0], q.flows
+	return q.spare
+}
+
+func (q *readyQueue) empty() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.flows) == 0
+}
+
+// Idle reports whether neither flows nor listeners nor egress packets wait for
+// the loop.
+func (s *Stack) Idle() bool {
+	if !s.ready.empty() || !s.link.empty() {
+		return false
+	}
+	for _, svc := range s.services {
+		if svc.pending.Load() {
+			return false
+		}
+	}
+	return true
+}
+
+// Turn accepts new connections and moves bytes of the flows that have become
+// ready. The caller then sends what Egress holds.
+func (s *Stack) Turn(now time.Duration) {
+	for _, svc := range s.services {
+		svc.turn(s, now)
+	}
+	for _, f := range s.ready.take() {
+		f.queued.Store(false)
+		f.step(s)
+	}
+	s.expire(now)
+}
+
+// expire lets go of flows whose backend did not accept in time.
+func (s *Stack) expire(now time.Duration) {
+	for len(s.connecting) > 0 {
+		f := s.connecting[0]
+		if f.state == flowConnecting {
+			if now < f.connectBy {
+				return
+			}
+			f.refuse(s, now, errConnectTimeout)
+		}
+		s.connecting[0] = nil
+		s.connecting = s.connecting[1:]
+	}
+}
+
+// Next is when Turn is to be called again even if nothing happens.
+func (s *Stack) Next() (at time.Duration, ok bool) {
+	if len(s.connecting) > 0 {
+		at, ok = s.connecting[0].connectBy, true
+	}
+	for _, svc := range s.services {
+		if t, due := svc.next(); due && (!ok || t < at) {
+			at, ok = t, true
+		}
+	}
+	return at, ok
+}
