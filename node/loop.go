@@ -1,0 +1,317 @@
+package node
+
+import (
+	"errors"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	"onevoice/internal/poller"
+	"onevoice/link"
+	"onevoice/stack"
+)
+
+// deviceToken is the device's in the poller; the stack's lie above it.
+const deviceToken = 1
+
+// batchesPerTurn bounds the receive calls of one turn, so that a flood does not
+// keep running flows from their bytes.
+const batchesPerTurn = 4
+
+// Loop is the one goroutine that owns device, stack, poller and clock.
+type Loop struct {
+	node   *Node
+	stack  *stack.Stack
+	device link.Device
+	poller *poller.Poller
+	clock  func() time.Duration
+	log    *slog.Logger
+
+	frames  []link.Frame
+	replies replies
+	vectors []link.Vector
+	errors  errorLog
+	stats   LoopStats
+
+	mu    sync.Mutex
+	calls []func(now time.Duration)
+	ended bool
+	done  chan struct{}
+
+	stopBy time.Duration
+}
+
+// LoopStats counts what the loop did.
+type LoopStats struct {
+	Turns uint64 `json:"turns"`
+	// NoNextHop counts packets that were dropped because their client's MAC was
+	// not known; an ARP request was sent instead.
+	NoNextHop uint64 `json:"no_next_hop"`
+	// ReceiveErrors and SendErrors count failed calls of the device.
+	ReceiveErrors uint64 `json:"receive_errors"`
+	SendErrors    uint64 `json:"send_errors"`
+}
+
+// LoopConfig is what a loop is made of; it owns none of it before Run.
+type LoopConfig struct {
+	Node   *Node
+	Stack  *stack.Stack
+	Device link.Device
+	Poller *poller.Poller
+	// Clock is a clock that does not go back and goes on while the host is
+	// suspended, CLOCK_BOOTTIME.
+	Clock func() time.Duration
+	Log   *slog.Logger
+}
+
+// NewLoop makes a loop.
+func NewLoop(cfg LoopConfig) (*Loop, error) {
+	l := &Loop{
+		node: cfg.Node, stack: cfg.Stack, device: cfg.Device, poller: cfg.Poller, clock: cfg.Clock, log: cfg.Log,
+		frames: make([]link.Frame, link.MaxBatch),
+		done:   make(chan struct{}),
+	}
+	if err := l.poller.AddLevel(l.device.FD(), deviceToken); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// ErrEnded says that the loop has ended and takes no calls.
+var ErrEnded = errors.New("node: the loop has ended")
+
+// Call runs fn on the loop's goroutine and waits for it.
+func (l *Loop) Call(fn func(now time.Duration)) error {
+	ran := make(chan struct{})
+	l.mu.Lock()
+	if l.ended {
+		l.mu.Unlock()
+		return ErrEnded
+	}
+	l.calls = append(l.calls, func(now time.Duration) { fn(now); close(ran) })
+	l.mu.Unlock()
+	l.poller.Wake()
+	select {
+	case <-ran:
+		return nil
+	case <-l.done:
+		return ErrEnded
+	}
+}
+
+// Stop makes the loop accept nothing new and return from Run once the last
+// flow has ended, or after grace, when the rest is reset.
+func (l *Loop) Stop(grace time.Duration) {
+	// The loop may have ended by itself, which is what Stop asks for.
+	_ = l.Call(func(now time.Duration) {
+		if l.stopBy == 0 {
+			l.node.Stop()
+			l.stopBy = max(now+grace, 1)
+		}
+	})
+}
+
+// Stats is what the loop did so far. It is for functions that Call runs.
+func (l *Loop) Stats() LoopStats { return l.stats }
+
+// Run runs until Stop has ended the last flow, or the interface is gone, which
+// is an error. It is the goroutine `node.loop`.
+func (l *Loop) Run() error {
+	defer l.end()
+	now := l.clock()
+	for {
+		if l.stopBy != 0 && (l.stack.FlowCount() == 0 || now >= l.stopBy) {
+			l.lastWords(now)
+			return nil
+		}
+		events, err := l.poller.Wait(l.timeout(now))
+		if err != nil {
+			return err
+		}
+		now = l.clock()
+		if err := l.turn(now, events); err != nil {
+			return err
+		}
+	}
+}
+
+// end makes waiting and future calls return.
+func (l *Loop) end() {
+	l.mu.Lock()
+	l.ended = true
+	l.mu.Unlock()
+	close(l.done)
+}
+
+// timeout says how long the poller may wait. It announces the sleep first and
+// looks at the queues after that, so that work put there in between wakes it.
+func (l *Loop) timeout(now time.Duration) time.Duration {
+	l.poller.Sleep()
+	if !l.stack.Idle() || l.called() {
+		return 0
+	}
+	at, ok := l.stack.Next()
+	if l.stopBy != 0 && (!ok || l.stopBy < at) {
+		at, ok = l.stopBy, true
+	}
+	if !ok {
+		return -1
+	}
+	return max(at-now, 0)
+}
+
+func (l *Loop) called() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.calls) > 0
+}
+
+// turn does everything that is due now.
+func (l *Loop) turn(now time.Duration, events []poller.Event) error {
+	l.stats.Turns++
+	l.runCalls(now)
+	for i := range events {
+		if events[i].Token != deviceToken {
+			l.stack.Ready(&events[i], now)
+			continue
+		}
+		if err := l.receive(now); err != nil {
+			return err
+		}
+	}
+	// Netstack handles segments in goroutines of its own; let them go first, so
+	// that one pass accepts, copies and sends what the batch has brought.
+	runtime.Gosched()
+	l.stack.Turn(now)
+	l.send(now)
+	return nil
+}
+
+func (l *Loop) runCalls(now time.Duration) {
+	l.mu.Lock()
+	calls := l.calls
+	l.calls = nil
+	l.mu.Unlock()
+	for _, fn := range calls {
+		fn(now)
+	}
+}
+
+// receive takes in what has arrived.
+func (l *Loop) receive(now time.Duration) error {
+	for range batchesPerTurn {
+		n, err := l.device.Receive(l.frames)
+		if err != nil {
+			return l.receiveFailed(now, err)
+		}
+		for i := range n {
+			h := l.node.Handle(now, &l.frames[i])
+			if h.Packet != nil {
+				l.stack.Deliver(h.Packet)
+			}
+			if h.Reply != nil {
+				l.replies.add(h.Reply)
+			}
+		}
+		if n < len(l.frames) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// errInterfaceGone ends the loop: no frame will come any more.
+var errInterfaceGone = errors.New("the interface was removed")
+
+func (l *Loop) receiveFailed(now time.Duration, err error) error {
+	l.stats.ReceiveErrors++
+	if g, ok := l.device.(interface{ Gone(error) bool }); ok && g.Gone(err) {
+		return errInterfaceGone
+	}
+	if l.errors.due(now) {
+		l.log.Warn("receiving failed", "error", err, "times", l.stats.ReceiveErrors)
+	}
+	return nil
+}
+
+// send sends the replies of this turn and what netstack has emitted.
+func (l *Loop) send(now time.Duration) {
+	l.vectors = l.vectors[:0]
+	for i := range l.replies.n {
+		l.vectors = append(l.vectors, link.Vector{Pieces: l.replies.pieces[i][:]})
+	}
+	packets := l.stack.Egress()
+	for i := range packets {
+		l.route(now, &packets[i])
+	}
+	if len(l.vectors) > 0 {
+		if err := l.device.Send(l.vectors); err != nil {
+			l.stats.SendErrors++
+			if l.errors.due(now) {
+				l.log.Warn("sending failed", "error", err, "times", l.stats.SendErrors)
+			}
+		}
+	}
+	l.stack.Release()
+	l.replies.n = 0
+}
+
+// route writes the Ethernet header: from our own MAC, never the cluster's, to
+// where the client was last heard.
+func (l *Loop) route(now time.Duration, p *stack.Packet) {
+	header := p.Vector.Pieces[0]
+	if l.node.Address(now, p.To, header) {
+		l.vectors = append(l.vectors, p.Vector)
+		return
+	}
+	l.stats.NoNextHop++
+	if ask := l.node.Ask(now, p.To); ask != nil {
+		l.vectors = append(l.vectors, link.Vector{Pieces: [][]byte{ask}})
+	}
+}
+
+// lastWords resets what is left when the time at a stop is over, and sends the
+// resets.
+func (l *Loop) lastWords(now time.Duration) {
+	l.stack.AbortFlows()
+	l.send(now)
+}
+
+// errorLogInterval is the least time between two lines about device errors.
+const errorLogInterval = 10 * time.Second
+
+// errorLog bounds the lines that a failing device writes.
+type errorLog struct{ next time.Duration }
+
+func (e *errorLog) due(now time.Duration) bool {
+	if now < e.next {
+		return false
+	}
+	e.next = now + errorLogInterval
+	return true
+}
+
+// maxReplies bounds the replies of one turn; it is more than a turn can make.
+const maxReplies = batchesPerTurn * link.MaxBatch
+
+// maxReplyBytes is the largest reply, an echo of the largest unfragmented
+// request that a LAN carries.
+const maxReplyBytes = 9216 + ethernetBytes
+
+// replies holds copies of the replies of a turn. Its buffers are made when they
+// are first needed and used again.
+type replies struct {
+	n       int
+	buffers [maxReplies][]byte
+	pieces  [maxReplies][1][]byte
+}
+
+func (r *replies) add(frame []byte) {
+	if r.n == maxReplies || len(frame) > maxReplyBytes {
+		return
+	}
+	r.buffers[r.n] = append(r.buffers[r.n][:0], frame...)
+	r.pieces[r.n][0] = r.buffers[r.n]
+	r.n++
+}

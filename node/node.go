@@ -1,0 +1,243 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"onevoice/hashing"
+	"onevoice/link"
+	"onevoice/responder"
+)
+
+// Service is one TCP port of a VIP, as the gate needs it.
+type Service struct {
+	Listen   netip.AddrPort
+	Affinity hashing.Affinity
+}
+
+// VIP is an address that the cluster answers for.
+type VIP struct {
+	responder.VIP
+	// LAN is the prefix that the VIP belongs to.
+	LAN netip.Prefix
+}
+
+// Config is what a node needs from its caller.
+type Config struct {
+	// Own and Address are this node's MAC and IPv4 address on the interface.
+	Own     responder.MAC
+	Address netip.Addr
+	// Gateway is the LAN's router, the zero Addr when there is none.
+	Gateway netip.Addr
+	// MTU of the interface in bytes; no reply is longer.
+	MTU      int
+	VIPs     []VIP
+	Services []Service
+	Hasher   hashing.Hasher
+	// Flows is asked what netstack has and can take.
+	Flows Flows
+}
+
+// Flows is the part of the stack that the gate asks.
+type Flows interface {
+	// Holds reports whether netstack has an endpoint of its own for the flow.
+	Holds(*hashing.Flow) bool
+	// Full reports whether no further flow may begin.
+	Full() bool
+	// Up reports whether the backend of the service with that index took the
+	// last dial.
+	Up(service int) bool
+}
+
+// Resets of ports without a service and of services without a backend are
+// bounded in their rate: they answer packets whose source may be forged.
+const (
+	resetsPerSecond = 1000
+	resetBurst      = 1000
+)
+
+// Node is the pipeline from frame to verdict. It belongs to one goroutine.
+type Node struct {
+	own        responder.MAC
+	mtu        int
+	vips       []VIP
+	services   []Service
+	byListen   map[netip.AddrPort]int
+	hasher     hashing.Hasher
+	flows      Flows
+	arp        *responder.ARP
+	neighbours *responder.Neighbours
+	resets     *responder.Limit
+	ownership  *Ownership
+	stopping   bool
+
+	decoded  Decoded
+	reply    []byte
+	stranger Stranger
+	counts   [VerdictCount]uint64
+}
+
+// Stranger is somebody who claims in ARP a VIP, or this node's own address.
+type Stranger struct {
+	Address netip.Addr
+	MAC     responder.MAC
+}
+
+// New makes a node that owns nothing yet.
+func New(cfg Config) (*Node, error) {
+	if len(cfg.VIPs) == 0 {
+		return nil, errors.New("node: no VIP")
+	}
+	n := &Node{
+		own:       cfg.Own,
+		mtu:       cfg.MTU,
+		vips:      cfg.VIPs,
+		services:  cfg.Services,
+		byListen:  make(map[netip.AddrPort]int, len(cfg.Services)),
+		hasher:    cfg.Hasher,
+		flows:     cfg.Flows,
+		resets:    responder.NewLimit(resetsPerSecond, resetBurst),
+		ownership: &Ownership{VIPs: make([]Bitmap, len(cfg.VIPs)), Services: make([]Bitmap, len(cfg.Services))},
+	}
+	vips := make([]responder.VIP, len(cfg.VIPs))
+	for i, v := range cfg.VIPs {
+		vips[i] = v.VIP
+	}
+	var err error
+	if n.arp, err = responder.NewARP(cfg.Own, cfg.Address, vips); err != nil {
+		return nil, err
+	}
+	n.neighbours, err = responder.NewNeighbours(cfg.Own, cfg.Address, cfg.VIPs[0].LAN, cfg.Gateway, vips, responder.MaxNeighbours)
+	if err != nil {
+		return nil, err
+	}
+	for i, s := range cfg.Services {
+		if n.vip(s.Listen.Addr()) < 0 {
+			return nil, fmt.Errorf("node: service on %s, which is not a VIP", s.Listen)
+		}
+		n.byListen[s.Listen] = i
+	}
+	return n, nil
+}
+
+// SetOwnership puts another ownership in force from the next frame on.
+func (n *Node) SetOwnership(o *Ownership) error {
+	if len(o.VIPs) != len(n.vips) || len(o.Services) != len(n.services) {
+		return fmt.Errorf("node: ownership of %d VIPs and %d services given to a node with %d and %d",
+			len(o.VIPs), len(o.Services), len(n.vips), len(n.services))
+	}
+	n.ownership = o
+	return nil
+}
+
+// Stop makes the node accept nothing new and answer for no address any more.
+// Flows that it holds go on.
+func (n *Node) Stop() { n.stopping = true }
+
+// Handled is what became of a frame.
+type Handled struct {
+	Verdict Verdict
+	// Packet is the IPv4 packet to deliver to netstack, nil when there is none.
+	// It points into the frame.
+	Packet []byte
+	// Reply is a frame to send, nil when there is none. It is valid until the
+	// next frame is handled.
+	Reply []byte
+}
+
+// Handle decides about one frame and counts the verdict. It allocates nothing
+// for a frame that is another node's.
+func (n *Node) Handle(now time.Duration, f *link.Frame) Handled {
+	h := n.handle(now, f)
+	n.counts[h.Verdict]++
+	return h
+}
+
+func (n *Node) handle(now time.Duration, f *link.Frame) Handled {
+	d := &n.decoded
+	if v := d.Decode(f); v != Undecided {
+		return Handled{Verdict: n.sender(v)}
+	}
+	if v := n.addressed(); v != Undecided {
+		return Handled{Verdict: v}
+	}
+	if d.EtherType == etherTypeARP {
+		return n.handleARP(now, f.Data)
+	}
+	return n.handleIPv4(now, f.Data)
+}
+
+// sender refines the verdict on a bad frame: one from our own MAC is a loop,
+// whatever else is wrong with it.
+func (n *Node) sender(v Verdict) Verdict {
+	if v != Runt && n.decoded.From == n.own {
+		return OwnMAC
+	}
+	return v
+}
+
+// addressed judges the Ethernet addresses.
+func (n *Node) addressed() Verdict {
+	d := &n.decoded
+	switch {
+	case d.From == n.own:
+		return OwnMAC
+	case d.From.IsGroup() || n.isCluster(d.From):
+		return ClusterMACSource
+	case d.To == n.own || n.isCluster(d.To):
+		return Undecided
+	case d.EtherType == etherTypeARP && d.To == responder.Broadcast():
+		return Undecided
+	}
+	// An IPv4 packet for one host in a broadcast frame is dropped, RFC 1122
+	// §3.3.6.
+	return OtherMAC
+}
+
+func (n *Node) isCluster(m responder.MAC) bool {
+	for i := range n.vips {
+		if n.vips[i].MAC == m {
+			return true
+		}
+	}
+	return false
+}
+
+// vip is the index of a VIP, -1 when the address is none.
+func (n *Node) vip(a netip.Addr) int {
+	for i := range n.vips {
+		if n.vips[i].Addr == a {
+			return i
+		}
+	}
+	return -1
+}
+
+// answersFor reports whether this node answers an asker for a VIP: the owner
+// of the asker's bucket in the VIP's own table, under a valid lease.
+func (n *Node) answersFor(now time.Duration, vip int, asker netip.Addr) Verdict {
+	bucket := n.hasher.Bucket(hashing.SourceIP, &hashing.Flow{Src: asker})
+	return n.mayAccept(now, &n.ownership.VIPs[vip], bucket)
+}
+
+// mayAccept is the rule for everything new: Undecided when this node may take
+// it (OWNERSHIP.md R12).
+func (n *Node) mayAccept(now time.Duration, owned *Bitmap, bucket uint8) Verdict {
+	switch {
+	case !owned.Has(bucket):
+		return NotOwner
+	case now >= n.ownership.LeaseEnd:
+		return NoLease
+	case n.stopping:
+		return Stopping
+	}
+	return Undecided
+}
+
+// Counts are how many frames met each verdict.
+func (n *Node) Counts() [VerdictCount]uint64 { return n.counts }
+
+// LastStranger is who last claimed an address of ours; the zero value when nobody did.
+func (n *Node) LastStranger() Stranger { return n.stranger }

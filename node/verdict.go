@@ -1,0 +1,165 @@
+package node
+
+// Verdict is what was decided about a frame, and why.
+type Verdict uint8
+
+// Verdicts. The first group lets a frame in, the second answers or notes it
+// here, the rest drop it.
+const (
+	// Undecided is never the verdict of a handled frame.
+	Undecided Verdict = iota
+
+	// DeliverSYN: opens a connection in a bucket that this node owns.
+	DeliverSYN
+	// DeliverHeld: belongs to a flow that netstack has.
+	DeliverHeld
+	// DeliverStray: belongs to no flow, in a bucket that this node owns: it
+	// completes a SYN cookie or earns a reset.
+	DeliverStray
+	// DeliverError: an ICMP error that quotes a flow that netstack has.
+	DeliverError
+
+	// AnsweredARP: an ARP request for a VIP from an asker of ours.
+	AnsweredARP
+	// AnsweredEcho: an echo request from an asker of ours.
+	AnsweredEcho
+	// RefusedSYN: a SYN for a service whose backend is down, reset here.
+	RefusedSYN
+	// ClosedPort: a segment for a port of the VIP without a service, reset here.
+	ClosedPort
+	// ResetLimited: a reset was owed and held back by the rate limit.
+	ResetLimited
+	// StrayReset: a reset, or another segment that earns no answer, for a port
+	// or service that would have been reset.
+	StrayReset
+	// LearnedNeighbour: an answer to an ARP request of ours.
+	LearnedNeighbour
+	// OtherARP: ARP that does not concern us, or another node of the cluster.
+	OtherARP
+	// StrangerClaim: somebody says in ARP that a VIP, or our own address, is at a
+	// MAC of theirs.
+	StrangerClaim
+
+	// NotOwner: another node answers this one.
+	NotOwner
+	// NoLease: the bucket is ours, but the right to answer has run out.
+	NoLease
+	// Stopping: this node accepts nothing new any more.
+	Stopping
+	// FlowsFull: the bound on flows is reached.
+	FlowsFull
+	// OtherAddress: for an address that is not a VIP.
+	OtherAddress
+	// NoService: a UDP datagram, or another protocol, that nothing here takes.
+	NoService
+	// OtherICMP: an ICMP message that asks for nothing.
+	OtherICMP
+	// UnknownQuote: an ICMP error about a flow that this node does not have.
+	UnknownQuote
+
+	// Runt: too short for the header it must have.
+	Runt
+	// OwnMAC: sent from our own MAC: a loop, or somebody pretends to be us.
+	OwnMAC
+	// ClusterMACSource: sent from a group or cluster MAC, which is never a source.
+	ClusterMACSource
+	// OtherMAC: for a MAC that is not ours, or IPv4 for a VIP by broadcast.
+	OtherMAC
+	// VLANTag: carries a VLAN tag; this interface serves the untagged LAN.
+	VLANTag
+	// OtherEtherType: neither IPv4 nor ARP.
+	OtherEtherType
+	// BadARP: malformed, or with addresses nobody can have.
+	BadARP
+	// BadIPVersion: an IPv4 EtherType and another version.
+	BadIPVersion
+	// BadIPHeaderLength: shorter than 20 bytes or longer than the packet.
+	BadIPHeaderLength
+	// BadIPLength: total length below the header's or beyond the frame.
+	BadIPLength
+	// BadIPChecksum: of the IPv4 header.
+	BadIPChecksum
+	// BadIPOptions: an option that overruns the header or has a bad length.
+	BadIPOptions
+	// SourceRoute: a loose or strict source route.
+	SourceRoute
+	// MartianSource: a source address that no client can have.
+	MartianSource
+	// Fragment: a part of a datagram; not reassembled yet.
+	Fragment
+	// BadTCPOffset: a data offset below 20 bytes or beyond the segment.
+	BadTCPOffset
+	// BadTCPOptions: an option that overruns the header or has a bad length.
+	BadTCPOptions
+	// BadTCPFlags: SYN with FIN or RST, no flags at all, or FIN without ACK.
+	BadTCPFlags
+	// BadTCPPort: port 0.
+	BadTCPPort
+	// BadTCPChecksum: of the segment, where the kernel has not vouched for it.
+	BadTCPChecksum
+	// BadUDP: a UDP length or checksum that cannot be.
+	BadUDP
+	// BadICMP: truncated or with a wrong checksum.
+	BadICMP
+	// BadOffload: the kernel's header does not fit the frame.
+	BadOffload
+
+	// VerdictCount is the number of verdicts.
+	VerdictCount
+)
+
+// String is the verdict's name in counters, logs and explain: lower case, words
+// joined by hyphens.
+func (v Verdict) String() string {
+	names := [VerdictCount]string{
+		Undecided:         "undecided",
+		DeliverSYN:        "deliver-syn",
+		DeliverHeld:       "deliver-held",
+		DeliverStray:      "deliver-stray",
+		DeliverError:      "deliver-error",
+		AnsweredARP:       "answered-arp",
+		AnsweredEcho:      "answered-echo",
+		RefusedSYN:        "refused-syn",
+		ClosedPort:        "closed-port",
+		ResetLimited:      "reset-limited",
+		StrayReset:        "stray-reset",
+		LearnedNeighbour:  "learned-neighbour",
+		OtherARP:          "other-arp",
+		StrangerClaim:     "stranger-claim",
+		NotOwner:          "not-owner",
+		NoLease:           "no-lease",
+		Stopping:          "stopping",
+		FlowsFull:         "flows-full",
+		OtherAddress:      "other-address",
+		NoService:         "no-service",
+		OtherICMP:         "other-icmp",
+		UnknownQuote:      "unknown-quote",
+		Runt:              "runt",
+		OwnMAC:            "own-mac",
+		ClusterMACSource:  "cluster-mac-source",
+		OtherMAC:          "other-mac",
+		VLANTag:           "vlan-tag",
+		OtherEtherType:    "other-ether-type",
+		BadARP:            "bad-arp",
+		BadIPVersion:      "bad-ip-version",
+		BadIPHeaderLength: "bad-ip-header-length",
+		BadIPLength:       "bad-ip-length",
+		BadIPChecksum:     "bad-ip-checksum",
+		BadIPOptions:      "bad-ip-options",
+		SourceRoute:       "source-route",
+		MartianSource:     "martian-source",
+		Fragment:          "fragment",
+		BadTCPOffset:      "bad-tcp-offset",
+		BadTCPOptions:     "bad-tcp-options",
+		BadTCPFlags:       "bad-tcp-flags",
+		BadTCPPort:        "bad-tcp-port",
+		BadTCPChecksum:    "bad-tcp-checksum",
+		BadUDP:            "bad-udp",
+		BadICMP:           "bad-icmp",
+		BadOffload:        "bad-offload",
+	}
+	if v < VerdictCount {
+		return names[v]
+	}
+	return "unknown"
+}
