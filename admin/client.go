@@ -1,0 +1,67 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"syscall"
+)
+
+// maxAnswerBytes bounds what a client reads of an answer.
+const maxAnswerBytes = 64 << 20
+
+// Ask fetches the status from the daemon on the socket at path. The error is a
+// sentence for the person who called.
+func Ask(ctx context.Context, path string, table, collect bool) (*Status, error) {
+	client := &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		},
+		DisableKeepAlives: true,
+	}}
+	q := url.Values{}
+	if table {
+		q.Set("table", "1")
+	}
+	if collect {
+		q.Set("gc", "1")
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://onevoice/v1/status?"+q.Encode(), nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, explain(path, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
+	if err != nil {
+		return nil, explain(path, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the daemon on %s answered: %s", path, strings.TrimSpace(string(body)))
+	}
+	var s Status
+	if err := json.Unmarshal(body, &s); err != nil {
+		return nil, fmt.Errorf("the answer on %s is not a status: %w", path, err)
+	}
+	return &s, nil
+}
+
+func explain(path string, err error) error {
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("no daemon answers on %s; start one with `onevoice run`, or name its socket with --socket", path)
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("no right to ask on %s; run this as the user that runs the daemon, or as root", path)
+	}
+	return err
+}

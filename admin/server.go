@@ -1,0 +1,137 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+)
+
+// Source answers for the daemon. withTable asks for the table and the running
+// flows as well.
+type Source func(withTable bool) (*Status, error)
+
+// Server serves the admin socket.
+type Server struct {
+	listener net.Listener
+	http     *http.Server
+	done     chan struct{}
+}
+
+// Bounds of a request.
+const (
+	maxHeaderBytes = 8 << 10
+	requestTimeout = 10 * time.Second
+)
+
+// Listen opens the socket at path, for its owner only. A socket that a dead
+// daemon has left is replaced; one that answers is an error.
+func Listen(path string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("admin: %w", err)
+	}
+	if conn, err := net.Dial("unix", path); err == nil {
+		conn.Close()
+		return nil, fmt.Errorf("admin: another daemon answers on %s; set [admin] socket to another path, or stop it", path)
+	}
+	if err := removeStale(path); err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("admin: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("admin: %w", err)
+	}
+	return l, nil
+}
+
+// removeStale removes a socket, and nothing else, at path.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("admin: %w", err)
+	}
+	if info.Mode()&os.ModeSocket == 0 {
+		return fmt.Errorf("admin: %s is there and is not a socket; set [admin] socket to another path, or move it away", path)
+	}
+	return os.Remove(path)
+}
+
+// Serve starts to serve on l, in the goroutine `admin.serve`.
+func Serve(l net.Listener, source Source) *Server {
+	mux := http.NewServeMux()
+	s := &Server{
+		listener: l,
+		http: &http.Server{
+			Handler:        http.MaxBytesHandler(mux, 0),
+			ReadTimeout:    requestTimeout,
+			WriteTimeout:   requestTimeout,
+			MaxHeaderBytes: maxHeaderBytes,
+		},
+		done: make(chan struct{}),
+	}
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) { answerStatus(w, r, source) })
+	go s.serve()
+	return s
+}
+
+func (s *Server) serve() {
+	defer close(s.done)
+	// It returns when Close shuts it down; an earlier end takes the socket
+	// with it, and that is what a caller then sees.
+	_ = s.http.Serve(s.listener)
+}
+
+// Close ends the server and removes the socket.
+func (s *Server) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+	defer cancel()
+	err := s.http.Shutdown(ctx)
+	<-s.done
+	return err
+}
+
+func answerStatus(w http.ResponseWriter, r *http.Request, source Source) {
+	q := r.URL.Query()
+	status, err := source(q.Has("table"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	status.Process = process(q.Has("gc"))
+	w.Header().Set("Content-Type", "application/json")
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	// A caller that went away is nobody's error.
+	_ = enc.Encode(status)
+}
+
+// process measures this process; collect runs the garbage collector first.
+func process(collect bool) ProcessStatus {
+	var m runtime.MemStats
+	p := ProcessStatus{PID: os.Getpid(), Goroutines: runtime.NumGoroutine()}
+	if collect {
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		p.HeapBytesAfterGC = m.HeapAlloc
+	}
+	runtime.ReadMemStats(&m)
+	p.HeapBytes = m.HeapAlloc
+	if dir, err := os.ReadDir("/proc/self/fd"); err == nil {
+		// The directory itself was open while it was read.
+		p.FDs = len(dir) - 1
+	}
+	return p
+}
