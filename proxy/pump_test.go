@@ -16,10 +16,10 @@ type fake struct {
 	room     int // what Write takes
 	writeErr error
 
-	out                      []byte
-	closedWrite              bool
-	closed, aborted          bool
-	writesAfterClose, events int
+	out              []byte
+	closedWrite      bool
+	closed, aborted  bool
+	writesAfterClose int
 }
 
 func (f *fake) Read(p []byte) (int, error) {
