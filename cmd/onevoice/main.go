@@ -47,6 +47,13 @@ func newRootCommand() *cobra.Command {
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
 	}
+	root.AddCommand(
+		newRunCommand(),
+		newStatusCommand(),
+		newCheckCommand(),
+		newKeygenCommand(),
+		newVersionCommand(),
+	)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	return root
 }

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"onevoice/config"
+)
+
+func newKeygenCommand() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "keygen",
+		Short: "Make a cluster key",
+		Long: `Make a cluster key: the secret that the nodes share.
+
+Make it once, on one node, and copy the file to the others; whoever has it can
+join the cluster.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			key := make([]byte, config.KeyBytes)
+			// crypto/rand does not fail: it ends the program instead.
+			_, _ = rand.Read(key)
+			text := config.FormatKey(key)
+			if file == "" {
+				_, err := fmt.Fprint(cmd.OutOrStdout(), text)
+				return err
+			}
+			return writeKey(file, text)
+		},
+	}
+	cmd.Flags().StringVarP(&file, "out", "o", "", "write it to this new `file`, which only its owner may read")
+	return cmd
+}
+
+// writeKey makes a new file; a key that is there is never overwritten.
+func writeKey(file, text string) error {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s is there already, and a key in use must not be lost; name another file, or move it away", file)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}

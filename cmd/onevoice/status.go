@@ -1,0 +1,151 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"onevoice/admin"
+	"onevoice/hashing"
+)
+
+const defaultSocket = "/run/onevoice/onevoice.sock"
+
+func newStatusCommand() *cobra.Command {
+	var socket string
+	var asJSON, table, collect bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show what the daemon on this host does",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := admin.Ask(cmd.Context(), socket, table || asJSON, collect)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				enc := json.NewEncoder(cmd.OutOrStdout())
+				enc.SetIndent("", "  ")
+				return enc.Encode(s)
+			}
+			return printStatus(cmd.OutOrStdout(), s)
+		},
+	}
+	cmd.Flags().StringVar(&socket, "socket", socketFromEnvironment(), "admin `socket` of the daemon; ONEVOICE_SOCKET sets it too")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print everything as JSON, with the table and the running flows")
+	cmd.Flags().BoolVar(&table, "flows", false, "list the running flows as well")
+	cmd.Flags().BoolVar(&collect, "gc", false, "collect garbage first and report what is left")
+	return cmd
+}
+
+// socketFromEnvironment is the socket that commands ask by default.
+func socketFromEnvironment() string {
+	return cmp.Or(os.Getenv("ONEVOICE_SOCKET"), defaultSocket)
+}
+
+func printStatus(out io.Writer, s *admin.Status) error {
+	for _, w := range s.Warnings {
+		fmt.Fprintf(out, "WARNING  %s\n", w)
+	}
+	if len(s.Warnings) > 0 {
+		fmt.Fprintln(out)
+	}
+	fmt.Fprintf(out, "%s of cluster %s, up %s, onevoice %s\n\n", s.Node, s.Cluster, duration(s.Uptime), s.Version)
+
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "VIP\tCLUSTER MAC\tMODE")
+	for _, v := range s.VIPs {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", v.Address, v.MAC, v.MACMode)
+	}
+	fmt.Fprintln(w, "\nNODE\tBUCKETS\tSHARE")
+	for _, n := range s.Nodes {
+		self := ""
+		if n.Self {
+			self = "this node"
+		}
+		fmt.Fprintf(w, "%s\t%d\t%.1f %%\t%s\n", n.Address, n.Buckets, 100*float64(n.Buckets)/hashing.Buckets, self)
+	}
+	fmt.Fprintln(w, "\nSERVICE\tLISTEN\tBACKEND\tSTATE\tFLOWS")
+	for _, v := range s.Services {
+		state := "up"
+		if !v.Up {
+			state = "DOWN"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\n", v.Name, v.Listen, v.Backend, state, v.Flows)
+	}
+	fmt.Fprintf(w, "\nFLOWS\trunning %d of %d\taccepted %d\tfinished %d\tbroken %d\trefused %d\n",
+		s.Flows.Running, s.Flows.Limit, s.Flows.Accepted, s.Flows.Finished, s.Flows.Broken, s.Flows.Refused)
+	fmt.Fprintf(w, "BYTES\tup %s\tdown %s\n", bytesText(s.Flows.BytesUp), bytesText(s.Flows.BytesDown))
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if err := printVerdicts(out, s.Verdicts); err != nil {
+		return err
+	}
+	return printFlows(out, s)
+}
+
+// printVerdicts shows the verdicts that were given at all, most frequent first,
+// in two columns.
+func printVerdicts(out io.Writer, counts map[string]uint64) error {
+	var names []string
+	for name, n := range counts {
+		if n > 0 {
+			names = append(names, name)
+		}
+	}
+	slices.SortFunc(names, func(a, b string) int {
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), strings.Compare(a, b))
+	})
+	fmt.Fprintln(out, "\nVERDICTS ON FRAMES")
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for i := 0; i < len(names); i += 2 {
+		fmt.Fprintf(w, "%s\t%d", names[i], counts[names[i]])
+		if i+1 < len(names) {
+			fmt.Fprintf(w, "\t  %s\t%d", names[i+1], counts[names[i+1]])
+		}
+		fmt.Fprintln(w)
+	}
+	if len(names) == 0 {
+		fmt.Fprintln(w, "none yet")
+	}
+	return w.Flush()
+}
+
+func printFlows(out io.Writer, s *admin.Status) error {
+	if len(s.Running) == 0 {
+		return nil
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "\nCLIENT\tSERVICE\tSTATE\tFOR\tUP\tDOWN")
+	for _, f := range s.Running {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", f.Client, f.Service, f.State, duration(f.Seconds), bytesText(f.BytesUp), bytesText(f.BytesDown))
+	}
+	return w.Flush()
+}
+
+func duration(seconds float64) string {
+	return time.Duration(seconds * float64(time.Second)).Truncate(time.Second).String()
+}
+
+// bytesText is a number of bytes for people.
+func bytesText(n uint64) string {
+	const unit = 1024
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	v, units := float64(n)/unit, "KMGTP"
+	for v >= unit && len(units) > 1 {
+		v /= unit
+		units = units[1:]
+	}
+	return fmt.Sprintf("%.1f %ciB", v, units[0])
+}

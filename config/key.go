@@ -1,0 +1,62 @@
+package config
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"strings"
+)
+
+// KeyBytes is the length of a cluster key.
+const KeyBytes = 32
+
+// maxKeyFileBytes bounds what is read of a key file.
+const maxKeyFileBytes = 4 << 10
+
+// ReadKey reads the cluster key: 64 hexadecimal digits on a line of their own,
+// beside comment lines that begin with #. As ssh does, it refuses a file that
+// others may read.
+func ReadKey(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w; make it with `onevoice keygen --out %s` on one node and copy it to the others", err, path)
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return nil, fmt.Errorf("%s may be read by others (mode %04o), and whoever reads it can join the cluster; chmod 600 %s", path, mode, path)
+	}
+	if info.Size() > maxKeyFileBytes {
+		return nil, fmt.Errorf("%s has %d bytes, which is no key file", path, info.Size())
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return parseKey(path, data)
+}
+
+func parseKey(path string, data []byte) ([]byte, error) {
+	var key []byte
+	lines := bufio.NewScanner(bytes.NewReader(data))
+	for n := 1; lines.Scan(); n++ {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		b, err := hex.DecodeString(line)
+		if err != nil || len(b) != KeyBytes || key != nil {
+			return nil, fmt.Errorf("%s:%d: this is not one key of %d hexadecimal digits; make a new file with `onevoice keygen`", path, n, 2*KeyBytes)
+		}
+		key = b
+	}
+	if key == nil {
+		return nil, fmt.Errorf("%s: there is no key in it; make a new file with `onevoice keygen`", path)
+	}
+	return key, nil
+}
+
+// FormatKey is the text of a key file.
+func FormatKey(key []byte) string {
+	return "# Cluster key of onevoice. Whoever has it can join the cluster.\n" + hex.EncodeToString(key) + "\n"
+}
