@@ -67,11 +67,14 @@ type Key [16]byte
 const keyInfo = "onevoice hash key v1"
 
 // DeriveKey makes the hash key that is used before there is a replicated
-// mapping: HKDF-SHA-256 of the cluster key without salt.
+// mapping: 16 bytes of HKDF-SHA-256 (RFC 5869) of the cluster key, without salt
+// and with keyInfo as info. Any length is taken, but under GODEBUG=fips140=only
+// Go refuses keys below 14 bytes, and then this panics; a cluster key has 32.
 func DeriveKey(clusterKey []byte) Key {
 	b, err := hkdf.Key(sha256.New, clusterKey, nil, keyInfo, len(Key{}))
 	if err != nil {
-		// The length is a constant within HKDF's bound.
+		// Our own mistake: the length asked for is a constant, and the key
+		// was checked when its file was read.
 		panic(err)
 	}
 	return Key(b)
@@ -89,7 +92,9 @@ func NewHasher(k Key) Hasher {
 // Bucket is the bucket of a flow: SipHash-2-4 of the affinity's fields, in
 // network byte order one behind the other, modulo Buckets. An address takes 4
 // bytes, or 16 for IPv6; a network 4 bytes with the last cleared, or the first 8
-// for IPv6. An IPv4-mapped IPv6 address counts as IPv4. It allocates nothing.
+// for IPv6. An IPv4-mapped IPv6 address (::ffff:0:0/96) counts as the IPv4
+// address in it, and a zone does not count. No flow is refused: an unknown
+// affinity counts as SourceIP and a missing address as ::. It allocates nothing.
 func (h Hasher) Bucket(a Affinity, f *Flow) uint8 {
 	var b [20]byte
 	n := source(&b, a, f.Src)

@@ -1,8 +1,12 @@
 package hashing
 
 import (
+	"cmp"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/binary"
 	"net/netip"
+	"slices"
 )
 
 // This file is the slow and obvious second implementation that the fast one is
@@ -79,7 +83,35 @@ func slowBucket(key Key, a Affinity, f *Flow) uint8 {
 func slowScore(bucket int, id NodeID) uint64 {
 	m := binary.BigEndian.AppendUint64(nil, uint64(bucket))
 	m = binary.BigEndian.AppendUint64(m, uint64(id))
-	return slowSipHash([16]byte([]byte("ecioveno" + "ovzedner")), m)
+	return slowSipHash([16]byte([]byte("ecioveno"+"ovzedner")), m)
+}
+
+// remembered is slowScore that computes no score twice.
+func remembered() func(bucket int, id NodeID) uint64 {
+	type key struct {
+		bucket int
+		id     NodeID
+	}
+	known := map[key]uint64{}
+	return func(bucket int, id NodeID) uint64 {
+		k := key{bucket, id}
+		v, ok := known[k]
+		if !ok {
+			v = slowScore(bucket, id)
+			known[k] = v
+		}
+		return v
+	}
+}
+
+// slowDeriveKey is RFC 5869 §2.2 and §2.3 written out: extract with a salt of
+// zeros, then the first block of the expansion.
+func slowDeriveKey(clusterKey []byte) Key {
+	extract := hmac.New(sha256.New, make([]byte, sha256.Size))
+	extract.Write(clusterKey)
+	expand := hmac.New(sha256.New, extract.Sum(nil))
+	expand.Write([]byte("onevoice hash key v1\x01"))
+	return Key(expand.Sum(nil)[:16])
 }
 
 // slowNext scans everything again for each single move: the best pair of a
@@ -92,18 +124,19 @@ func slowNext(cur Table, shares []Share) Table {
 			next[b] = 0
 		}
 	}
-	moved := map[int]bool{}
+	moved, score := map[int]bool{}, remembered()
 	for {
 		bestBucket, bestNode, best := -1, NodeID(0), uint64(0)
+		count := slowCount(next)
 		for b, owner := range next {
-			if moved[b] || owner != 0 && next.Count(owner) <= quota[owner] {
+			if moved[b] || owner != 0 && count[owner] <= quota[owner] {
 				continue
 			}
 			for _, s := range shares {
-				if next.Count(s.Node) >= quota[s.Node] {
+				if count[s.Node] >= quota[s.Node] {
 					continue
 				}
-				if v := slowScore(b, s.Node); bestBucket < 0 || v > best {
+				if v := score(b, s.Node); bestBucket < 0 || v > best {
 					bestBucket, bestNode, best = b, s.Node, v
 				}
 			}
@@ -115,12 +148,17 @@ func slowNext(cur Table, shares []Share) Table {
 	}
 }
 
+func slowCount(t Table) map[NodeID]int {
+	count := map[NodeID]int{}
+	for _, owner := range t {
+		count[owner]++
+	}
+	return count
+}
+
 // slowQuotas hands the odd buckets out one at a time.
 func slowQuotas(cur Table, shares []Share) map[NodeID]int {
-	sum, given := uint64(0), 0
-	for _, s := range shares {
-		sum += uint64(s.Weight)
-	}
+	sum, given, count := slowSum(shares), 0, slowCount(cur)
 	quota := map[NodeID]int{}
 	if sum == 0 {
 		return quota
@@ -137,7 +175,7 @@ func slowQuotas(cur Table, shares []Share) map[NodeID]int {
 			if took[s.Node] || Buckets*uint64(s.Weight)%sum == 0 {
 				continue
 			}
-			if best == nil || prefer(cur, quota, sum, s, best) {
+			if best == nil || prefer(count, quota, sum, s, best) {
 				best = s
 			}
 		}
@@ -147,9 +185,10 @@ func slowQuotas(cur Table, shares []Share) map[NodeID]int {
 	return quota
 }
 
-// prefer reports whether a is to have the odd bucket before b.
-func prefer(cur Table, quota map[NodeID]int, sum uint64, a, b *Share) bool {
-	hasA, hasB := cur.Count(a.Node) > quota[a.Node], cur.Count(b.Node) > quota[b.Node]
+// prefer reports whether a is to have the odd bucket before b: who has one
+// already, then the larger remainder, then the lower id.
+func prefer(count, quota map[NodeID]int, sum uint64, a, b *Share) bool {
+	hasA, hasB := count[a.Node] > quota[a.Node], count[b.Node] > quota[b.Node]
 	if hasA != hasB {
 		return hasA
 	}
@@ -158,4 +197,66 @@ func prefer(cur Table, quota map[NodeID]int, sum uint64, a, b *Share) bool {
 		return restA > restB
 	}
 	return a.Node < b.Node
+}
+
+func slowSum(shares []Share) uint64 {
+	sum := uint64(0)
+	for _, s := range shares {
+		sum += uint64(s.Weight)
+	}
+	return sum
+}
+
+// exhaustiveQuotas tries every way to hand out the odd buckets and reports the
+// best: the fewest moves, then the one that gives to the first in the order of
+// larger remainder and lower id. It takes 2^nodes steps.
+//
+// Under given quotas a node keeps at most the smaller of what it has and its
+// quota, whatever table is made; all other buckets move. So the fewest moves
+// over all ways is the fewest moves over all tables.
+func exhaustiveQuotas(cur Table, shares []Share) (quota map[NodeID]int, moves int) {
+	sum, count := slowSum(shares), slowCount(cur)
+	ranked := slices.Clone(shares)
+	slices.SortFunc(ranked, func(a, b Share) int {
+		return cmp.Or(cmp.Compare(Buckets*uint64(b.Weight)%sum, Buckets*uint64(a.Weight)%sum), cmp.Compare(a.Node, b.Node))
+	})
+	moves = Buckets + 1
+	// The highest bit is the first of the order, so the first best found from
+	// above is the one wanted.
+	for mask := 1<<len(ranked) - 1; mask >= 0; mask-- {
+		q, total, kept := map[NodeID]int{}, 0, 0
+		possible := true
+		for i, s := range ranked {
+			exact := Buckets * uint64(s.Weight)
+			q[s.Node] = int(exact / sum)
+			if mask>>(len(ranked)-1-i)&1 == 1 {
+				q[s.Node]++
+				possible = possible && exact%sum > 0
+			}
+			total += q[s.Node]
+			kept += min(q[s.Node], count[s.Node])
+		}
+		if possible && total == Buckets && Buckets-kept < moves {
+			quota, moves = q, Buckets-kept
+		}
+	}
+	return quota, moves
+}
+
+// fewestMoves is the same least number by a formula that does for any number of
+// nodes: each node keeps at most its rounded-down share, and as many nodes as
+// there are odd buckets keep one more if they have it.
+func fewestMoves(cur Table, shares []Share) int {
+	sum, count := slowSum(shares), slowCount(cur)
+	kept, odd, wanted := 0, Buckets, 0
+	for _, s := range shares {
+		exact := Buckets * uint64(s.Weight)
+		floor := int(exact / sum)
+		odd -= floor
+		kept += min(count[s.Node], floor)
+		if count[s.Node] > floor && exact%sum > 0 {
+			wanted++
+		}
+	}
+	return Buckets - kept - min(odd, wanted)
 }

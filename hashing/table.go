@@ -10,7 +10,9 @@ import (
 	"github.com/dchest/siphash"
 )
 
-// NodeID names a node in tables. 0 is nobody.
+// NodeID names a node in tables. 0 is nobody. Whoever makes the shares chooses
+// the numbers; the same node must have the same one everywhere, since they
+// break ties.
 type NodeID uint64
 
 // Table says which node owns each bucket.
@@ -25,8 +27,11 @@ type Share struct {
 
 // Bounds of a table.
 const (
+	// MaxNodes is the most nodes of a table: each has 8 buckets or so, and one
+	// odd bucket more or less is at most an eighth of its share.
 	MaxNodes = 32
-	// MaxWeight keeps sums and products within 64 bits.
+	// MaxWeight is the heaviest weight. 256 times it, and the sum of MaxNodes
+	// of it, fit 32 bits, so that no sum here can overflow on any machine.
 	MaxWeight = 1 << 20
 )
 
@@ -52,35 +57,40 @@ func Moved(a, b *Table) int {
 	return n
 }
 
-// First makes the first table of a set of nodes.
+// First makes the first table of a set of nodes: rendezvous with a quota, all
+// pairs of bucket and node by descending score, each bucket once and each node
+// until it is full. It refuses what Next refuses.
 func First(shares []Share) (Table, error) { return Next(Table{}, shares) }
 
 // Next makes the table for shares with the fewest changes from cur. Each node's
 // number of buckets is within one of its exact share, 256 × weight / sum, and
-// exact where that is a whole number. The odd buckets go first to nodes that
-// have one already, then to the larger remainder, then to the lower id. Which
-// bucket goes to which node is decided by rendezvous: the pair with the highest
-// score first.
+// exact where that is a whole number. The odd buckets, which the rounding down
+// leaves over, go first to nodes that have one already (each saves a move), then
+// to the larger remainder, then to the lower id. Nodes that are gone or weigh
+// nothing lose all they have. Which bucket goes to which node is decided by
+// rendezvous: the pair with the highest score first. The order of shares does
+// not matter.
 //
 // With no weight at all every bucket is nobody's. Too many nodes, node 0, a
-// node named twice, and a weight above MaxWeight are errors.
+// node named twice, and a weight above MaxWeight are errors; the table returned
+// is then empty, and the caller is to keep the one it has.
 func Next(cur Table, shares []Share) (Table, error) {
-	quotas, err := quotas(&cur, shares)
+	quota, err := quotas(&cur, shares)
 	if err != nil {
 		return Table{}, err
 	}
 	// What each node may still take (room) or has to give (excess).
 	room, excess := map[NodeID]int{}, map[NodeID]int{}
-	for id, quota := range quotas {
-		if have := cur.Count(id); have < quota {
-			room[id] = quota - have
+	for id, want := range quota {
+		if have := cur.Count(id); have < want {
+			room[id] = want - have
 		} else {
-			excess[id] = have - quota
+			excess[id] = have - want
 		}
 	}
 	next := cur
 	for b, owner := range cur {
-		if _, stays := quotas[owner]; !stays {
+		if _, stays := quota[owner]; !stays {
 			next[b] = 0
 		}
 	}
