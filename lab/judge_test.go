@@ -1,0 +1,392 @@
+package lab
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// judgeStory feeds a story to a new judge.
+func judgeStory(text string) *Judge {
+	j := newTestJudge()
+	for _, f := range tell(text) {
+		j.Frame(f.at, f.sender, &f.capture)
+	}
+	return j
+}
+
+// handshake is how every good flow begins.
+const handshake = `
+	client1 SYN 1000
+	n1 SYNACK 5000 1001
+	client1 ACK 1001 5001
+`
+
+// breachStories provoke each rule, and each once.
+func breachStories() map[string]struct {
+	text string
+	want Rule
+} {
+	return map[string]struct {
+		text string
+		want Rule
+	}{
+		"two nodes accept a SYN":                     {"client1 SYN 1000 \n n1 SYNACK 5000 1001 \n n2 SYNACK 9000 1001", RuleSYNTwoNodes},
+		"two nodes accept with one number":           {"client1 SYN 1000 \n n1 SYNACK 5000 1001 \n n2 SYNACK 5000 1001", RuleSYNTwoNodes},
+		"one node, two numbers for a retransmission": {"client1 SYN 1000 \n n1 SYNACK 5000 1001 \n client1 SYN 1000 +1s \n n1 SYNACK 5001 1001", RuleSYNTwoNumbers},
+		"two numbers after the handshake":            {handshake + "n1 SYNACK 6000 1001", RuleSYNTwoNumbers},
+		"a SYN-ACK out of the blue":                  {"n1 SYNACK 5000 1001", RuleSYNACKUnasked},
+		"a SYN-ACK for another SYN":                  {"client1 SYN 1000 \n n1 SYNACK 5000 2001", RuleSYNACKUnasked},
+		"a SYN-ACK for a SYN with a wrong checksum":  {"client1 SYN 1000 sum \n n1 SYNACK 5000 1001", RuleSYNACKUnasked},
+		"a SYN-ACK for a tagged SYN":                 {"client1 SYN 1000 tagged \n n1 SYNACK 5000 1001", RuleSYNACKUnasked},
+		"accepted and refused":                       {"client1 SYN 1000 port=23 \n n1 SYNACK 5000 1001 port=23 \n n2 RSTACK 0 1001 port=23", RuleSYNACKAndReset},
+		"refused and accepted":                       {"client1 SYN 1000 port=23 \n n2 RSTACK 0 1001 port=23 \n n1 SYNACK 5000 1001 port=23", RuleSYNACKAndReset},
+		"another node speaks in a flow":              {handshake + "n2 DATA 5001 1001", RuleFlowTwoNodes},
+		"another node ends a flow":                   {handshake + "n2 FIN 5001 1001", RuleFlowTwoNodes},
+		"the old owner answers a reused tuple":       {handshake + "client1 FIN 1001 5001 \n n1 FIN 5001 1002 \n client1 SYN 7000 +1s \n n2 SYNACK 8000 7001 \n client1 ACK 7001 8001 \n n1 ACK 5002 1002", RuleFlowTwoNodes},
+		"data before the SYN-ACK":                    {"client1 SYN 1000 \n n1 ACK 5001 1001", RuleSegmentUnasked},
+
+		"a reset out of the blue":                 {"n1 RST 5001", RuleResetUnasked},
+		"a reset with a number nobody said":       {"client1 ACK 1001 5001 \n n1 RST 6000", RuleResetUnasked},
+		"a reset in answer to a reset":            {"client1 RST 1001 5001 \n n1 RST 5001", RuleResetUnasked},
+		"a reset in answer to a malformed stray":  {"client1 ACK 1001 5001 sum \n n1 RST 5001", RuleResetUnasked},
+		"a SYN's reset without its number":        {"client1 SYN 1000 port=23 \n n1 RSTACK 0 1000 port=23", RuleResetUnasked},
+		"two nodes reset a stray":                 {"client1 ACK 1001 5001 \n n1 RST 5001 \n n2 RST 5001", RuleResetTwice},
+		"one node resets a stray twice":           {"client1 ACK 1001 5001 \n n1 RST 5001 \n n1 RST 5001", RuleResetTwice},
+		"two nodes refuse a SYN":                  {"client1 SYN 1000 port=23 \n n1 RSTACK 0 1001 port=23 \n n2 RSTACK 0 1001 port=23", RuleResetTwice},
+		"a node resets another's flow":            {handshake + "client1 DATA 1001 5001 \n n2 RST 5001", RuleResetForeign},
+		"a node resets another's half-open flow":  {"client1 SYN 1000 \n n1 SYNACK 5000 1001 \n client1 ACK 1001 7777 \n n2 RST 7777", RuleResetForeign},
+		"an ACK that does not fit draws a reset":  {"client1 SYN 1000 \n n1 SYNACK 5000 1001 \n client1 ACK 1001 7777 \n n1 RST 7777", RuleResetHalfOpen},
+		"a service that accepts refuses a client": {"client1 SYN 1000 \n n1 RSTACK 0 1001", RuleResetServed},
+
+		"an ARP answer without a question":            {"n1 is-at", RuleAnswerUnasked},
+		"an ARP answer to a malformed question":       {"client1 who-has short \n n1 is-at", RuleAnswerUnasked},
+		"an ARP answer to somebody else":              {"client1 who-has addr=102 \n n1 is-at", RuleAnswerUnasked},
+		"an ARP answer that comes a minute late":      {"client1 who-has \n n1 is-at +1m", RuleAnswerUnasked},
+		"an ARP answer to a question still in memory": {"client1 who-has \n n1 is-at +11s", RuleAnswerUnasked},
+		"two nodes answer an ARP request":             {"client1 who-has \n n1 is-at \n n2 is-at", RuleAnswerTwice},
+		"two nodes share two ARP requests":            {"client1 who-has \n client1 who-has \n n1 is-at \n n2 is-at", RuleAnswerTwoNodes},
+		"two nodes answer after a lost request":       {"client1 who-has \n client1 who-has +1s \n n1 is-at \n n2 is-at", RuleAnswerTwoNodes},
+		"two echo replies":                            {"client1 ping 1 \n n1 pong 1 \n n1 pong 1", RuleAnswerTwice},
+		"an echo reply to another request":            {"client1 ping 1 \n n1 pong 2", RuleAnswerUnasked},
+		"an echo reply to a bad request":              {"client1 ping 1 sum \n n1 pong 1", RuleAnswerUnasked},
+
+		"a node names its own MAC for the VIP":    {"client1 who-has \n n1 is-at mac=other", RuleClaim},
+		"a client claims the VIP":                 {"client1 who-has as-vip", RuleClaim},
+		"a node asks as the VIP with its own MAC": {"n1 who-has as-vip", RuleClaim},
+		"a node asks as the VIP":                  {"n1 who-has as-vip mac=cluster", RuleVIPAsks},
+		"a client speaks as the VIP":              {"client2 RST 1 impostor", RuleImpostor},
+		"a client answers for the VIP":            {"client1 who-has \n client2 is-at", RuleImpostor},
+		"the cluster MAC as a source":             {"client1 ping 1 \n n1 pong 1 from=cluster", RuleClusterSource},
+		"a client uses the cluster MAC":           {"client1 who-has from=cluster", RuleClusterSource},
+		"a group MAC as a source":                 {"client1 ping 1 \n n1 pong 1 from=group", RuleGroupSource},
+		"a wrong TCP checksum":                    {handshake + "n1 DATA 5001 1001 sum", RuleMalformed},
+		"a wrong ICMP checksum":                   {"client1 ping 1 \n n1 pong 1 sum", RuleMalformed},
+		"a wrong IP checksum":                     {"client1 SYN 1000 \n n1 SYNACK 5000 1001 ipsum", RuleMalformed},
+		"a wrong IP checksum of a vouched packet": {handshake + "n1 DATA 5001 1001 ipsum vouched", RuleMalformed},
+		"an ARP packet that is too short":         {"n1 who-has short", RuleMalformed},
+		"a node sends a VLAN tag":                 {"client1 ping 1 \n n1 pong 1 tagged", RuleMalformed},
+	}
+}
+
+func TestBreaches(t *testing.T) {
+	for name, c := range breachStories() {
+		t.Run(name, func(t *testing.T) {
+			v := judgeStory(c.text).Verdict()
+			if diff := cmp.Diff(map[Rule]int{c.want: 1}, v.Rules); diff != "" {
+				t.Fatalf("rules broken (-want +got):\n%s\n%v", diff, v.Breaches)
+			}
+			if v.Held() || v.Err() == nil {
+				t.Error("the verdict is that everything held")
+			}
+			b := v.Breaches[0]
+			last := tell(c.text)
+			if len(b.Frames) == 0 || b.Frames[len(b.Frames)-1].At != last[len(last)-1].at {
+				t.Errorf("the breach does not show the frame that made it: %v", b.Frames)
+			}
+			if !strings.Contains(b.Text, last[len(last)-1].sender.Host) {
+				t.Errorf("the sentence does not name the host: %s", b.Text)
+			}
+		})
+	}
+}
+
+// Every rule in the sources is provoked by a story.
+func TestEveryRuleIsProvoked(t *testing.T) {
+	source, err := os.ReadFile("judgereport.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	provoked := map[Rule]bool{}
+	for _, c := range breachStories() {
+		provoked[c.want] = true
+	}
+	names := regexp.MustCompile(`Rule\w+ +Rule = "([a-z-]+)"`).FindAllStringSubmatch(string(source), -1)
+	if len(names) != len(provoked) {
+		t.Errorf("%d rules in the sources, %d in the stories", len(names), len(provoked))
+	}
+	for _, n := range names {
+		if !provoked[Rule(n[1])] {
+			t.Errorf("no story breaks %s", n[1])
+		}
+	}
+}
+
+// Innocent look-alikes of breaches.
+func TestInnocent(t *testing.T) {
+	for name, text := range map[string]string{
+		"a flow from beginning to end": handshake + `
+			client1 DATA 1001 5001
+			n1 DATA 5001 1011
+			client1 FIN 1011 5011
+			n1 FIN 5011 1012
+			client1 ACK 1012 5012`,
+		"the SYN and the SYN-ACK are sent again": `
+			client1 SYN 1000
+			client1 SYN 1000 +1s
+			n1 SYNACK 5000 1001
+			n1 SYNACK 5000 1001
+			client1 ACK 1001 5001
+			n1 SYNACK 5000 1001`,
+		"a tuple is used again with another owner": handshake + `
+			client1 FIN 1001 5001
+			n1 FIN 5001 1002
+			client1 SYN 7000 +1s
+			n2 SYNACK 8000 7001
+			client1 ACK 7001 8001
+			n2 DATA 8001 7001`,
+		"a SYN-ACK is sent again while the tuple is used anew": `
+			client1 SYN 1000
+			n1 SYNACK 5000 1001
+			client1 RST 1001 0
+			client1 SYN 7000
+			n1 SYNACK 5000 1001
+			n1 SYNACK 6000 7001`,
+		"the same SYN once more after the client gave up": `
+			client1 SYN 1000
+			n1 SYNACK 5000 1001
+			client1 RST 1001 0
+			client1 SYN 1000 +2s
+			n1 SYNACK 6000 1001
+			client1 ACK 1001 6001`,
+		"a new SYN into a running flow, whose holder answers": handshake + `
+			client1 SYN 7000
+			n1 ACK 5001 1001
+			client1 RST 5001 0
+			client1 SYN 7000 +1s
+			n1 SYNACK 8000 7001`,
+		"a flow is reset by its node":                   handshake + "client1 DATA 1001 5001 \n n1 RST 5001",
+		"a flow is reset by its node for no reason":     handshake + "n1 RSTACK 5001 1001",
+		"a half-open flow is restarted by a new SYN":    "client1 SYN 1000 \n n1 SYNACK 5000 1001 \n client1 SYN 2000 \n n1 RSTACK 0 2001",
+		"a closed port refuses each SYN":                "client1 SYN 1000 port=23 \n n1 RSTACK 0 1001 port=23 \n client1 SYN 1000 port=23 +1s \n n1 RSTACK 0 1001 port=23",
+		"a stray is reset":                              "client1 ACK 1001 5001 \n n1 RST 5001",
+		"three strays are reset three times":            "client1 ACK 1001 5001 \n client1 DATA 1001 5001 \n client1 FIN 1011 5001 \n n1 RST 5001 \n n1 RST 5001 \n n1 RST 5001",
+		"a FIN without ACK is reset":                    "client1 BAREFIN 1000 0 port=23 \n n1 RSTACK 0 1001 port=23",
+		"a late segment of a flow that is over":         handshake + "client1 RST 1001 5001 \n client1 ACK 1001 5001 +1s \n n2 RST 5001",
+		"a flow that ran before the sniffer did":        "n1 DATA 5001 1001 \n client1 ACK 1001 5011 \n n1 DATA 5011 1001 \n n1 RST 5021",
+		"an ARP request is answered":                    "client1 who-has \n n1 is-at",
+		"an ARP request is not answered":                "client1 who-has",
+		"two ARP requests, two answers":                 "client1 who-has \n client1 who-has \n n1 is-at \n n1 is-at",
+		"the owner changes between two ARP requests":    "client1 who-has \n n1 is-at \n client1 who-has \n n2 is-at",
+		"a probe for the VIP":                           "client1 who-has addr=0 \n client1 who-has",
+		"a node asks for a neighbour in its own name":   "n1 who-has",
+		"pings with different numbers":                  "client1 ping 1 \n client1 ping 2 \n n1 pong 2 \n n1 pong 1",
+		"the same ping from two addresses":              "client1 ping 1 \n client1 ping 1 addr=102 \n n1 pong 1 \n n2 pong 1 addr=102",
+		"a partial checksum":                            handshake + "n1 DATA 5001 1001 sum vouched",
+		"a super-frame that was cut":                    handshake + "n1 DATA 5001 1001 sum vouched cut",
+		"a long frame that cannot be checked":           handshake + "n1 DATA 5001 1001 cut",
+		"a fragment":                                    "client1 ping 1 fragment \n n1 DATA 1 1 fragment",
+		"a client sends nonsense":                       "client1 SYN 1000 ipsum \n client1 ping 1 sum \n client1 who-has short",
+		"a client's MAC is a router's virtual one":      "client1 who-has from=vmac",
+		"a client announces itself with a foreign MAC":  "client1 who-has mac=other",
+		"two clients with one port and their own flows": handshake + "client2 SYN 1000 addr=102 \n n2 SYNACK 9000 1001 addr=102 \n client2 ACK 1001 9001 addr=102",
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := judgeStory(text).Verdict()
+			if err := v.Err(); err != nil {
+				t.Errorf("%v\n%v", err, v.Breaches)
+			}
+			if !v.Held() {
+				t.Error("nothing was broken, but the verdict does not hold")
+			}
+		})
+	}
+}
+
+// A backend that is gone earns resets, until it is back.
+func TestServing(t *testing.T) {
+	const refused = "client1 SYN 1000 \n n1 RSTACK 0 1001"
+	for _, serving := range []bool{false, true} {
+		j := newTestJudge()
+		j.Serving(testSSH(), serving)
+		for _, f := range tell(refused) {
+			j.Frame(f.at, f.sender, &f.capture)
+		}
+		if held := j.Verdict().Held(); held == serving {
+			t.Errorf("serving %v, held %v", serving, held)
+		}
+	}
+}
+
+func TestCounts(t *testing.T) {
+	j := judgeStory(handshake + `
+		client1 SYN 1000 cport=40001
+		client1 SYN 1000 cport=40001 +1s
+		n2 SYNACK 5000 1001 cport=40001
+		client1 SYN 1 port=23
+		n1 RSTACK 0 2 port=23
+		client1 who-has
+		n1 is-at
+		client1 who-has
+		client1 ping 1
+		n2 pong 1
+		client1 ping 1 fragment
+		client1 who-has short
+		n1 DATA 5001 1001 cut`)
+	v := j.Verdict()
+	want := JudgeCounts{Frames: 16, SYNs: 3, RepeatedSYNs: 1, Handshakes: 1, ARPRequests: 2, EchoRequests: 1,
+		Malformed: 1, Fragments: 1, Unchecked: 1}
+	want.Bytes = v.Counts.Bytes
+	if diff := cmp.Diff(want, v.Counts); diff != "" {
+		t.Errorf("counts (-want +got):\n%s", diff)
+	}
+	n1 := v.Nodes["n1"]
+	n1.Bytes = 0
+	if diff := cmp.Diff(NodeCounts{Frames: 4, SYNACKs: 1, Flows: 1, Resets: 1, ARPReplies: 1}, n1); diff != "" {
+		t.Errorf("n1 (-want +got):\n%s", diff)
+	}
+	if len(v.Nodes) != 2 {
+		t.Errorf("nodes %v, want n1 and n2", slices.Sorted(maps.Keys(v.Nodes)))
+	}
+	asker := netip.MustParseAddr("10.77.0.101")
+	if diff := cmp.Diff(Asked{Asked: 2, Answered: 1, Nodes: []string{"n1"}}, j.ARPAnswers(asker)); diff != "" {
+		t.Errorf("ARP answers (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(Asked{Asked: 1, Answered: 1, Nodes: []string{"n2"}}, j.EchoAnswers(asker)); diff != "" {
+		t.Errorf("echo answers (-want +got):\n%s", diff)
+	}
+}
+
+// What a bound pushes out is said, for nothing can be said of it.
+func TestJudgeBounds(t *testing.T) {
+	for name, c := range map[string]struct {
+		line  func(i int) string
+		bound int
+		size  func(*Judge) int
+	}{
+		"flows": {func(i int) string { return fmt.Sprintf("client1 SYN 1 port=%d", i+1) }, MaxJudgedFlows,
+			func(j *Judge) int { return len(j.flows) }},
+		"asks": {func(i int) string { return "client1 ping 1" }, MaxJudgedAsks,
+			func(j *Judge) int { return len(j.asks) }},
+		"askers": {func(i int) string { return "client1 who-has" }, MaxJudgedAskers,
+			func(j *Judge) int { return len(j.asked) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := newTestJudge()
+			for i := range c.bound + 10 {
+				f := tell(c.line(i))[0]
+				switch name {
+				case "asks":
+					binary.BigEndian.PutUint16(f.capture.Data[38:], uint16(i))
+					binary.BigEndian.PutUint16(f.capture.Data[36:], 0)
+					binary.BigEndian.PutUint16(f.capture.Data[36:], ^foldedSum(0, f.capture.Data[34:]))
+				case "askers":
+					binary.BigEndian.PutUint16(f.capture.Data[28:], uint16(i))
+				}
+				j.Frame(time.Second, f.sender, &f.capture)
+				if i+1 == c.bound && (c.size(j) != c.bound || j.Verdict().Counts.Forgotten != 0) {
+					t.Fatalf("at the bound: %d kept, %d forgotten", c.size(j), j.Verdict().Counts.Forgotten)
+				}
+			}
+			v := j.Verdict()
+			if c.size(j) != c.bound || v.Counts.Forgotten < 10 {
+				t.Errorf("%d kept, %d forgotten", c.size(j), v.Counts.Forgotten)
+			}
+			if v.Held() || v.Err() == nil {
+				t.Error("the verdict is that everything held")
+			}
+		})
+	}
+}
+
+// Breaches are kept up to the bound and counted beyond it.
+func TestBreachBound(t *testing.T) {
+	j := judgeStory(strings.Repeat("n1 RST 1\n", MaxBreaches+5))
+	v := j.Verdict()
+	if len(v.Breaches) != MaxBreaches || v.Rules[RuleResetUnasked] != MaxBreaches+5 {
+		t.Errorf("%d kept, %d counted", len(v.Breaches), v.Rules[RuleResetUnasked])
+	}
+}
+
+// Old flows are forgotten without a word, established ones are not.
+func TestExpiry(t *testing.T) {
+	j := newTestJudge()
+	feed := func(at time.Duration, text string) {
+		for _, f := range tell(text) {
+			j.Frame(at+f.at, f.sender, &f.capture)
+		}
+	}
+	feed(0, handshake+"client1 SYN 1 cport=40001 \n client1 SYN 1 cport=40002 \n client1 ping 1")
+	for i := range 20 {
+		feed(flowMemory+time.Duration(i)*time.Second, "client2 who-has addr=102")
+	}
+	if len(j.flows) != 1 || len(j.asks) != 1 {
+		t.Errorf("%d flows and %d questions in memory, want 1 and 1", len(j.flows), len(j.asks))
+	}
+	feed(3*flowMemory, "n2 DATA 5001 1001")
+	v := j.Verdict()
+	if v.Rules[RuleFlowTwoNodes] != 1 {
+		t.Errorf("the quiet flow was forgotten: %v", v.Rules)
+	}
+	if v.Counts.Forgotten != 0 {
+		t.Errorf("%d forgotten by a bound", v.Counts.Forgotten)
+	}
+}
+
+// Losses make the verdict void.
+func TestLostFrames(t *testing.T) {
+	v := judgeStory(handshake).Verdict()
+	v.Lost = 3
+	if v.Held() || v.Err() == nil || !strings.Contains(v.Err().Error(), "lost 3 frames") {
+		t.Errorf("held %v, %v", v.Held(), v.Err())
+	}
+}
+
+func FuzzJudge(f *testing.F) {
+	for _, c := range breachStories() {
+		var all []byte
+		for _, t := range tell(c.text) {
+			all = append(append(all, byte(len(t.capture.Data))), t.capture.Data...)
+		}
+		f.Add(all)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		j := newTestJudge()
+		now := time.Duration(0)
+		for i := 0; len(b) > 0; i++ {
+			n := min(int(b[0]), len(b)-1)
+			c := Capture{Data: b[1 : 1+n], Bytes: n + i%3, Vouched: i%5 == 0, Tagged: i%7 == 6}
+			now += time.Duration(i) * time.Second
+			j.Frame(now, Sender{Host: fmt.Sprint("n", i%3), Node: i%2 == 1}, &c)
+			b = b[1+n:]
+		}
+		v := j.Verdict()
+		if total := len(v.Breaches); (total == 0) != (len(v.Rules) == 0) {
+			t.Errorf("%d breaches, rules %v", total, v.Rules)
+		}
+		for _, broken := range v.Breaches {
+			for _, s := range broken.Frames {
+				_ = s.String()
+			}
+		}
+	})
+}

@@ -1,0 +1,202 @@
+package lab
+
+import (
+	"container/list"
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// flowKey is a flow from the client's point of view.
+type flowKey struct{ client, service netip.AddrPort }
+
+// judgedFlow is what is known of all connections with one tuple.
+type judgedFlow struct {
+	use  *list.Element
+	key  flowKey
+	used time.Duration
+	// now is the connection that the last SYN began, and before the one that
+	// was there until its handshake is complete.
+	now, before connection
+	// strays are the last segments of the client; each may earn one reset.
+	strays     [strayMemory]question
+	nextStrays int
+}
+
+// connection is one life of a tuple, from a SYN on.
+type connection struct {
+	begun bool
+	syn   Sight
+	// syns and refused count the SYN with its retransmissions, and the resets
+	// that answered it.
+	syns, refused int
+	// synACK is the first one, from node.
+	answered bool
+	synACK   Sight
+	node     string
+	// complete: the client has acknowledged the SYN-ACK.
+	complete              bool
+	clientFIN, serviceFIN bool
+	// over: both have sent FIN, or one has sent a reset.
+	over bool
+}
+
+// question is a frame that may be answered once.
+type question struct {
+	Sight
+	asked  bool
+	answer Sight
+	// answered says that answer is set.
+	answered bool
+}
+
+// living reports whether the flow is established: it stays in memory.
+func (f *judgedFlow) living() bool { return f.now.complete && !f.now.over }
+
+// heldBy reports whether the node completed the connection's handshake.
+func (c *connection) heldBy(node string) bool { return c.complete && c.node == node }
+
+func (j *Judge) judgeTCP(p *packet) {
+	switch toVIP, fromVIP := j.isVIP(p.Dst.Addr()), j.isVIP(p.Src.Addr()); {
+	case fromVIP && j.speaks(p):
+		j.fromService(p)
+	case toVIP && !fromVIP:
+		j.fromClient(p)
+	}
+}
+
+// flow finds a flow or makes one.
+func (j *Judge) flow(key flowKey) *judgedFlow {
+	f := j.flows[key]
+	if f == nil {
+		if len(j.flows) >= MaxJudgedFlows {
+			j.counts.Forgotten++
+			j.forgetFlow(j.flowsByUse.Front())
+		}
+		f = &judgedFlow{key: key}
+		f.use = j.flowsByUse.PushBack(f)
+		j.flows[key] = f
+	}
+	f.used = j.at
+	j.flowsByUse.MoveToBack(f.use)
+	return f
+}
+
+func (j *Judge) forgetFlow(e *list.Element) {
+	delete(j.flows, e.Value.(*judgedFlow).key)
+	j.flowsByUse.Remove(e)
+}
+
+func (j *Judge) fromClient(p *packet) {
+	f := j.flow(flowKey{p.Src, p.Dst})
+	switch {
+	case p.Flags&tcpRST != 0:
+		// A reset earns no answer, RFC 9293 §3.10.7.1.
+		f.now.over = true
+		return
+	case p.Flags&(tcpSYN|tcpACK) == tcpSYN:
+		j.clientSYN(f, p)
+	case p.Flags&tcpACK != 0:
+		j.clientACK(f, p)
+	}
+	f.strays[f.nextStrays] = question{Sight: p.Sight, asked: true}
+	f.nextStrays = (f.nextStrays + 1) % strayMemory
+}
+
+// clientSYN begins a connection, or is a retransmission of the SYN that began
+// the present one.
+func (j *Judge) clientSYN(f *judgedFlow, p *packet) {
+	if c := &f.now; c.begun && c.syn.Seq == p.Seq && !c.over {
+		c.syns++
+		j.counts.RepeatedSYNs++
+		return
+	}
+	j.counts.SYNs++
+	f.before = f.now
+	f.now = connection{begun: true, syn: p.Sight, syns: 1}
+}
+
+func (j *Judge) clientACK(f *judgedFlow, p *packet) {
+	c := &f.now
+	if c.answered && !c.complete && p.Ack == c.synACK.Seq+1 && p.Flags&tcpSYN == 0 {
+		c.complete = true
+		f.before = connection{}
+		j.counts.Handshakes++
+		j.node(c.node).Flows++
+	}
+	if p.Flags&tcpFIN != 0 {
+		c.clientFIN = true
+		c.over = c.over || c.serviceFIN
+	}
+}
+
+func (j *Judge) fromService(p *packet) {
+	n := j.node(p.Host)
+	key := flowKey{p.Dst, p.Src}
+	switch {
+	case p.Flags&tcpRST != 0:
+		n.Resets++
+		j.judgeReset(j.flows[key], p)
+	case p.Flags&tcpSYN != 0:
+		n.SYNACKs++
+		j.judgeSYNACK(j.flows[key], p)
+	default:
+		j.judgeSegment(j.flow(key), p)
+	}
+}
+
+// judgeSYNACK checks that a SYN and its retransmissions are answered by one
+// node with one sequence number.
+func (j *Judge) judgeSYNACK(f *judgedFlow, p *packet) {
+	c := f.askedBy(p)
+	switch {
+	case c == nil:
+		j.breach(RuleSYNACKUnasked, fmt.Sprintf("%s sent %s a SYN-ACK that no SYN asked for", p.Host, p.Dst), p.Sight)
+	case !c.answered && c.syns <= c.refused:
+		j.breach(RuleSYNACKAndReset, fmt.Sprintf("%s accepted a SYN of %s that had been refused by a reset", p.Host, p.Dst), c.syn, p.Sight)
+	case !c.answered:
+		c.answered, c.synACK, c.node = true, p.Sight, p.Host
+	case c.node != p.Host:
+		j.breach(RuleSYNTwoNodes, fmt.Sprintf("%s and %s answered one SYN of %s", c.node, p.Host, p.Dst), c.syn, c.synACK, p.Sight)
+	case c.synACK.Seq != p.Seq:
+		j.breach(RuleSYNTwoNumbers, fmt.Sprintf("%s answered one SYN of %s with two sequence numbers", p.Host, p.Dst), c.syn, c.synACK, p.Sight)
+	}
+}
+
+// askedBy is the connection whose SYN a SYN-ACK or the reset of a SYN
+// acknowledges, nil when there is none. The one before counts too: its answer
+// may be sent once more after the tuple was used again.
+func (f *judgedFlow) askedBy(p *packet) *connection {
+	if f == nil {
+		return nil
+	}
+	for _, c := range []*connection{&f.now, &f.before} {
+		if c.begun && p.Ack == c.syn.Seq+1+uint32(c.syn.Bytes) || c.begun && p.Ack == c.syn.Seq+1 {
+			return c
+		}
+	}
+	return nil
+}
+
+// judgeSegment checks that one node answers a flow for its whole life.
+func (j *Judge) judgeSegment(f *judgedFlow, p *packet) {
+	c := &f.now
+	if !c.answered && f.before.answered && !f.before.over {
+		// The client has sent a new SYN into a running flow; its holder goes on
+		// speaking for it.
+		c = &f.before
+	}
+	switch {
+	case !c.answered && !c.begun:
+		j.counts.Adopted++
+		*c = connection{answered: true, complete: true, node: p.Host, synACK: p.Sight}
+	case !c.answered:
+		j.breach(RuleSegmentUnasked, fmt.Sprintf("%s sent %s a segment before any SYN-ACK", p.Host, p.Dst), c.syn, p.Sight)
+	case c.node != p.Host:
+		j.breach(RuleFlowTwoNodes, fmt.Sprintf("%s spoke in the flow of %s, which %s had answered", p.Host, p.Dst, c.node), c.syn, c.synACK, p.Sight)
+	}
+	if p.Flags&tcpFIN != 0 && c.node == p.Host {
+		c.serviceFIN = true
+		c.over = c.over || c.clientFIN
+	}
+}

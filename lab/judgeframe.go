@@ -1,0 +1,253 @@
+package lab
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"onevoice/responder"
+)
+
+// SightKind is what a frame was to the judge.
+type SightKind uint8
+
+// Kinds of sights.
+const (
+	SightOther SightKind = iota
+	SightARPRequest
+	SightARPReply
+	SightEchoRequest
+	SightEchoReply
+	SightTCP
+)
+
+// Sight is a frame in a few words, kept as evidence.
+type Sight struct {
+	At   time.Duration
+	Host string
+	Kind SightKind
+	// Src and Dst are addresses and ports; of ARP the sender's and the target's.
+	Src, Dst netip.AddrPort
+	// MAC is the sender's inside an ARP packet.
+	MAC responder.MAC
+	// Flags, Seq, Ack and Bytes are of a TCP segment, Bytes its payload. Seq of
+	// an echo is its identifier and sequence number.
+	Flags    uint8
+	Seq, Ack uint32
+	Bytes    int
+}
+
+// String is a line like tcpdump's.
+func (s Sight) String() string {
+	head := fmt.Sprintf("%12.6f  %-8s ", s.At.Seconds(), s.Host)
+	switch s.Kind {
+	case SightARPRequest:
+		return head + fmt.Sprintf("ARP who has %s, tell %s at %s", s.Dst.Addr(), s.Src.Addr(), s.MAC)
+	case SightARPReply:
+		return head + fmt.Sprintf("ARP %s is at %s, to %s", s.Src.Addr(), s.MAC, s.Dst.Addr())
+	case SightEchoRequest, SightEchoReply:
+		name := map[SightKind]string{SightEchoRequest: "request", SightEchoReply: "reply"}[s.Kind]
+		return head + fmt.Sprintf("%s > %s echo %s id %d seq %d", s.Src.Addr(), s.Dst.Addr(), name, s.Seq>>16, s.Seq&0xffff)
+	case SightTCP:
+		return head + fmt.Sprintf("%s > %s %s seq %d ack %d, %d bytes", s.Src, s.Dst, flagNames(s.Flags), s.Seq, s.Ack, s.Bytes)
+	}
+	return head + "another frame"
+}
+
+// TCP flags, RFC 9293 §3.1.
+const (
+	tcpFIN = 1 << iota
+	tcpSYN
+	tcpRST
+	tcpPSH
+	tcpACK
+	tcpURG
+)
+
+func flagNames(flags uint8) string {
+	var names []string
+	for i, name := range []string{"FIN", "SYN", "RST", "PSH", "ACK", "URG"} {
+		if flags&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, "|")
+}
+
+// packet is a frame taken apart.
+type packet struct {
+	Sight
+	from   Sender
+	from48 responder.MAC
+	// target is the other MAC inside an ARP packet.
+	target responder.MAC
+}
+
+// Faults of a frame: what is wrong with it, in words.
+const (
+	faultLength    = "a length does not fit"
+	faultIPSum     = "the IP header's checksum"
+	faultTCPSum    = "the TCP checksum"
+	faultICMPSum   = "the ICMP checksum"
+	faultFragment  = "a fragment"
+	faultTag       = "a VLAN tag"
+	faultUnchecked = "too long to check its checksum"
+)
+
+const (
+	ethernetBytes = 14
+	etherTypeIPv4 = 0x0800
+	etherTypeARP  = 0x0806
+	protoICMP     = 1
+	protoTCP      = 6
+)
+
+// read takes a frame apart. The fault is "" when nothing is wrong with it or it
+// is none of the judge's business.
+func (p *packet) read(c *Capture) string {
+	b := c.Data
+	if len(b) < ethernetBytes {
+		return faultLength
+	}
+	p.from48 = responder.MAC(b[6:12])
+	if c.Tagged {
+		return faultTag
+	}
+	switch binary.BigEndian.Uint16(b[12:]) {
+	case etherTypeARP:
+		return p.readARP(b[ethernetBytes:])
+	case etherTypeIPv4:
+		return p.readIPv4(b[ethernetBytes:], c)
+	}
+	return ""
+}
+
+// readARP reads the packet of RFC 826, for Ethernet and IPv4:
+//
+//	0       2       4    5    6           8            14           18           24
+//	| htype | ptype |hlen|plen| operation | sender MAC | sender IPv4 | target MAC | target IPv4 |
+func (p *packet) readARP(b []byte) string {
+	if len(b) < 28 || binary.BigEndian.Uint16(b) != 1 || binary.BigEndian.Uint16(b[2:]) != etherTypeIPv4 || b[4] != 6 || b[5] != 4 {
+		return faultLength
+	}
+	switch binary.BigEndian.Uint16(b[6:]) {
+	case 1:
+		p.Kind = SightARPRequest
+	case 2:
+		p.Kind = SightARPReply
+	default:
+		return ""
+	}
+	p.MAC, p.target = responder.MAC(b[8:14]), responder.MAC(b[18:24])
+	p.Src, p.Dst = addrPort(b[14:], 0), addrPort(b[24:], 0)
+	return ""
+}
+
+func addrPort(b []byte, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b)), port)
+}
+
+// readIPv4 reads the header of RFC 791 §3.1. More than the frame holds may be
+// announced only where the capture has cut it.
+func (p *packet) readIPv4(b []byte, c *Capture) string {
+	if len(b) < 20 || b[0]>>4 != 4 {
+		return faultLength
+	}
+	p.Src, p.Dst = addrPort(b[12:], 0), addrPort(b[16:], 0)
+	header, total := int(b[0]&0xf)*4, int(binary.BigEndian.Uint16(b[2:]))
+	if total == 0 && c.Bytes-ethernetBytes > 0xffff {
+		// A super-frame longer than the field can say (IPv4 BIG TCP).
+		total = c.Bytes - ethernetBytes
+	}
+	switch {
+	case header < 20 || header > len(b) || total < header || total > c.Bytes-ethernetBytes:
+		return faultLength
+	case foldedSum(0, b[:header]) != 0xffff:
+		return faultIPSum
+	case binary.BigEndian.Uint16(b[6:])&0x3fff != 0:
+		return faultFragment
+	}
+	whole := total <= len(b)
+	body := b[header:min(total, len(b))]
+	switch b[9] {
+	case protoTCP:
+		return p.readTCP(body, total-header, whole, c.Vouched)
+	case protoICMP:
+		return p.readICMP(body, whole, c.Vouched)
+	}
+	return ""
+}
+
+// readTCP reads the header of RFC 9293 §3.1. size is the segment's whole length.
+func (p *packet) readTCP(b []byte, size int, whole, vouched bool) string {
+	if len(b) < 20 {
+		return faultLength
+	}
+	header := int(b[12]>>4) * 4
+	if header < 20 || header > size {
+		return faultLength
+	}
+	p.Kind = SightTCP
+	p.Src = netip.AddrPortFrom(p.Src.Addr(), binary.BigEndian.Uint16(b))
+	p.Dst = netip.AddrPortFrom(p.Dst.Addr(), binary.BigEndian.Uint16(b[2:]))
+	p.Seq, p.Ack, p.Flags = binary.BigEndian.Uint32(b[4:]), binary.BigEndian.Uint32(b[8:]), b[13]
+	p.Bytes = size - header
+	switch {
+	case vouched:
+		return ""
+	case !whole:
+		return faultUnchecked
+	case foldedSum(p.pseudoSum(size), b) != 0xffff:
+		return faultTCPSum
+	}
+	return ""
+}
+
+// pseudoSum is the sum over the pseudo-header of RFC 9293 §3.1.
+func (p *packet) pseudoSum(size int) uint32 {
+	sum := uint32(protoTCP) + uint32(size)
+	for _, a := range [...][4]byte{p.Src.Addr().As4(), p.Dst.Addr().As4()} {
+		sum += uint32(a[0])<<8 + uint32(a[1]) + uint32(a[2])<<8 + uint32(a[3])
+	}
+	return sum
+}
+
+// readICMP reads the echo message of RFC 792.
+func (p *packet) readICMP(b []byte, whole, vouched bool) string {
+	if len(b) < 8 {
+		return faultLength
+	}
+	switch b[0] {
+	case 8:
+		p.Kind = SightEchoRequest
+	case 0:
+		p.Kind = SightEchoReply
+	}
+	p.Seq, p.Bytes = binary.BigEndian.Uint32(b[4:]), len(b)-8
+	switch {
+	case vouched:
+		return ""
+	case !whole:
+		return faultUnchecked
+	case foldedSum(0, b) != 0xffff:
+		return faultICMPSum
+	}
+	return ""
+}
+
+// foldedSum is the ones' complement sum of RFC 1071, in the obvious way. Over
+// bytes with their right checksum in them it is 0xffff.
+func foldedSum(sum uint32, b []byte) uint16 {
+	for i := 0; i+1 < len(b); i += 2 {
+		sum += uint32(b[i])<<8 | uint32(b[i+1])
+	}
+	if len(b)%2 == 1 {
+		sum += uint32(b[len(b)-1]) << 8
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	return uint16(sum)
+}
