@@ -55,15 +55,21 @@ func breachStories() map[string]struct {
 		"the old owner answers a reused tuple":       {handshake + "client1 FIN 1001 5001 \n n1 FIN 5001 1002 \n client1 SYN 7000 +1s \n n2 SYNACK 8000 7001 \n client1 ACK 7001 8001 \n n1 ACK 5002 1002", RuleFlowTwoNodes},
 		"data before the SYN-ACK":                    {"client1 SYN 1000 \n n1 ACK 5001 1001", RuleSegmentUnasked},
 
-		"a reset out of the blue":                 {"n1 RST 5001", RuleResetUnasked},
-		"a reset with a number nobody said":       {"client1 ACK 1001 5001 \n n1 RST 6000", RuleResetUnasked},
-		"a reset in answer to a reset":            {"client1 RST 1001 5001 \n n1 RST 5001", RuleResetUnasked},
-		"a reset in answer to a malformed stray":  {"client1 ACK 1001 5001 sum \n n1 RST 5001", RuleResetUnasked},
-		"a SYN's reset without its number":        {"client1 SYN 1000 port=23 \n n1 RSTACK 0 1000 port=23", RuleResetUnasked},
-		"two nodes reset a stray":                 {"client1 ACK 1001 5001 \n n1 RST 5001 \n n2 RST 5001", RuleResetTwice},
-		"one node resets a stray twice":           {"client1 ACK 1001 5001 \n n1 RST 5001 \n n1 RST 5001", RuleResetTwice},
-		"two nodes refuse a SYN":                  {"client1 SYN 1000 port=23 \n n1 RSTACK 0 1001 port=23 \n n2 RSTACK 0 1001 port=23", RuleResetTwice},
-		"a node resets another's flow":            {handshake + "client1 DATA 1001 5001 \n n2 RST 5001", RuleResetForeign},
+		"a reset out of the blue":                {"n1 RST 5001", RuleResetUnasked},
+		"a reset with a number nobody said":      {"client1 ACK 1001 5001 \n n1 RST 6000", RuleResetUnasked},
+		"a reset in answer to a reset":           {"client1 RSTACK 1001 5001 \n n1 RST 5001", RuleResetUnasked},
+		"a reset in answer to a malformed stray": {"client1 ACK 1001 5001 sum \n n1 RST 5001", RuleResetUnasked},
+		"a SYN's reset without its number":       {"client1 SYN 1000 port=23 \n n1 RSTACK 0 1000 port=23", RuleResetUnasked},
+		"two nodes reset a stray":                {"client1 ACK 1001 5001 \n n1 RST 5001 \n n2 RST 5001", RuleResetTwice},
+		"one node resets a stray twice":          {"client1 ACK 1001 5001 \n n1 RST 5001 \n n1 RST 5001", RuleResetTwice},
+		"two nodes refuse a SYN":                 {"client1 SYN 1000 port=23 \n n1 RSTACK 0 1001 port=23 \n n2 RSTACK 0 1001 port=23", RuleResetTwice},
+		"a node resets another's flow":           {handshake + "client1 DATA 1001 5001 \n n2 RST 5001", RuleResetForeign},
+		"an old holder resets the flow that came after its own": {handshake + `
+			client1 SYN 7000
+			n2 SYNACK 8000 7001
+			client1 ACK 7001 8001
+			client1 DATA 7001 8001
+			n1 RST 8001`, RuleResetForeign},
 		"a node resets another's half-open flow":  {"client1 SYN 1000 \n n1 SYNACK 5000 1001 \n client1 ACK 1001 7777 \n n2 RST 7777", RuleResetForeign},
 		"an ACK that does not fit draws a reset":  {"client1 SYN 1000 \n n1 SYNACK 5000 1001 \n client1 ACK 1001 7777 \n n1 RST 7777", RuleResetHalfOpen},
 		"a service that accepts refuses a client": {"client1 SYN 1000 \n n1 RSTACK 0 1001", RuleResetServed},
