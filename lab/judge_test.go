@@ -70,6 +70,8 @@ func breachStories() map[string]struct {
 			client1 ACK 7001 8001
 			client1 DATA 7001 8001
 			n1 RST 8001`, RuleResetForeign},
+		"more resets than many strays":            {strings.Repeat("client1 ACK 1001 5001\n", 20) + strings.Repeat("n1 RST 5001\n", 21), RuleResetTwice},
+		"a long flow excuses no foreign reset":    {handshake + strings.Repeat("client1 DATA 1001 5001\n", 20) + "n2 RST 6000", RuleResetUnasked},
 		"a node resets another's half-open flow":  {"client1 SYN 1000 \n n1 SYNACK 5000 1001 \n client1 ACK 1001 7777 \n n2 RST 7777", RuleResetForeign},
 		"an ACK that does not fit draws a reset":  {"client1 SYN 1000 \n n1 SYNACK 5000 1001 \n client1 ACK 1001 7777 \n n1 RST 7777", RuleResetHalfOpen},
 		"a service that accepts refuses a client": {"client1 SYN 1000 \n n1 RSTACK 0 1001", RuleResetServed},
@@ -83,6 +85,8 @@ func breachStories() map[string]struct {
 		"two nodes share two ARP requests":            {"client1 who-has \n client1 who-has \n n1 is-at \n n2 is-at", RuleAnswerTwoNodes},
 		"two nodes answer after a lost request":       {"client1 who-has \n client1 who-has +1s \n n1 is-at \n n2 is-at", RuleAnswerTwoNodes},
 		"two echo replies":                            {"client1 ping 1 \n n1 pong 1 \n n1 pong 1", RuleAnswerTwice},
+		"more answers than many questions":            {strings.Repeat("client1 ping 1\n", 20) + strings.Repeat("n1 pong 1\n", 21), RuleAnswerTwice},
+		"an old overrun excuses nothing":              {strings.Repeat("client1 ping 1\n", 20) + "client1 ping 1 +11s \n n1 pong 1 \n n1 pong 1", RuleAnswerTwice},
 		"an echo reply to another request":            {"client1 ping 1 \n n1 pong 2", RuleAnswerUnasked},
 		"an echo reply to a bad request":              {"client1 ping 1 sum \n n1 pong 1", RuleAnswerUnasked},
 
@@ -201,6 +205,8 @@ func TestInnocent(t *testing.T) {
 		"a flow that ran before the sniffer did":        "n1 DATA 5001 1001 \n client1 ACK 1001 5011 \n n1 DATA 5011 1001 \n n1 RST 5021",
 		"an ARP request is answered":                    "client1 who-has \n n1 is-at",
 		"an ARP request is not answered":                "client1 who-has",
+		"more questions at once than are remembered":    strings.Repeat("client1 ping 1\n", 20) + strings.Repeat("n1 pong 1\n", 20),
+		"more strays at once than are remembered":       strings.Repeat("client1 ACK 1001 5001\n", 20) + strings.Repeat("n1 RST 5001\n", 20),
 		"two ARP requests, two answers":                 "client1 who-has \n client1 who-has \n n1 is-at \n n1 is-at",
 		"the owner changes between two ARP requests":    "client1 who-has \n n1 is-at \n client1 who-has \n n2 is-at",
 		"a probe for the VIP":                           "client1 who-has addr=0 \n client1 who-has",

@@ -28,6 +28,10 @@ type judgedAsk struct {
 	// times is a ring; next is the oldest.
 	times [strayMemory]question
 	next  int
+	// overrun counts open questions that newer ones pushed out of the ring, the
+	// last of them at overrunAt. Their answers cannot be told from second ones.
+	overrun   int
+	overrunAt time.Duration
 }
 
 // askerKey is whose questions are counted together.
@@ -98,6 +102,10 @@ func (j *Judge) ask(key askKey, p *packet) {
 	}
 	a.used = j.at
 	j.asksByUse.MoveToBack(a.use)
+	if old := &a.times[a.next]; old.asked && !old.answered && j.at-old.At <= askMemory {
+		a.overrun++
+		a.overrunAt = j.at
+	}
 	a.times[a.next] = question{Sight: p.Sight, asked: true}
 	a.next = (a.next + 1) % strayMemory
 	if t := j.tally(key); t != nil {
@@ -131,16 +139,19 @@ func (j *Judge) answer(key askKey, p *packet) {
 		return
 	}
 	open, last := a.find(j.at)
-	if open == nil {
-		if last == nil {
-			j.breach(RuleAnswerUnasked, fmt.Sprintf("%s answered %s more than %v after the question", p.Host, p.Dst.Addr(), askMemory), p.Sight)
-			return
-		}
+	switch {
+	case open != nil:
+		open.answered, open.answer = true, p.Sight
+	case a.overrun > 0 && j.at-a.overrunAt <= askMemory:
+		a.overrun--
+	case last != nil:
 		j.breach(RuleAnswerTwice, fmt.Sprintf("%s answered %s once more after %s", p.Host, p.Dst.Addr(), last.answer.Host),
 			last.Sight, last.answer, p.Sight)
 		return
+	default:
+		j.breach(RuleAnswerUnasked, fmt.Sprintf("%s answered %s more than %v after the question", p.Host, p.Dst.Addr(), askMemory), p.Sight)
+		return
 	}
-	open.answered, open.answer = true, p.Sight
 	if t := j.tally(key); t != nil {
 		t.Answered++
 		if !slices.Contains(t.Nodes, p.Host) {
@@ -149,7 +160,7 @@ func (j *Judge) answer(key askKey, p *packet) {
 	}
 	// With two questions open at once, each may have got one answer of two
 	// nodes, which is two for each.
-	if last != nil && last.answer.Host != p.Host && last.answer.At >= open.At {
+	if open != nil && last != nil && last.answer.Host != p.Host && last.answer.At >= open.At {
 		j.breach(RuleAnswerTwoNodes, fmt.Sprintf("%s and %s both answer %s", last.answer.Host, p.Host, p.Dst.Addr()),
 			open.Sight, last.answer, p.Sight)
 	}

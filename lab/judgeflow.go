@@ -21,6 +21,9 @@ type judgedFlow struct {
 	// strays are the last segments of the client; each may earn one reset.
 	strays     [strayMemory]question
 	nextStrays int
+	// overrun counts strays without an answer that newer ones pushed out while
+	// no node held the flow. Each may still be reset.
+	overrun int
 }
 
 // connection is one life of a tuple, from a SYN on.
@@ -99,6 +102,9 @@ func (j *Judge) fromClient(p *packet) {
 	case p.Flags&tcpACK != 0:
 		j.clientACK(f, p)
 	}
+	if old := &f.strays[f.nextStrays]; old.asked && !old.answered && !f.living() {
+		f.overrun++
+	}
 	f.strays[f.nextStrays] = question{Sight: p.Sight, asked: true}
 	f.nextStrays = (f.nextStrays + 1) % strayMemory
 }
@@ -120,7 +126,7 @@ func (j *Judge) clientACK(f *judgedFlow, p *packet) {
 	c := &f.now
 	if c.answered && !c.complete && p.Ack == c.synACK.Seq+1 && p.Flags&tcpSYN == 0 {
 		c.complete = true
-		f.before = connection{}
+		f.before, f.overrun = connection{}, 0
 		j.counts.Handshakes++
 		j.node(c.node).Flows++
 	}

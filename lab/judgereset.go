@@ -30,6 +30,9 @@ func (j *Judge) judgeReset(f *judgedFlow, p *packet) {
 	case open != nil:
 		open.answered, open.answer = true, p.Sight
 		j.judgeAnswer(f, open, p)
+	case f.overrun > 0:
+		f.overrun--
+		j.judgeAnswer(f, &question{}, p)
 	case answered != nil:
 		j.breach(RuleResetTwice, fmt.Sprintf("%s reset %s once more for a segment that %s had reset", p.Host, p.Dst, answered.answer.Host),
 			answered.Sight, answered.answer, p.Sight)
