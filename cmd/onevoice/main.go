@@ -32,6 +32,10 @@ func execute(args []string) int {
 	if err == nil {
 		return 0
 	}
+	var code exitCode
+	if errors.As(err, &code) {
+		return int(code)
+	}
 	fmt.Fprintln(os.Stderr, "onevoice:", err)
 	if errors.As(err, new(usageError)) {
 		return exitWrongUse
@@ -46,14 +50,33 @@ func newRootCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.AddCommand(
 		newRunCommand(),
 		newStatusCommand(),
 		newCheckCommand(),
 		newKeygenCommand(),
+		newLabCommand(),
 		newVersionCommand(),
 	)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	wrongUse(root)
 	return root
+}
+
+// wrongUse makes errors in a command's arguments wrong use, for it and for all
+// below it.
+func wrongUse(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
+			}
+			return nil
+		}
+	}
+	for _, c := range cmd.Commands() {
+		wrongUse(c)
+	}
 }

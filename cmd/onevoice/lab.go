@@ -1,0 +1,355 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"onevoice/lab"
+)
+
+// exitCode is the exit code of a command that was run for the caller; it has
+// been told already what went wrong.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+func newLabCommand() *cobra.Command {
+	spec := lab.Spec{}
+	var kind, pcap string
+	cmd := &cobra.Command{
+		Use:   "lab",
+		Short: "Run a real cluster in namespaces on this machine",
+		Long: `Run a real cluster in network namespaces on this machine.
+
+Without a subcommand it is a demonstration: it builds a LAN, starts the daemon
+and an SSH service on each node, logs in from many client addresses, checks
+what it claims, takes everything down, and exits 0 only if every claim held.
+
+The hosts are ov-n1…, ov-client1… and ov-lan, the LAN itself; the shared
+address is 10.77.0.2. Root is not needed where user namespaces are allowed.`,
+		Args: cobra.NoArgs,
+		RunE: func(_ *cobra.Command, _ []string) error {
+			return enter("demo", spec, kind, "--pcap="+pcap)
+		},
+	}
+	labFlags(cmd, &spec, &kind)
+	cmd.Flags().StringVar(&pcap, "pcap", "", "write the headers of all frames on the LAN to this `file`")
+	cmd.AddCommand(newLabUpCommand(), newLabExecCommand(), newLabStatusCommand(), newLabDownCommand(), newLabSoakCommand(),
+		newLabSignalCommand("kill", "End a node's daemon at once, as a crash would"),
+		newLabSignalCommand("stop", "Stop a node's daemon as `systemctl stop` would"),
+		newLabSignalCommand("start", "Start a node's daemon again"),
+		newLabInitCommand(), newLabInsideCommand(), newLabSSHCommand())
+	return cmd
+}
+
+func labFlags(cmd *cobra.Command, spec *lab.Spec, kind *string) {
+	cmd.Flags().IntVar(&spec.Nodes, "nodes", 4, "how many nodes")
+	cmd.Flags().IntVar(&spec.Clients, "clients", 4, "how many client hosts")
+	cmd.Flags().IntVar(&spec.Addresses, "addresses", 16, "how many addresses each client has")
+	cmd.Flags().StringVar(kind, "lan", "switch", "what connects them: switch or hub")
+}
+
+// insideArgs are the arguments of `lab inside`.
+func insideArgs(what string, spec lab.Spec, kind string, more ...string) []string {
+	args := []string{"inside", what, "--lan=" + kind, fmt.Sprintf("--nodes=%d", spec.Nodes),
+		fmt.Sprintf("--clients=%d", spec.Clients), fmt.Sprintf("--addresses=%d", spec.Addresses)}
+	return append(args, more...)
+}
+
+// enter runs `lab inside WHAT` in namespaces of its own, with our terminal, and
+// ends as it does.
+func enter(what string, spec lab.Spec, kind string, more ...string) error {
+	spec.LAN = lab.Kind(kind)
+	if err := spec.Check(); err != nil {
+		return usageError{err}
+	}
+	// The lab is to end with us, and the kernel means the thread.
+	runtime.LockOSThread()
+	cmd := lab.Enter(insideArgs(what, spec, kind, more...), true)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), fmt.Sprintf("ONEVOICE_COLOUR=%t", colour()))
+	// The terminal sends the signal to the lab as well, which takes itself down.
+	signal.Ignore(syscall.SIGINT)
+	if err := cmd.Start(); err != nil {
+		return lab.ExplainEnter(err)
+	}
+	return exited(cmd.Wait())
+}
+
+func exited(err error) error {
+	var failed *exec.ExitError
+	if errors.As(err, &failed) {
+		return exitCode(max(failed.ExitCode(), 1))
+	}
+	return err
+}
+
+// colour reports whether standard output is a terminal that wants colour
+// (no-color.org).
+func colour() bool {
+	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(os.Stdout.Fd()))
+}
+
+func newLabUpCommand() *cobra.Command {
+	spec := lab.Spec{}
+	var kind string
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Build a cluster and keep it running",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			spec.LAN = lab.Kind(kind)
+			if err := spec.Check(); err != nil {
+				return usageError{err}
+			}
+			return labUp(cmd.OutOrStdout(), spec, kind)
+		},
+	}
+	labFlags(cmd, &spec, &kind)
+	return cmd
+}
+
+// labUp starts the lab in the background, tells its progress, and returns when
+// it is ready.
+func labUp(out io.Writer, spec lab.Spec, kind string) error {
+	listener, err := lab.OpenStateDir()
+	if err != nil {
+		return err
+	}
+	// The socket stays when our copy of it is closed.
+	listener.SetUnlinkOnClose(false)
+	defer listener.Close()
+	socket, err := listener.File()
+	if err != nil {
+		return err
+	}
+	defer socket.Close()
+	log, err := os.Create(lab.LogPath())
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	progress, child, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer progress.Close()
+	cmd := lab.Enter(insideArgs("up", spec, kind), false)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.ExtraFiles = []*os.File{socket, child}
+	cmd.Env = append(os.Environ(), "ONEVOICE_LAB_FDS=2")
+	err = cmd.Start()
+	child.Close()
+	if err != nil {
+		return errors.Join(lab.ExplainEnter(err), lab.RemoveStateDir())
+	}
+	told, err := io.ReadAll(io.TeeReader(progress, out))
+	if err != nil || !strings.HasSuffix(string(told), readyLine) {
+		text, _ := os.ReadFile(lab.LogPath())
+		return errors.Join(fmt.Errorf("the lab did not come up:\n%s", strings.TrimSpace(string(text))), lab.RemoveStateDir())
+	}
+	return nil
+}
+
+// readyLine ends the progress of a lab that is up.
+const readyLine = "up; try: onevoice lab exec ov-client1 -- ping -c 3 10.77.0.2\n"
+
+func newLabExecCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "exec NAME -- COMMAND [ARG…]",
+		Short:   "Run a command on a host of the lab",
+		Example: "  onevoice lab exec ov-client1 -- arping -c 2 10.77.0.2\n  onevoice lab exec ov-lan -- tcpdump -ni br0\n  onevoice lab exec ov-n1 -- onevoice status",
+		Args:    cobra.MinimumNArgs(2),
+		RunE: func(_ *cobra.Command, args []string) error {
+			resp, err := lab.Call(lab.Request{Verb: "exec", Host: args[0], Argv: args[1:]}, os.Stdin, os.Stdout, os.Stderr)
+			if err != nil {
+				return err
+			}
+			if resp.Exit != 0 {
+				return exitCode(resp.Exit)
+			}
+			return nil
+		},
+	}
+}
+
+func newLabSignalCommand(verb, short string) *cobra.Command {
+	return &cobra.Command{
+		Use:   verb + " NAME",
+		Short: short,
+		Args:  cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			_, err := lab.Call(lab.Request{Verb: verb, Host: args[0]})
+			return err
+		},
+	}
+}
+
+func newLabStatusCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show the lab's hosts and daemons",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			resp, err := lab.Call(lab.Request{Verb: "status"})
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				enc := json.NewEncoder(cmd.OutOrStdout())
+				enc.SetIndent("", "  ")
+				return enc.Encode(resp.Status)
+			}
+			return printLab(cmd.OutOrStdout(), resp.Status)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	return cmd
+}
+
+func printLab(out io.Writer, s *lab.Status) error {
+	fmt.Fprintf(out, "A %s with the shared address %s, served by %s.\n\n", s.LAN, s.VIP, s.SSH)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "HOST\tADDRESSES\tMAC\tDAEMON")
+	for _, h := range s.Hosts {
+		addresses, daemon := h.Addresses[0], ""
+		if n := len(h.Addresses); n > 1 {
+			addresses += " to " + h.Addresses[n-1]
+		}
+		if h.Daemon != nil {
+			daemon = h.Daemon.String()
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", h.Name, addresses, h.MAC, daemon)
+	}
+	return w.Flush()
+}
+
+func newLabDownCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "down",
+		Short: "Take the lab down and leave nothing",
+		Args:  cobra.NoArgs,
+		RunE: func(_ *cobra.Command, _ []string) error {
+			if _, err := lab.Call(lab.Request{Verb: "down"}); err != nil {
+				return errors.Join(err, lab.RemoveStateDir())
+			}
+			if err := lab.WaitDown(); err != nil {
+				return err
+			}
+			return lab.RemoveStateDir()
+		},
+	}
+}
+
+func newLabSoakCommand() *cobra.Command {
+	spec := lab.Spec{}
+	var kind string
+	var duration time.Duration
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "soak",
+		Short: "Log in again and again, and see that nothing is left behind",
+		Args:  cobra.NoArgs,
+		RunE: func(_ *cobra.Command, _ []string) error {
+			return enter("soak", spec, kind, "--for="+duration.String(), fmt.Sprintf("--json=%t", asJSON))
+		},
+	}
+	labFlags(cmd, &spec, &kind)
+	cmd.Flags().DurationVar(&duration, "for", 10*time.Minute, "how long to log in")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON")
+	return cmd
+}
+
+// newLabInitCommand is the first process of the lab's namespace.
+func newLabInitCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    lab.InitCommand,
+		Hidden: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			signal.Ignore(syscall.SIGINT)
+			code, err := lab.Init(args)
+			if err == nil && code != 0 {
+				return exitCode(code)
+			}
+			return err
+		},
+	}
+}
+
+// newLabInsideCommand does the work inside the namespaces.
+func newLabInsideCommand() *cobra.Command {
+	spec := lab.Spec{}
+	var kind, pcap string
+	var duration time.Duration
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:       "inside",
+		Hidden:    true,
+		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		ValidArgs: []string{"demo", "up", "soak"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			spec.LAN = lab.Kind(kind)
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			paint := os.Getenv("ONEVOICE_COLOUR") == "true"
+			switch args[0] {
+			case "demo":
+				return lab.RunDemo(ctx, cmd.OutOrStdout(), lab.DemoOptions{Spec: spec, Colour: paint, Pcap: pcap})
+			case "soak":
+				return lab.RunSoak(ctx, cmd.OutOrStdout(), lab.SoakOptions{Spec: spec, For: duration, JSON: asJSON, Colour: paint})
+			}
+			return labInside(ctx, spec)
+		},
+	}
+	labFlags(cmd, &spec, &kind)
+	cmd.Flags().StringVar(&pcap, "pcap", "", "")
+	cmd.Flags().DurationVar(&duration, "for", 0, "")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "")
+	return cmd
+}
+
+// labInside builds the lab and serves requests until it is taken down. The
+// listening socket and the pipe for progress were passed on.
+func labInside(ctx context.Context, spec lab.Spec) error {
+	socket, progress := lab.PassedFile(0), lab.PassedFile(1)
+	l, err := lab.New(spec, progress)
+	if err != nil {
+		return err
+	}
+	listener, err := net.FileListener(socket)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	_, err = progress.WriteString(readyLine)
+	progress.Close()
+	socket.Close()
+	if err == nil {
+		err = l.Serve(ctx, listener.(*net.UnixListener))
+	}
+	return errors.Join(err, l.Close())
+}
+
+func newLabSSHCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    lab.SSHCommand + " HOSTKEY AUTHORIZED NODE",
+		Hidden: true,
+		Args:   cobra.ExactArgs(3),
+		RunE:   func(_ *cobra.Command, args []string) error { return lab.ServeSSH(args[0], args[1], args[2]) },
+	}
+}

@@ -1,0 +1,219 @@
+package lab
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Daemon is `onevoice run` on a node, and what became of it.
+type Daemon struct {
+	Host *Host
+	// Dir holds the node's files.
+	Dir string
+
+	mu      sync.Mutex
+	cmd     *exec.Cmd
+	done    chan struct{}
+	started time.Time
+	ended   string
+}
+
+// Socket is the daemon's admin socket.
+func (d *Daemon) Socket() string { return filepath.Join(d.Dir, "onevoice.sock") }
+
+// Config is the daemon's configuration file, and Log its log.
+func (d *Daemon) Config() string { return filepath.Join(d.Dir, "onevoice.toml") }
+
+// Log is the daemon's log.
+func (d *Daemon) Log() string { return filepath.Join(d.Dir, "onevoice.log") }
+
+// newDaemon writes the node's files.
+func newDaemon(l *LAN, h *Host, key string) (*Daemon, error) {
+	d := &Daemon{Host: h, Dir: filepath.Join(RunDir, h.Name)}
+	if err := os.MkdirAll(d.Dir, 0o755); err != nil {
+		return nil, err
+	}
+	keyFile := filepath.Join(d.Dir, "cluster.key")
+	if err := os.WriteFile(keyFile, []byte(key+"\n"), 0o600); err != nil {
+		return nil, err
+	}
+	return d, os.WriteFile(d.Config(), []byte(settings(l, d, keyFile)), 0o644)
+}
+
+// newKey makes a cluster key for one lab.
+func newKey() string {
+	b := make([]byte, 32)
+	// crypto/rand does not fail: it ends the program instead.
+	_, _ = rand.Read(b)
+	return hex.EncodeToString(b)
+}
+
+// settings is the configuration file of a node.
+func settings(l *LAN, d *Daemon, keyFile string) string {
+	var peers []string
+	for _, n := range l.Nodes() {
+		peers = append(peers, fmt.Sprintf("%q", n.Addrs[0]))
+	}
+	two := ""
+	if len(peers) == 2 {
+		two = "two_nodes = \"witness\"\n"
+	}
+	return fmt.Sprintf(`[cluster]
+name = "lab"
+interface = %q
+key_file = %q
+peers = [%s]
+%s
+[node]
+name = %q
+state_dir = %q
+
+[admin]
+socket = %q
+
+[[vip]]
+address = "%s/%d"
+
+[[service]]
+name = "ssh"
+listen = "%s:22"
+backend = "127.0.0.1:22"
+`, hostDevice, keyFile, strings.Join(peers, ", "), two, d.Host.Name, d.Dir, d.Socket(), VIP(), prefixBits, VIP())
+}
+
+// errRunning says that a daemon is there already.
+var errRunning = errors.New("its daemon is running")
+
+// Start starts the daemon and waits until it answers on its socket.
+func (d *Daemon) Start() error {
+	if err := d.launch(); err != nil {
+		return err
+	}
+	return d.untilItAnswers()
+}
+
+func (d *Daemon) launch() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.running() {
+		return errRunning
+	}
+	log, err := os.OpenFile(d.Log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(filepath.Join(RunDir, "bin", "onevoice"), "run", "--config", d.Config())
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := d.Host.Start(cmd); err != nil {
+		return err
+	}
+	d.cmd, d.done, d.started, d.ended = cmd, make(chan struct{}), time.Now(), ""
+	go d.wait(cmd, d.done)
+	return nil
+}
+
+// wait is the goroutine `lab.Daemon.wait`; it ends with the daemon.
+func (d *Daemon) wait(cmd *exec.Cmd, done chan struct{}) {
+	ended := "exit 0"
+	if err := cmd.Wait(); err != nil {
+		ended = err.Error()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.cmd == cmd {
+		d.ended = ended
+	}
+	close(done)
+}
+
+func (d *Daemon) running() bool {
+	if d.done == nil {
+		return false
+	}
+	select {
+	case <-d.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// startTimeout bounds how long a daemon may take to answer.
+const startTimeout = 10 * time.Second
+
+// untilItAnswers watches the node's directory for the socket.
+func (d *Daemon) untilItAnswers() error {
+	watch, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("inotify_init1", err)
+	}
+	defer unix.Close(watch)
+	if _, err := unix.InotifyAddWatch(watch, d.Dir, unix.IN_CREATE|unix.IN_ATTRIB|unix.IN_MODIFY); err != nil {
+		return os.NewSyscallError("inotify_add_watch", err)
+	}
+	const step = 100 // milliseconds, to notice an end that touches no file
+	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); {
+		if d.answers() {
+			return nil
+		}
+		if !d.running() {
+			break
+		}
+		if n, err := unix.Poll([]unix.PollFd{{Fd: int32(watch), Events: unix.POLLIN}}, step); err == nil && n > 0 {
+			var events [4096]byte
+			_, _ = unix.Read(watch, events[:])
+		}
+	}
+	log, _ := os.ReadFile(d.Log())
+	return fmt.Errorf("the daemon of %s does not answer; its log:\n%s", d.Host.Name, log)
+}
+
+// Signal sends the daemon a signal and waits for its end.
+func (d *Daemon) Signal(s syscall.Signal) error {
+	d.mu.Lock()
+	done := d.done
+	if !d.running() {
+		d.mu.Unlock()
+		return fmt.Errorf("the daemon of %s is not running", d.Host.Name)
+	}
+	err := d.cmd.Process.Signal(s)
+	d.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	<-done
+	return nil
+}
+
+// DaemonStatus is a node in `lab status`.
+type DaemonStatus struct {
+	Running bool    `json:"running"`
+	PID     int     `json:"pid,omitempty"`
+	Seconds float64 `json:"seconds,omitempty"`
+	// Ended says how the last run ended.
+	Ended string `json:"ended,omitempty"`
+}
+
+// Status tells how the daemon is.
+func (d *Daemon) Status() DaemonStatus {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := DaemonStatus{Running: d.running(), Ended: d.ended}
+	if s.Running {
+		s.PID, s.Seconds = d.cmd.Process.Pid, time.Since(d.started).Seconds()
+	}
+	return s
+}

@@ -1,0 +1,398 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// DemoOptions say how the demonstration is told.
+type DemoOptions struct {
+	Spec Spec
+	// Colour for a terminal.
+	Colour bool
+	// Pcap, when not empty, is a file for the headers of all frames.
+	Pcap string
+}
+
+// copyBytes is the size of the file that is copied.
+const copyBytes = 100 << 20
+
+// RunDemo builds a cluster, uses it as people do, checks what it claims, and
+// takes it down. The error names every claim that did not hold. It runs inside
+// the namespaces that Enter makes.
+func RunDemo(ctx context.Context, out io.Writer, o DemoOptions) (err error) {
+	n := &narrator{out: out, colour: o.Colour}
+	n.title("A cluster of %d nodes on a %s, all behind %s", o.Spec.Nodes, o.Spec.LAN, VIP())
+	before := hostSettings{}
+	l, err := newWatched(o, n, &before)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	for _, part := range []func(context.Context, *narrator, *watched) error{logins, questions, copies, seenAddresses, ownHosts} {
+		if err := part(ctx, n, l); err != nil {
+			// What the sniffer saw until here says why.
+			n.fail(err)
+			break
+		}
+	}
+	if err := l.takeDown(n, before); err != nil {
+		return errors.Join(n.err(), err)
+	}
+	if n.err() == nil {
+		n.title("Every claim held.")
+	}
+	return n.err()
+}
+
+// watched is a lab with a sniffer on its LAN.
+type watched struct {
+	*Lab
+	sniffer *Sniffer
+	pcap    *os.File
+}
+
+func newWatched(o DemoOptions, n *narrator, before *hostSettings) (*watched, error) {
+	if err := o.Spec.Check(); err != nil {
+		return nil, err
+	}
+	lan, err := BuildLAN(o.Spec)
+	if err != nil {
+		return nil, err
+	}
+	w := &watched{Lab: &Lab{LAN: lan}}
+	if err := w.start(o, n, before); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return w, nil
+}
+
+func (w *watched) start(o DemoOptions, n *narrator, before *hostSettings) (err error) {
+	for _, h := range w.LAN.Nodes() {
+		if err := before.note(h); err != nil {
+			return err
+		}
+	}
+	var pcap io.Writer
+	if o.Pcap != "" {
+		if w.pcap, err = os.Create(o.Pcap); err != nil {
+			return err
+		}
+		pcap = w.pcap
+	}
+	if w.sniffer, err = NewSniffer(w.LAN, pcap); err != nil {
+		return err
+	}
+	n.say("a sniffer listens at every port of the %s", o.Spec.LAN)
+	return w.Lab.start(&linePrefix{n})
+}
+
+// linePrefix writes progress lines as the narrator does.
+type linePrefix struct{ n *narrator }
+
+// Write implements io.Writer.
+func (l *linePrefix) Write(p []byte) (int, error) {
+	l.n.say("%s", strings.TrimSuffix(string(p), "\n"))
+	return len(p), nil
+}
+
+// Close takes down what is still up.
+func (w *watched) Close() error {
+	errs := []error{w.Lab.Close()}
+	if w.sniffer != nil {
+		errs = append(errs, w.sniffer.Close())
+	}
+	if w.pcap != nil {
+		errs = append(errs, w.pcap.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// from is a client address and the host that has it.
+type from struct {
+	host *Host
+	addr netip.Addr
+}
+
+func (w *watched) addresses() []from {
+	var out []from
+	for _, h := range w.LAN.Clients() {
+		for _, a := range h.Addrs {
+			out = append(out, from{h, a})
+		}
+	}
+	return out
+}
+
+// loginsAtOnce bounds how many clients log in at the same time.
+const loginsAtOnce = 8
+
+// loginAll logs in once from every address.
+func (w *watched) loginAll(ctx context.Context) (map[netip.Addr]Reached, error) {
+	var mu sync.Mutex
+	out := map[netip.Addr]Reached{}
+	var errs []error
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, loginsAtOnce)
+	for _, f := range w.addresses() {
+		slots <- struct{}{}
+		if ctx.Err() != nil {
+			break
+		}
+		wg.Add(1)
+		go func() {
+			defer func() { <-slots; wg.Done() }()
+			r, err := w.SSH.Login(f.host, f.addr)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs = append(errs, fmt.Errorf("login from %s: %w", f.addr, err))
+				return
+			}
+			out[f.addr] = r
+		}()
+	}
+	wg.Wait()
+	return out, errors.Join(append(errs, ctx.Err())...)
+}
+
+// logins: every address logs in twice.
+func logins(ctx context.Context, n *narrator, w *watched) error {
+	all := w.addresses()
+	n.title("%d client addresses log in by SSH through %s", len(all), VIP())
+	first, err := w.loginAll(ctx)
+	n.claim(err == nil && len(first) == len(all), "%d of %d logged in, in %s each (median)", len(first), len(all), medianTook(first))
+	if err != nil {
+		return err
+	}
+	count, own := map[string]int{}, 0
+	for a, r := range first {
+		count[r.Node]++
+		if r.Saw == a {
+			own++
+		}
+	}
+	for _, h := range w.LAN.Nodes() {
+		n.say("%-4s %3d  %s", h.Name, count[h.Name], bar(count[h.Name], len(all)))
+	}
+	n.claim(own == len(all), "%d of %d were told their own address by the node they reached", own, len(all))
+	again, err := w.loginAll(ctx)
+	if err != nil {
+		return err
+	}
+	same := 0
+	for a, r := range again {
+		if r.Node == first[a].Node {
+			same++
+		}
+	}
+	n.claim(same == len(all), "%d of %d reached the same node when they logged in again", same, len(all))
+	return nil
+}
+
+func medianTook(all map[netip.Addr]Reached) time.Duration {
+	var took []time.Duration
+	for _, r := range all {
+		took = append(took, r.Took)
+	}
+	if len(took) == 0 {
+		return 0
+	}
+	slices.Sort(took)
+	return took[len(took)/2].Round(100 * time.Microsecond)
+}
+
+// questions: ping and ARP from every address, and with the machine's tools.
+func questions(ctx context.Context, n *narrator, w *watched) error {
+	n.title("Every address asks who has %s, and pings it", VIP())
+	for _, p := range []struct {
+		name  string
+		probe func(*Host) (Answers, error)
+	}{{"ARP requests", ProbeARP}, {"pings", ProbeEcho}} {
+		one, total := 0, 0
+		for _, h := range w.LAN.Clients() {
+			answers, err := p.probe(h)
+			if err != nil {
+				return err
+			}
+			for _, c := range answers {
+				total++
+				if c == 1 {
+					one++
+				}
+			}
+		}
+		n.claim(one == total, "%d of %d %s got exactly one answer", one, total, p.name)
+	}
+	client := w.LAN.Clients()[0]
+	for _, tool := range [][]string{{"ping", "-c", "3", "-i", "0.2", "-W", "2"}, {"arping", "-c", "2", "-w", "3"}} {
+		if _, err := exec.LookPath(tool[0]); err != nil {
+			n.say("%s is not installed here and was not tried", tool[0])
+			continue
+		}
+		text, err := w.output(ctx, client, append(tool, VIP().String())...)
+		bad := err != nil || strings.Contains(text, "DUP!") || !strings.Contains(text, "2 received") && !strings.Contains(text, "3 received") && !strings.Contains(text, "2 response") && !strings.Contains(text, "2 packets received")
+		n.claim(!bad, "%s agrees", strings.Join(tool[:3], " "))
+		if bad {
+			n.say("%s", text)
+		}
+	}
+	return nil
+}
+
+// output runs a program on a host.
+func (w *watched) output(ctx context.Context, h *Host, argv ...string) (string, error) {
+	var out bytes.Buffer
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := h.Start(cmd); err != nil {
+		return "", err
+	}
+	err := cmd.Wait()
+	return out.String(), err
+}
+
+// copies: a file goes there and comes back the same.
+func copies(ctx context.Context, n *narrator, w *watched) error {
+	scp, err := exec.LookPath("scp")
+	if w.SSH.sshd == "" || err != nil {
+		return copyBuiltIn(n, w)
+	}
+	n.title("scp copies 100 MB there and back")
+	dir := filepath.Join(RunDir, "copy")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	here, there, back := filepath.Join(dir, "here"), filepath.Join(dir, "there"), filepath.Join(dir, "back")
+	want, err := writeRandom(here)
+	if err != nil {
+		return err
+	}
+	remote := "root@" + VIP().String() + ":" + there
+	for _, way := range []struct{ name, src, dst string }{{"up", here, remote}, {"down", remote, back}} {
+		began := time.Now()
+		text, err := w.output(ctx, w.LAN.Clients()[0], scp, "-q", "-i", w.SSH.ClientKeyFile(),
+			"-o", "UserKnownHostsFile="+w.SSH.KnownHostsFile(), "-o", "BatchMode=yes", "-F", "none", way.src, way.dst)
+		if err != nil {
+			return fmt.Errorf("scp %s: %w: %s", way.name, err, text)
+		}
+		n.say("%-4s %s", way.name, rate(copyBytes, time.Since(began)))
+	}
+	got, err := sumOf(back)
+	if err != nil {
+		return err
+	}
+	n.claim(got == want, "its SHA-256 is the same: %x…", want[:8])
+	return nil
+}
+
+func rate(bytes int, took time.Duration) string {
+	return fmt.Sprintf("%.0f MB/s", float64(bytes)/1e6/took.Seconds())
+}
+
+func writeRandom(path string) ([32]byte, error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	h := sha256.New()
+	_, err = io.CopyN(io.MultiWriter(f, h), rand.Reader, copyBytes)
+	return [32]byte(h.Sum(nil)), errors.Join(err, f.Close())
+}
+
+func sumOf(path string) ([32]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	_, err = io.Copy(h, f)
+	return [32]byte(h.Sum(nil)), err
+}
+
+// copyBuiltIn does the same without scp.
+func copyBuiltIn(n *narrator, w *watched) error {
+	n.title("100 MB go there and come back over SSH (no sshd with scp here)")
+	data := make([]byte, copyBytes)
+	if _, err := rand.Read(data); err != nil {
+		return err
+	}
+	var back bytes.Buffer
+	client := w.LAN.Clients()[0]
+	up, down, err := w.SSH.Copy(client, client.Addrs[0], filepath.Join(RunDir, "copied"), bytes.NewReader(data), &back)
+	if err != nil {
+		return err
+	}
+	n.say("up   %s", rate(copyBytes, up))
+	n.say("down %s", rate(copyBytes, down))
+	n.claim(sha256.Sum256(back.Bytes()) == sha256.Sum256(data), "its SHA-256 is the same")
+	return nil
+}
+
+// seenAddresses: the service's own log has the clients' addresses.
+func seenAddresses(_ context.Context, n *narrator, w *watched) error {
+	n.title("What %s wrote into its log", w.SSH.Kind())
+	seen := map[netip.Addr]bool{}
+	for _, d := range w.Daemons {
+		log, err := os.ReadFile(SSHLog(d.Dir))
+		if err != nil {
+			return err
+		}
+		for _, line := range strings.Split(string(log), "\n") {
+			if _, rest, ok := strings.Cut(line, "Accepted publickey for "); ok {
+				noteAddress(seen, rest)
+			}
+		}
+	}
+	own := 0
+	for _, f := range w.addresses() {
+		if seen[f.addr] {
+			own++
+		}
+	}
+	n.claim(own == len(w.addresses()) && len(seen) == own, "logins from the %d clients' own addresses, and from no other", own)
+	return nil
+}
+
+// noteAddress finds the address in "root from 10.77.0.101 port 4…" or
+// "root from 10.77.0.101:4…".
+func noteAddress(seen map[netip.Addr]bool, text string) {
+	_, text, _ = strings.Cut(text, "from ")
+	word, _, _ := strings.Cut(text, " ")
+	if at, err := netip.ParseAddrPort(word); err == nil {
+		seen[at.Addr()] = true
+	} else if a, err := netip.ParseAddr(word); err == nil {
+		seen[a] = true
+	}
+}
+
+// ownHosts: a node itself reaches the VIP, too.
+func ownHosts(_ context.Context, n *narrator, w *watched) error {
+	n.title("The nodes themselves log in at %s", VIP())
+	reached := 0
+	for _, h := range w.LAN.Nodes() {
+		r, err := w.SSH.Login(h, h.Addrs[0])
+		if err == nil && r.Node == h.Name && r.Saw == h.Addrs[0] {
+			reached++
+		} else {
+			n.say("%s: %+v %v", h.Name, r, err)
+		}
+	}
+	n.claim(reached == len(w.LAN.Nodes()), "%d of %d reached their own service, from their own address", reached, len(w.LAN.Nodes()))
+	return nil
+}

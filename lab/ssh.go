@@ -1,0 +1,243 @@
+package lab
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// SSH is the service behind the cluster: the machine's sshd where there is one
+// and the lab is real root, which sshd needs to take other users' ids; else a
+// small server of our own.
+type SSH struct {
+	// sshd is the path of the machine's, or "".
+	sshd   string
+	signer ssh.Signer
+	// hostKey is the same on all nodes, for the client knows one name.
+	hostKey ssh.PublicKey
+	dir     string
+	servers []*exec.Cmd
+}
+
+// NewSSH makes the keys of a lab.
+func NewSSH() (*SSH, error) {
+	s := &SSH{dir: filepath.Join(RunDir, "ssh")}
+	if err := os.MkdirAll(s.dir, 0o755); err != nil {
+		return nil, err
+	}
+	host, err := writeKeyPair(s.hostKeyFile())
+	if err != nil {
+		return nil, err
+	}
+	s.hostKey = host.PublicKey()
+	if s.signer, err = writeKeyPair(s.ClientKeyFile()); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(s.authorizedFile(), ssh.MarshalAuthorizedKey(s.signer.PublicKey()), 0o644); err != nil {
+		return nil, err
+	}
+	known := "* " + string(ssh.MarshalAuthorizedKey(s.hostKey))
+	if err := os.WriteFile(s.KnownHostsFile(), []byte(known), 0o644); err != nil {
+		return nil, err
+	}
+	if path, err := exec.LookPath("sshd"); err == nil && RealRoot() {
+		s.sshd = path
+	}
+	return s, nil
+}
+
+func (s *SSH) hostKeyFile() string    { return filepath.Join(s.dir, "host") }
+func (s *SSH) authorizedFile() string { return filepath.Join(s.dir, "authorized_keys") }
+
+// ClientKeyFile is the private key that clients log in with, and KnownHostsFile
+// what they know the service by.
+func (s *SSH) ClientKeyFile() string { return filepath.Join(s.dir, "client") }
+
+// KnownHostsFile names the service's host key.
+func (s *SSH) KnownHostsFile() string { return filepath.Join(s.dir, "known_hosts") }
+
+func writeKeyPair(path string) (ssh.Signer, error) {
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	block, err := ssh.MarshalPrivateKey(private, "onevoice lab")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+		return nil, err
+	}
+	return ssh.NewSignerFromKey(private)
+}
+
+// Kind names the server for the narration.
+func (s *SSH) Kind() string {
+	if s.sshd != "" {
+		return "sshd"
+	}
+	return "the built-in SSH server"
+}
+
+// Start starts the service on a node, on 127.0.0.1:22. dir is the node's.
+func (s *SSH) Start(h *Host, dir string) error {
+	cmd := exec.Command(filepath.Join(RunDir, "bin", "onevoice"), "lab", SSHCommand,
+		s.hostKeyFile(), s.authorizedFile(), h.Name)
+	if s.sshd != "" {
+		file := filepath.Join(dir, "sshd_config")
+		if err := os.WriteFile(file, []byte(s.sshdConfig(h)), 0o644); err != nil {
+			return err
+		}
+		cmd = exec.Command(s.sshd, "-D", "-e", "-f", file)
+	}
+	log, err := os.OpenFile(SSHLog(dir), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := h.Start(cmd); err != nil {
+		return fmt.Errorf("lab: start %s on %s: %w", s.Kind(), h.Name, err)
+	}
+	s.servers = append(s.servers, cmd)
+	return nil
+}
+
+// SSHLog is the service's log in a node's directory.
+func SSHLog(dir string) string { return filepath.Join(dir, "sshd.log") }
+
+func (s *SSH) sshdConfig(h *Host) string {
+	return fmt.Sprintf(`ListenAddress 127.0.0.1:22
+HostKey %s
+AuthorizedKeysFile %s
+StrictModes no
+UsePAM no
+PidFile none
+LogLevel VERBOSE
+MaxStartups 1000
+SetEnv ONEVOICE_NODE=%s
+Subsystem sftp internal-sftp
+`, s.hostKeyFile(), s.authorizedFile(), h.Name)
+}
+
+// Close ends the services.
+func (s *SSH) Close() error {
+	for _, c := range s.servers {
+		_ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL)
+		// It was killed, which is what Wait will say.
+		_ = c.Wait()
+	}
+	return nil
+}
+
+// loginTimeout bounds one login with all it does.
+const loginTimeout = 20 * time.Second
+
+// Dial logs in through the VIP from an address of a client.
+func (s *SSH) Dial(h *Host, from netip.Addr) (*ssh.Client, error) {
+	var conn net.Conn
+	err := h.Do(func() (err error) {
+		d := net.Dialer{Timeout: loginTimeout, LocalAddr: &net.TCPAddr{IP: from.AsSlice()}}
+		conn, err = d.Dial("tcp4", netip.AddrPortFrom(VIP(), 22).String())
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.SetDeadline(time.Now().Add(loginTimeout)); err != nil {
+		return nil, err
+	}
+	c, channels, requests, err := ssh.NewClientConn(conn, VIP().String(), &ssh.ClientConfig{
+		User: "root", Auth: []ssh.AuthMethod{ssh.PublicKeys(s.signer)},
+		HostKeyCallback: ssh.FixedHostKey(s.hostKey),
+	})
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	if err := conn.SetDeadline(time.Time{}); err != nil {
+		return nil, err
+	}
+	return ssh.NewClient(c, channels, requests), nil
+}
+
+// Reached is what a client is told after it has logged in.
+type Reached struct {
+	// Node is the one that answered, and Saw the client's address as it sees it.
+	Node string
+	Saw  netip.Addr
+	Took time.Duration
+}
+
+// Login logs in, asks where it is, and logs out.
+func (s *SSH) Login(h *Host, from netip.Addr) (Reached, error) {
+	began := time.Now()
+	c, err := s.Dial(h, from)
+	if err != nil {
+		return Reached{}, err
+	}
+	defer c.Close()
+	session, err := c.NewSession()
+	if err != nil {
+		return Reached{}, err
+	}
+	out, err := session.Output(`echo "$ONEVOICE_NODE $SSH_CONNECTION"`)
+	if err != nil {
+		return Reached{}, err
+	}
+	words := strings.Fields(string(out))
+	if len(words) < 2 {
+		return Reached{}, fmt.Errorf("lab: the service told %q", out)
+	}
+	saw, err := netip.ParseAddr(words[1])
+	return Reached{Node: words[0], Saw: saw, Took: time.Since(began)}, err
+}
+
+// Copy sends data through a new connection, has it stored and sent back, and
+// reports how long each way took. stored is the file on the node.
+func (s *SSH) Copy(h *Host, from netip.Addr, stored string, data io.Reader, back io.Writer) (up, down time.Duration, err error) {
+	c, err := s.Dial(h, from)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer c.Close()
+	began := time.Now()
+	if err := runSession(c, "cat > "+stored, data, io.Discard); err != nil {
+		return 0, 0, err
+	}
+	up = time.Since(began)
+	began = time.Now()
+	err = runSession(c, "cat "+stored+" && rm "+stored, nil, back)
+	return up, time.Since(began), err
+}
+
+func runSession(c *ssh.Client, command string, in io.Reader, out io.Writer) error {
+	session, err := c.NewSession()
+	if err != nil {
+		return err
+	}
+	session.Stdin, session.Stdout = in, out
+	return errors.Join(session.Run(command), ignoreEOF(session.Close()))
+}
+
+// ignoreEOF drops the error of closing a session that has ended.
+func ignoreEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
