@@ -89,6 +89,11 @@ func run(file, capture string, log *slog.Logger) (err error) {
 	if err := d.open(capture); err != nil {
 		return err
 	}
+	return d.start()
+}
+
+// start runs the loop until a signal, or the interface, ends it.
+func (d *daemon) start() error {
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(stop)
@@ -96,11 +101,11 @@ func run(file, capture string, log *slog.Logger) (err error) {
 	defer close(ended)
 	go d.waitForSignal(stop, ended)
 
-	log.Info("answering", "node", cfg.Node.Name, "address", d.self, "vips", addressesOf(cfg.VIPs), "buckets", d.table.Count(nodeID(d.self)))
+	d.log.Info("answering", "node", d.cfg.Node.Name, "address", d.self, "vips", addressesOf(d.cfg.VIPs), "buckets", d.table.Count(nodeID(d.self)))
 	if err := d.loop.Run(); err != nil {
-		return fmt.Errorf("interface %s: %w", cfg.Cluster.Interface, err)
+		return fmt.Errorf("interface %s: %w", d.cfg.Cluster.Interface, err)
 	}
-	log.Info("stopped")
+	d.log.Info("stopped")
 	return nil
 }
 

@@ -1,0 +1,3 @@
+// Package house holds the tests of the repository itself: who may import whom,
+// and the other rules of CONTRIBUTING.md that can be read off the sources.
+package house
