@@ -1,0 +1,95 @@
+package main
+
+import (
+	"encoding/json"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"onevoice/lab"
+)
+
+// skipWithoutLab skips where the machine does not let us make namespaces.
+func skipWithoutLab(t *testing.T, out string) {
+	t.Helper()
+	if strings.Contains(out, "does not let ordinary users make namespaces") {
+		t.Skip("needs root or user namespaces")
+	}
+}
+
+// The demonstration, small: every claim holds.
+func TestDemonstration(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes ten seconds")
+	}
+	for _, kind := range []string{"hub", "switch"} {
+		code, out := runProgram(t, program(t, "lab", "--nodes=3", "--clients=2", "--addresses=4", "--lan="+kind), (*exec.Cmd).Start)
+		skipWithoutLab(t, out)
+		if code != 0 || !strings.Contains(out, "Every claim held.") {
+			t.Errorf("on a %s: exit %d\n%s", kind, code, out)
+		}
+		for _, line := range strings.Split(out, "\n") {
+			if len(line) > 80 && !strings.HasPrefix(line, "  NO") {
+				t.Errorf("%d columns: %s", len(line), line)
+			}
+		}
+	}
+}
+
+// A lab that is kept: its commands do what they say, and nothing is left.
+func TestLabIsKeptAndTakenDown(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	call := func(want int, args ...string) string {
+		t.Helper()
+		code, out := runProgram(t, program(t, append([]string{"lab"}, args...)...), (*exec.Cmd).Start)
+		skipWithoutLab(t, out)
+		if code != want {
+			t.Errorf("lab %v: exit %d, want %d:\n%s", args, code, want, out)
+		}
+		return out
+	}
+	if out := call(1, "status"); !strings.Contains(out, "no lab of yours is up") {
+		t.Errorf("status before: %s", out)
+	}
+	call(0, "up", "--nodes=2", "--clients=1", "--addresses=2")
+	if out := call(1, "up"); !strings.Contains(out, "already up") {
+		t.Errorf("a second one: %s", out)
+	}
+	if out := call(7, "exec", "ov-client1", "--", "sh", "-c", "echo here; exit 7"); out != "here\n" {
+		t.Errorf("exec printed %q", out)
+	}
+	if out := call(0, "exec", "ov-n2", "--", "onevoice", "status"); !strings.Contains(out, "n2 of cluster lab") {
+		t.Errorf("status of a node:\n%s", out)
+	}
+	if out := call(1, "exec", "ov-n9", "--", "true"); !strings.Contains(out, "there is no host") {
+		t.Errorf("exec on nobody: %s", out)
+	}
+	running := func() (n int) {
+		var s lab.Status
+		if err := json.Unmarshal([]byte(call(0, "status", "--json")), &s); err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range s.Hosts {
+			if h.Daemon != nil && h.Daemon.Running {
+				n++
+			}
+		}
+		return n
+	}
+	for _, step := range []struct {
+		verb string
+		want int
+	}{{"kill", 1}, {"start", 2}, {"stop", 1}, {"start", 2}} {
+		call(0, step.verb, "n1")
+		if got := running(); got != step.want {
+			t.Errorf("after %s: %d daemons run, want %d", step.verb, got, step.want)
+		}
+	}
+	if out := call(1, "start", "n1"); !strings.Contains(out, "its daemon is running") {
+		t.Errorf("start twice: %s", out)
+	}
+	call(0, "down")
+	if out := call(1, "status"); !strings.Contains(out, "no lab of yours is up") {
+		t.Errorf("status after: %s", out)
+	}
+}
