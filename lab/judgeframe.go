@@ -39,19 +39,27 @@ type Sight struct {
 	Bytes    int
 }
 
-// String is a line like tcpdump's.
+// String is a line much like tcpdump's, in most cases within 78 columns.
 func (s Sight) String() string {
-	head := fmt.Sprintf("%12.6f  %-8s ", s.At.Seconds(), s.Host)
+	head := fmt.Sprintf("%9.4f %-7s ", s.At.Seconds(), s.Host)
 	switch s.Kind {
 	case SightARPRequest:
-		return head + fmt.Sprintf("ARP who has %s, tell %s at %s", s.Dst.Addr(), s.Src.Addr(), s.MAC)
+		return head + fmt.Sprintf("who has %s? tell %s at %s", s.Dst.Addr(), s.Src.Addr(), s.MAC)
 	case SightARPReply:
-		return head + fmt.Sprintf("ARP %s is at %s, to %s", s.Src.Addr(), s.MAC, s.Dst.Addr())
-	case SightEchoRequest, SightEchoReply:
-		name := map[SightKind]string{SightEchoRequest: "request", SightEchoReply: "reply"}[s.Kind]
-		return head + fmt.Sprintf("%s > %s echo %s id %d seq %d", s.Src.Addr(), s.Dst.Addr(), name, s.Seq>>16, s.Seq&0xffff)
+		return head + fmt.Sprintf("to %s: %s is at %s", s.Dst.Addr(), s.Src.Addr(), s.MAC)
+	case SightEchoRequest:
+		return head + fmt.Sprintf("%s > %s echo request %d/%d", s.Src.Addr(), s.Dst.Addr(), s.Seq>>16, s.Seq&0xffff)
+	case SightEchoReply:
+		return head + fmt.Sprintf("%s > %s echo reply %d/%d", s.Src.Addr(), s.Dst.Addr(), s.Seq>>16, s.Seq&0xffff)
 	case SightTCP:
-		return head + fmt.Sprintf("%s > %s %s seq %d ack %d, %d bytes", s.Src, s.Dst, flagNames(s.Flags), s.Seq, s.Ack, s.Bytes)
+		line := head + fmt.Sprintf("%s > %s %s %d", s.Src, s.Dst, flagNames(s.Flags), s.Seq)
+		if s.Bytes > 0 {
+			line += fmt.Sprintf(":%d", s.Seq+uint32(s.Bytes))
+		}
+		if s.Flags&tcpACK != 0 {
+			line += fmt.Sprintf(" ack %d", s.Ack)
+		}
+		return line
 	}
 	return head + "another frame"
 }
@@ -66,14 +74,18 @@ const (
 	tcpURG
 )
 
+// flagNames are tcpdump's: S is SYN, and a point stands for ACK.
 func flagNames(flags uint8) string {
-	var names []string
-	for i, name := range []string{"FIN", "SYN", "RST", "PSH", "ACK", "URG"} {
-		if flags&(1<<i) != 0 {
-			names = append(names, name)
+	var names strings.Builder
+	for _, f := range []struct {
+		flag uint8
+		name byte
+	}{{tcpFIN, 'F'}, {tcpSYN, 'S'}, {tcpRST, 'R'}, {tcpPSH, 'P'}, {tcpURG, 'U'}, {tcpACK, '.'}} {
+		if flags&f.flag != 0 {
+			names.WriteByte(f.name)
 		}
 	}
-	return strings.Join(names, "|")
+	return names.String()
 }
 
 // packet is a frame taken apart.

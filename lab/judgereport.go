@@ -1,8 +1,8 @@
 package lab
 
 import (
+	"cmp"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 )
@@ -101,22 +101,73 @@ func (v *Verdict) Err() error {
 	return nil
 }
 
-// printedBreaches is how many breaches are told in full.
-const printedBreaches = 5
+// claims are the rules in the words of the narration.
+func claims() []struct {
+	text  string
+	rules []Rule
+} {
+	return []struct {
+		text  string
+		rules []Rule
+	}{
+		{"one SYN-ACK sequence number, from one node, for each SYN",
+			[]Rule{RuleSYNTwoNodes, RuleSYNTwoNumbers, RuleSYNACKUnasked, RuleSYNACKAndReset}},
+		{"one node speaks in each flow, for its whole life",
+			[]Rule{RuleFlowTwoNodes, RuleSegmentUnasked}},
+		{"no reset that nobody earned",
+			[]Rule{RuleResetUnasked, RuleResetTwice, RuleResetForeign, RuleResetHalfOpen, RuleResetServed}},
+		{"never two answers to an ARP request or a ping",
+			[]Rule{RuleAnswerUnasked, RuleAnswerTwice, RuleAnswerTwoNodes}},
+		{"only nodes speak for the VIP, and only with the cluster MAC",
+			[]Rule{RuleClaim, RuleVIPAsks, RuleImpostor}},
+		{"no group MAC as a source, no wrong checksum or length",
+			[]Rule{RuleClusterSource, RuleGroupSource, RuleMalformed}},
+	}
+}
 
-// Print tells the breaches with their frames.
-func (v *Verdict) Print(out io.Writer) {
+// tell tells what was seen, and claims that everything held.
+func (v *Verdict) tell(n *narrator) {
+	c := &v.Counts
+	n.title("What the sniffer saw: %d frames, %.0f MB", c.Frames, float64(c.Bytes)/1e6)
+	n.say("%-8s %8s %8s %8s %8s %8s", "", "SYN-ACKs", "flows", "resets", "ARP", "pings")
+	for _, name := range slices.SortedFunc(maps.Keys(v.Nodes), byLengthAndName) {
+		k := v.Nodes[name]
+		n.say("%-8s %8d %8d %8d %8d %8d", name, k.SYNACKs, k.Flows, k.Resets, k.ARPReplies, k.EchoReplies)
+	}
+	n.say("%-8s %8d %8s %8s %8d %8d", "asked", c.SYNs+c.RepeatedSYNs, "", "", c.ARPRequests, c.EchoRequests)
+	n.claim(v.Lost == 0 && c.Forgotten == 0, "it missed nothing (%d frames lost, %d flows forgotten)", v.Lost, c.Forgotten)
+	for _, claim := range claims() {
+		broken := 0
+		for _, r := range claim.rules {
+			broken += v.Rules[r]
+		}
+		n.claim(broken == 0, "%s", claim.text)
+	}
+	v.tellBreaches(n)
+}
+
+// toldBreaches is how many breaches of each rule are told in full.
+const toldBreaches = 2
+
+// tellBreaches tells the first breaches of each rule with their frames.
+func (v *Verdict) tellBreaches(n *narrator) {
 	for _, rule := range slices.Sorted(maps.Keys(v.Rules)) {
-		fmt.Fprintf(out, "  broken %d times: %s\n", v.Rules[rule], rule)
-	}
-	for i, b := range v.Breaches {
-		if i == printedBreaches {
-			fmt.Fprintf(out, "  and %d more\n", len(v.Breaches)-i)
-			break
+		n.say("rule %s was broken %d times:", rule, v.Rules[rule])
+		told := 0
+		for _, b := range v.Breaches {
+			if b.Rule != rule || told == toldBreaches {
+				continue
+			}
+			told++
+			n.say("- %s", b.Text)
+			for _, s := range b.Frames {
+				n.say("%s", s)
+			}
 		}
-		fmt.Fprintf(out, "  %s: %s\n", b.Rule, b.Text)
-		for _, s := range b.Frames {
-			fmt.Fprintf(out, "    %s\n", s)
-		}
 	}
+}
+
+// byLengthAndName sorts n2 before n10.
+func byLengthAndName(a, b string) int {
+	return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 }

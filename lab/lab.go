@@ -46,6 +46,7 @@ func (l *Lab) start(progress io.Writer) (err error) {
 	}
 	fmt.Fprintf(progress, "starting %s and onevoice on each node\n", l.SSH.Kind())
 	key := newKey()
+	var dirs []string
 	for _, h := range l.LAN.Nodes() {
 		d, err := newDaemon(l.LAN, h, key)
 		if err != nil {
@@ -55,6 +56,12 @@ func (l *Lab) start(progress io.Writer) (err error) {
 		if err := l.SSH.Start(h, d.Dir); err != nil {
 			return err
 		}
+		dirs = append(dirs, d.Dir)
+	}
+	if err := l.SSH.UntilListening(l.LAN.Nodes(), dirs); err != nil {
+		return err
+	}
+	for _, d := range l.Daemons {
 		if err := d.Start(); err != nil {
 			return err
 		}

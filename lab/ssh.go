@@ -3,6 +3,7 @@ package lab
 import (
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 )
 
 // SSH is the service behind the cluster: the machine's sshd where there is one
@@ -115,6 +117,61 @@ func (s *SSH) Start(h *Host, dir string) error {
 	}
 	s.servers = append(s.servers, cmd)
 	return nil
+}
+
+// sshStartTimeout bounds how long a server may take to listen.
+const sshStartTimeout = 10 * time.Second
+
+// UntilListening waits until the servers that were started on hosts listen. A
+// daemon that dialled one earlier would take it for down and refuse its client.
+func (s *SSH) UntilListening(hosts []*Host, dirs []string) error {
+	const step = 5 * time.Millisecond
+	ticker := time.NewTicker(step)
+	defer ticker.Stop()
+	deadline := time.Now().Add(sshStartTimeout)
+	for i, h := range hosts {
+		for {
+			listening, err := listens(h)
+			if err != nil {
+				return err
+			}
+			if listening {
+				break
+			}
+			if hasEnded(s.servers[i]) || time.Now().After(deadline) {
+				log, _ := os.ReadFile(SSHLog(dirs[i]))
+				return fmt.Errorf("%s on %s does not listen; its log:\n%s", s.Kind(), h.Name, log)
+			}
+			<-ticker.C
+		}
+	}
+	return nil
+}
+
+// listens reports whether 127.0.0.1:22 is listened on, by the kernel's list of
+// sockets: to connect would leave a line in the server's log.
+func listens(h *Host) (bool, error) {
+	const listenState = "0A"
+	loopback22 := fmt.Sprintf("%08X:0016", binary.NativeEndian.Uint32([]byte{127, 0, 0, 1}))
+	var table []byte
+	err := h.Do(func() (err error) { table, err = os.ReadFile("/proc/thread-self/net/tcp"); return err })
+	if err != nil {
+		return false, err
+	}
+	for line := range strings.Lines(string(table)) {
+		// "sl local_address rem_address st …", the address in host order.
+		if f := strings.Fields(line); len(f) > 3 && f[1] == loopback22 && f[3] == listenState {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// hasEnded reports whether a program that nobody has waited for has ended.
+func hasEnded(cmd *exec.Cmd) bool {
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_PID, cmd.Process.Pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	return err != nil || info.Signo != 0
 }
 
 // SSHLog is the service's log in a node's directory.

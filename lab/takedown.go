@@ -85,23 +85,7 @@ func (w *watched) tellVerdict(n *narrator) {
 		n.claim(false, "the sniffer heard everything (%v)", err)
 		return
 	}
-	c := &v.Counts
-	n.title("What the sniffer saw: %d frames", c.Frames)
-	var synAcks, arps, echoes, resets uint64
-	for _, node := range v.Nodes {
-		synAcks += node.SYNACKs
-		arps += node.ARPReplies
-		echoes += node.EchoReplies
-		resets += node.Resets
-	}
-	n.say("%d SYNs (%d of them again), %d SYN-ACKs", c.SYNs, c.RepeatedSYNs, synAcks)
-	n.say("%d ARP requests, %d answers; %d pings, %d answers", c.ARPRequests, arps, c.EchoRequests, echoes)
-	n.say("%d resets from %s", resets, VIP())
-	n.claim(v.Lost == 0 && c.Forgotten == 0, "it missed nothing (%d frames lost)", v.Lost)
-	n.claim(len(v.Rules) == 0, "one SYN-ACK number for each SYN, one node for each flow,")
-	n.say("    one answer for each question, no reset that nobody earned,")
-	n.say("    no group MAC as a source, the VIP never at another MAC")
-	v.Print(n.out)
+	v.tell(n)
 }
 
 // String is for the narration of a status.
