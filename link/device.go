@@ -40,6 +40,9 @@ type Device interface {
 	// MTU is the interface's largest packet in bytes, Ethernet header not
 	// included.
 	MTU() int
+	// Present reports whether the interface still exists. One that is only down
+	// does; the device receives again once it is up.
+	Present() bool
 	// Stats reports the counters since the device was opened.
 	Stats() Stats
 	// Close closes the device and ends its group memberships.

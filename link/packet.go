@@ -2,7 +2,6 @@ package link
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -22,10 +21,10 @@ const (
 
 // Packet is a Device on an AF_PACKET socket. See packet(7).
 type Packet struct {
-	fd   int
-	name string
-	mac  net.HardwareAddr
-	mtu  int
+	fd    int
+	index int
+	mac   net.HardwareAddr
+	mtu   int
 
 	in  inbound
 	out outbound
@@ -57,7 +56,7 @@ func Open(name string, filter *Filter) (*Packet, error) {
 	if err != nil {
 		return nil, fmt.Errorf("link: interface %s: %w", name, err)
 	}
-	d := &Packet{fd: fd, name: name, mac: ifi.HardwareAddr, mtu: ifi.MTU}
+	d := &Packet{fd: fd, index: ifi.Index, mac: ifi.HardwareAddr, mtu: ifi.MTU}
 	d.in.init()
 	d.out.init()
 	return d, nil
@@ -340,12 +339,8 @@ func (d *Packet) sendBatch(n int) error {
 	return last
 }
 
-// Gone reports whether err of Receive means that the interface was removed,
-// so that the device will never receive again.
-func (d *Packet) Gone(err error) bool {
-	if err == nil || !errors.Is(err, unix.ENETDOWN) {
-		return false
-	}
-	_, lookup := net.InterfaceByName(d.name)
-	return lookup != nil
+// Present implements Device.
+func (d *Packet) Present() bool {
+	_, err := net.InterfaceByIndex(d.index)
+	return err == nil
 }

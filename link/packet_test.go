@@ -42,6 +42,26 @@ func inNamespace(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	carrier(t, "a")
+	carrier(t, "b")
+}
+
+// carrier waits until the kernel has begun to send on an interface that was set
+// up: until then it drops in silence.
+func carrier(t *testing.T, name string) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); ; {
+		l, err := netlink.LinkByName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l.Attrs().OperState == netlink.OperUp {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s has no carrier", name)
+		}
+	}
 }
 
 func open(t *testing.T, name string) *Packet {
@@ -198,9 +218,9 @@ func TestPacketSendsManyPiecesAndPassesOverARefusedFrame(t *testing.T) {
 	}
 }
 
-func TestPacketSaysThatItsInterfaceIsGone(t *testing.T) {
+func TestPacketSurvivesItsInterfaceGoingDownAndKnowsWhenItIsGone(t *testing.T) {
 	inNamespace(t)
-	d := open(t, "a")
+	a, b := open(t, "a"), open(t, "b")
 	frames := make([]Frame, MaxBatch)
 	l, err := netlink.LinkByName("a")
 	if err != nil {
@@ -209,21 +229,30 @@ func TestPacketSaysThatItsInterfaceIsGone(t *testing.T) {
 	if err := netlink.LinkSetDown(l); err != nil {
 		t.Fatal(err)
 	}
-	_, err = d.Receive(frames)
-	if !errors.Is(err, unix.ENETDOWN) {
+	if _, err = a.Receive(frames); !errors.Is(err, unix.ENETDOWN) {
 		t.Errorf("an interface that went down gives %v", err)
 	}
-	if d.Gone(err) {
+	if _, err = a.Receive(frames); err != nil {
+		t.Errorf("it gives an error again: %v", err)
+	}
+	if !a.Present() {
 		t.Error("an interface that is only down counts as gone")
+	}
+	if err := netlink.LinkSetUp(l); err != nil {
+		t.Fatal(err)
+	}
+	carrier(t, "a")
+	carrier(t, "b")
+	want := ethernet(group, other, 0x0800, ipv4To(vip))
+	send(t, b, Vector{Pieces: [][]byte{want}})
+	if n := wait(t, a, frames); n != 1 || !bytes.Equal(frames[0].Data, want) {
+		t.Errorf("after it came back %d frames were received", n)
 	}
 	if err := netlink.LinkDel(l); err != nil {
 		t.Fatal(err)
 	}
-	if _, err = d.Receive(frames); err == nil {
-		_, err = d.Receive(frames)
-	}
-	if err != nil && !d.Gone(err) {
-		t.Errorf("a removed interface is not gone: %v", err)
+	if a.Present() {
+		t.Error("a removed interface counts as present")
 	}
 }
 

@@ -40,6 +40,9 @@ type Loop struct {
 	done  chan struct{}
 
 	stopBy time.Duration
+	// lookBy is when to see whether the interface is there, -1 while nothing
+	// has made that doubtful.
+	lookBy time.Duration
 }
 
 // LoopStats counts what the loop did.
@@ -71,6 +74,7 @@ func NewLoop(cfg LoopConfig) (*Loop, error) {
 		node: cfg.Node, stack: cfg.Stack, device: cfg.Device, poller: cfg.Poller, clock: cfg.Clock, log: cfg.Log,
 		frames: make([]link.Frame, link.MaxBatch),
 		done:   make(chan struct{}),
+		lookBy: -1,
 	}
 	if err := l.poller.AddLevel(l.device.FD(), deviceToken); err != nil {
 		return nil, err
@@ -155,6 +159,9 @@ func (l *Loop) timeout(now time.Duration) time.Duration {
 	if l.stopBy != 0 && (!ok || l.stopBy < at) {
 		at, ok = l.stopBy, true
 	}
+	if l.lookBy >= 0 && (!ok || l.lookBy < at) {
+		at, ok = l.lookBy, true
+	}
 	if !ok {
 		return -1
 	}
@@ -171,14 +178,15 @@ func (l *Loop) called() bool {
 func (l *Loop) turn(now time.Duration, events []poller.Event) error {
 	l.stats.Turns++
 	l.runCalls(now)
+	if err := l.look(now); err != nil {
+		return err
+	}
 	for i := range events {
 		if events[i].Token != deviceToken {
 			l.stack.Ready(&events[i], now)
 			continue
 		}
-		if err := l.receive(now); err != nil {
-			return err
-		}
+		l.receive(now)
 	}
 	// Netstack handles segments in goroutines of its own; let them go first, so
 	// that one pass accepts, copies and sends what the batch has brought.
@@ -199,11 +207,15 @@ func (l *Loop) runCalls(now time.Duration) {
 }
 
 // receive takes in what has arrived.
-func (l *Loop) receive(now time.Duration) error {
+func (l *Loop) receive(now time.Duration) {
 	for range batchesPerTurn {
 		n, err := l.device.Receive(l.frames)
 		if err != nil {
-			return l.receiveFailed(now, err)
+			l.receiveFailed(now, err)
+			return
+		}
+		if n > 0 {
+			l.lookBy = -1
 		}
 		for i := range n {
 			h := l.node.Handle(now, &l.frames[i])
@@ -215,24 +227,37 @@ func (l *Loop) receive(now time.Duration) error {
 			}
 		}
 		if n < len(l.frames) {
-			return nil
+			return
 		}
 	}
+}
+
+// look asks whether the interface still exists, once a receive error has made
+// that doubtful: the kernel tells of an interface that goes down, and not when
+// it is removed after that.
+func (l *Loop) look(now time.Duration) error {
+	if l.lookBy < 0 || now < l.lookBy {
+		return nil
+	}
+	if !l.device.Present() {
+		return errInterfaceGone
+	}
+	l.lookBy = now + lookInterval
 	return nil
 }
+
+// lookInterval is how often an interface is looked for after a receive error.
+const lookInterval = time.Second
 
 // errInterfaceGone ends the loop: no frame will come any more.
 var errInterfaceGone = errors.New("the interface was removed")
 
-func (l *Loop) receiveFailed(now time.Duration, err error) error {
+func (l *Loop) receiveFailed(now time.Duration, err error) {
 	l.stats.ReceiveErrors++
-	if g, ok := l.device.(interface{ Gone(error) bool }); ok && g.Gone(err) {
-		return errInterfaceGone
-	}
+	l.lookBy = now
 	if l.errors.due(now) {
 		l.log.Warn("receiving failed", "error", err, "times", l.stats.ReceiveErrors)
 	}
-	return nil
 }
 
 // send sends the replies of this turn and what netstack has emitted.
