@@ -98,7 +98,7 @@ func (d *Decoded) decodeIPv4(b []byte, o *link.Offload) Verdict {
 	if total < header || total > len(b) {
 		return BadIPLength
 	}
-	if sum(b[:header], 0) != 0xffff {
+	if responder.Sum(0, b[:header]) != 0xffff {
 		return BadIPChecksum
 	}
 	d.IP, d.Segment = b[:total], b[header:total]
@@ -117,23 +117,13 @@ func (d *Decoded) decodeIPv4(b []byte, o *link.Offload) Verdict {
 	return d.decodeTransport(header, o)
 }
 
-// ipOptions walks the options of an IPv4 header, RFC 791 §3.1.
+// ipOptions judges the options of an IPv4 header.
 func ipOptions(b []byte) Verdict {
-	const end, nop, looseRoute, strictRoute = 0, 1, 131, 137
-	for len(b) > 0 {
-		switch b[0] {
-		case end:
-			return Undecided
-		case nop:
-			b = b[1:]
-			continue
-		case looseRoute, strictRoute:
-			return SourceRoute
-		}
-		if len(b) < 2 || b[1] < 2 || int(b[1]) > len(b) {
-			return BadIPOptions
-		}
-		b = b[b[1]:]
+	switch responder.JudgeOptions(b) {
+	case responder.SourceRoute:
+		return SourceRoute
+	case responder.BadIPOptions:
+		return BadIPOptions
 	}
 	return Undecided
 }
@@ -196,8 +186,11 @@ func (d *Decoded) decodeTCP() Verdict {
 	return Undecided
 }
 
+// transportSum is the sum over pseudo-header and segment, 0xffff when the
+// checksum inside is right.
 func (d *Decoded) transportSum() uint16 {
-	return transportSum(d.IP[12:16], d.IP[16:20], d.Flow.Proto, d.Segment)
+	pseudo := responder.PseudoSum([4]byte(d.IP[12:16]), [4]byte(d.IP[16:20]), d.Flow.Proto, len(d.Segment))
+	return responder.Sum(pseudo, d.Segment)
 }
 
 // badFlags reports combinations that no TCP sends: SYN with FIN or RST, and
@@ -253,7 +246,7 @@ func (d *Decoded) decodeICMP() Verdict {
 	if len(d.Segment) < 8 {
 		return Runt
 	}
-	if sum(d.Segment, 0) != 0xffff {
+	if responder.Sum(0, d.Segment) != 0xffff {
 		return BadICMP
 	}
 	return Undecided

@@ -2,32 +2,11 @@ package node
 
 import (
 	"encoding/binary"
-	"math/rand"
 	"net/netip"
 	"testing"
 
 	"onevoice/link"
 )
-
-func TestSumIsTheDefinitions(t *testing.T) {
-	rng := rand.New(rand.NewSource(1))
-	for range 20_000 {
-		b := make([]byte, rng.Intn(200))
-		rng.Read(b)
-		if rng.Intn(4) == 0 {
-			for i := range b {
-				b[i] = 0xff
-			}
-		}
-		if got, want := sum(b, 0), slowSum(b); got != want {
-			t.Fatalf("sum of %x is %#x, want %#x", b, got, want)
-		}
-		split := rng.Intn(len(b)/2+1) * 2
-		if got, want := sum(b[split:], sum(b[:split], 0)), slowSum(b); got != want && got^want != 0xffff {
-			t.Fatalf("sum of %x in two parts is %#x, want %#x", b, got, want)
-		}
-	}
-}
 
 // change is a mutation of a good packet and the verdict that it earns.
 type change struct {

@@ -5,12 +5,19 @@ import (
 	"math/bits"
 )
 
-// onesSum is the ones' complement sum of RFC 1071 over b in 16-bit big-endian
+// Sum is the ones' complement sum of RFC 1071 over b in 16-bit big-endian
 // words, on top of initial. Over bytes with their right checksum in them it is
 // 0xffff. Eight bytes are added at a time: a sum of wider words folds to the
 // same 16 bits (RFC 1071 §2(C)).
-func onesSum(initial uint16, b []byte) uint16 {
+func Sum(initial uint16, b []byte) uint16 {
 	acc, carry := uint64(initial), uint64(0)
+	for len(b) >= 32 {
+		acc, carry = bits.Add64(acc, binary.BigEndian.Uint64(b), carry)
+		acc, carry = bits.Add64(acc, binary.BigEndian.Uint64(b[8:]), carry)
+		acc, carry = bits.Add64(acc, binary.BigEndian.Uint64(b[16:]), carry)
+		acc, carry = bits.Add64(acc, binary.BigEndian.Uint64(b[24:]), carry)
+		b = b[32:]
+	}
 	for len(b) >= 8 {
 		acc, carry = bits.Add64(acc, binary.BigEndian.Uint64(b), carry)
 		b = b[8:]
@@ -27,15 +34,15 @@ func onesSum(initial uint16, b []byte) uint16 {
 	return uint16(acc)
 }
 
-// pseudoSum is the sum over the pseudo-header of RFC 9293 §3.1:
+// PseudoSum is the sum over the pseudo-header of RFC 9293 §3.1:
 //
 //	0                4                     8      9       10         12
 //	| source address | destination address | zero | proto | length of the segment |
-func pseudoSum(src, dst [4]byte, proto byte, length int) uint16 {
+func PseudoSum(src, dst [4]byte, proto byte, length int) uint16 {
 	var b [12]byte
 	copy(b[0:], src[:])
 	copy(b[4:], dst[:])
 	b[9] = proto
 	binary.BigEndian.PutUint16(b[10:], uint16(length))
-	return onesSum(0, b[:])
+	return Sum(0, b[:])
 }

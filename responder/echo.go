@@ -23,7 +23,7 @@ const (
 // the request came in one piece. Record-route and timestamp options are not
 // copied into the reply, which the paragraph only recommends: routers forward
 // packets with options on their slow path or not at all (RFC 7126), and a reply
-// without them arrives. Source routes are refused (see judgeOptions).
+// without them arrives. Source routes are refused (see JudgeOptions).
 func AppendEchoReply(dst, frame []byte, own, to MAC, mtu int) ([]byte, Outcome) {
 	if !sendable(own, to) || mtu < minMTU {
 		return dst, Unsendable
@@ -35,7 +35,7 @@ func AppendEchoReply(dst, frame []byte, own, to MAC, mtu int) ([]byte, Outcome) 
 	switch {
 	case len(p.body) < echoBytes:
 		return dst, BadICMP
-	case onesSum(0, p.body) != 0xffff:
+	case Sum(0, p.body) != 0xffff:
 		return dst, BadICMPChecksum
 	case p.body[0] != echoRequest:
 		return dst, NotEchoRequest
@@ -49,6 +49,6 @@ func AppendEchoReply(dst, frame []byte, own, to MAC, mtu int) ([]byte, Outcome) 
 	dst = append(dst, body[4:]...)
 	// Summed anew: patching the request's checksum (RFC 1624) gives 0 instead of
 	// 0xffff for a reply of nothing but zeros, which its receiver would refuse.
-	binary.BigEndian.PutUint16(dst[at+2:], ^onesSum(0, dst[at:]))
+	binary.BigEndian.PutUint16(dst[at+2:], ^Sum(0, dst[at:]))
 	return dst, EchoAnswered
 }

@@ -58,10 +58,10 @@ func readIPv4(b []byte, proto byte) (packet, Outcome) {
 	if b[0]>>4 != 4 || header < ipv4Bytes || total < header || total > len(b) {
 		return packet{}, BadIPHeader
 	}
-	if onesSum(0, b[:header]) != 0xffff {
+	if Sum(0, b[:header]) != 0xffff {
 		return packet{}, BadIPChecksum
 	}
-	if o := judgeOptions(b[ipv4Bytes:header]); o != Unjudged {
+	if o := JudgeOptions(b[ipv4Bytes:header]); o != Unjudged {
 		return packet{}, o
 	}
 	p := packet{src: [4]byte(b[12:16]), dst: [4]byte(b[16:20]), tos: b[1], body: b[header:total]}
@@ -76,11 +76,11 @@ func readIPv4(b []byte, proto byte) (packet, Outcome) {
 	return p, Unjudged
 }
 
-// judgeOptions walks the options of an IPv4 header, RFC 791 §3.1. Source routes
+// JudgeOptions walks the options of an IPv4 header, RFC 791 §3.1. Source routes
 // are refused: RFC 1122 §3.2.2.6 would have them reversed, but then whoever
 // forges one chooses the way that our answer takes; RFC 7126 §4.3 and §4.4
 // advise against them. The rest is read over.
-func judgeOptions(b []byte) Outcome {
+func JudgeOptions(b []byte) Outcome {
 	const end, nop, looseRoute, strictRoute = 0, 1, 131, 137
 	for len(b) > 0 {
 		switch b[0] {
@@ -120,6 +120,6 @@ func appendHeaders(dst []byte, own, to MAC, p *packet, proto byte, length int) [
 	dst = binary.BigEndian.AppendUint16(dst, uint16(ipv4Bytes+length))
 	dst = append(dst, 0, 0, dontFragment>>8, 0, replyTTL, proto, 0, 0)
 	dst = append(append(dst, p.dst[:]...), p.src[:]...)
-	binary.BigEndian.PutUint16(dst[at+10:], ^onesSum(0, dst[at:]))
+	binary.BigEndian.PutUint16(dst[at+10:], ^Sum(0, dst[at:]))
 	return dst
 }

@@ -44,7 +44,7 @@ func unhex(t testing.TB, s string) []byte {
 }
 
 // slowSum is RFC 1071 as it stands in the RFC: word by word. It is the tests'
-// own, so that an error in onesSum cannot vouch for itself.
+// own, so that an error in Sum cannot vouch for itself.
 func slowSum(parts ...[]byte) uint16 {
 	var all []byte
 	for _, p := range parts {

@@ -93,7 +93,7 @@ func checkAnswer(t testing.TB, frame, reply []byte, to MAC, proto byte) []byte {
 
 func TestOnesSum(t *testing.T) {
 	// The example of RFC 1071 §3.
-	if got := onesSum(0, []byte{0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7}); got != 0xddf2 {
+	if got := Sum(0, []byte{0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7}); got != 0xddf2 {
 		t.Errorf("%04x, want ddf2", got)
 	}
 	b := make([]byte, 67)
@@ -101,17 +101,17 @@ func TestOnesSum(t *testing.T) {
 		b[i] = byte(i*151 + 200)
 	}
 	for n := range len(b) {
-		if got, want := onesSum(0, b[:n]), slowSum(b[:n]); got != want {
+		if got, want := Sum(0, b[:n]), slowSum(b[:n]); got != want {
 			t.Errorf("%d bytes: %04x, want %04x", n, got, want)
 		}
 		if n%2 == 0 { // a sum goes on only behind whole words
-			if got, want := onesSum(onesSum(0, b[:n]), b[n:]), slowSum(b); got != want {
+			if got, want := Sum(Sum(0, b[:n]), b[n:]), slowSum(b); got != want {
 				t.Errorf("%d bytes and the rest: %04x, want %04x", n, got, want)
 			}
 		}
 	}
 	ones := bytes.Repeat([]byte{0xff}, 1<<16)
-	if got := onesSum(0xffff, ones); got != 0xffff {
+	if got := Sum(0xffff, ones); got != 0xffff {
 		t.Errorf("all ones: %04x", got)
 	}
 }

@@ -42,7 +42,7 @@ func AppendReset(dst, frame []byte, own, to MAC, vouched bool) ([]byte, Outcome)
 	dst = appendHeaders(dst, own, to, &p, protoTCP, tcpBytes)
 	at := len(dst)
 	dst = appendResetSegment(dst, p.body)
-	sum := onesSum(pseudoSum(p.dst, p.src, protoTCP, tcpBytes), dst[at:])
+	sum := Sum(PseudoSum(p.dst, p.src, protoTCP, tcpBytes), dst[at:])
 	binary.BigEndian.PutUint16(dst[at+16:], ^sum)
 	return dst, ResetSent
 }
@@ -58,7 +58,7 @@ func judgeSegment(p *packet, vouched bool) Outcome {
 	switch {
 	case header < tcpBytes || header > len(s) || !ports:
 		return BadTCPHeader
-	case !vouched && onesSum(pseudoSum(p.src, p.dst, protoTCP, len(s)), s) != 0xffff:
+	case !vouched && Sum(PseudoSum(p.src, p.dst, protoTCP, len(s)), s) != 0xffff:
 		return BadTCPChecksum
 	case s[13]&flagRST != 0:
 		return AnswersReset
