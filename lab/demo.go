@@ -34,7 +34,7 @@ const copyBytes = 100 << 20
 // takes it down. The error names every claim that did not hold. It runs inside
 // the namespaces that Enter makes.
 func RunDemo(ctx context.Context, out io.Writer, o DemoOptions) (err error) {
-	n := &narrator{out: out, colour: o.Colour}
+	n := newNarrator(out, o.Colour)
 	n.title("A cluster of %d nodes on a %s, all behind %s", o.Spec.Nodes, o.Spec.LAN, VIP())
 	before := hostSettings{}
 	l, err := newWatched(o, n, &before)
@@ -140,16 +140,22 @@ func (w *watched) addresses() []from {
 // loginsAtOnce bounds how many clients log in at the same time.
 const loginsAtOnce = 8
 
-// loginAll logs in once from every address.
-func (w *watched) loginAll(ctx context.Context) (map[netip.Addr]Reached, error) {
+// loginAll logs in once from every address. After loginsAtOnce failures it
+// gives up, for each may have taken loginTimeout.
+func (w *watched) loginAll(ctx context.Context, n *narrator) (map[netip.Addr]Reached, error) {
 	var mu sync.Mutex
 	out := map[netip.Addr]Reached{}
 	var errs []error
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, loginsAtOnce)
-	for _, f := range w.addresses() {
+	all := w.addresses()
+	for _, f := range all {
 		slots <- struct{}{}
-		if ctx.Err() != nil {
+		mu.Lock()
+		n.progress("%d of %d logged in", len(out), len(all))
+		hopeless := len(errs) >= loginsAtOnce
+		mu.Unlock()
+		if ctx.Err() != nil || hopeless {
 			break
 		}
 		wg.Add(1)
@@ -173,7 +179,7 @@ func (w *watched) loginAll(ctx context.Context) (map[netip.Addr]Reached, error) 
 func logins(ctx context.Context, n *narrator, w *watched) error {
 	all := w.addresses()
 	n.title("%d client addresses log in by SSH through %s", len(all), VIP())
-	first, err := w.loginAll(ctx)
+	first, err := w.loginAll(ctx, n)
 	n.claim(err == nil && len(first) == len(all), "%d of %d logged in, in %s each (median)", len(first), len(all), medianTook(first))
 	if err != nil {
 		return err
@@ -189,7 +195,7 @@ func logins(ctx context.Context, n *narrator, w *watched) error {
 		n.say("%-4s %3d  %s", h.Name, count[h.Name], bar(count[h.Name], len(all)))
 	}
 	n.claim(own == len(all), "%d of %d were told their own address by the node they reached", own, len(all))
-	again, err := w.loginAll(ctx)
+	again, err := w.loginAll(ctx, n)
 	if err != nil {
 		return err
 	}
@@ -284,6 +290,7 @@ func copies(ctx context.Context, n *narrator, w *watched) error {
 	}
 	remote := "root@" + VIP().String() + ":" + there
 	for _, way := range []struct{ name, src, dst string }{{"up", here, remote}, {"down", remote, back}} {
+		n.progress("%s …", way.name)
 		began := time.Now()
 		text, err := w.output(ctx, w.LAN.Clients()[0], scp, "-q", "-i", w.SSH.ClientKeyFile(),
 			"-o", "UserKnownHostsFile="+w.SSH.KnownHostsFile(), "-o", "BatchMode=yes", "-F", "none", way.src, way.dst)
@@ -334,6 +341,7 @@ func copyBuiltIn(n *narrator, w *watched) error {
 	}
 	var back bytes.Buffer
 	client := w.LAN.Clients()[0]
+	n.progress("up and down …")
 	up, down, err := w.SSH.Copy(client, client.Addrs[0], filepath.Join(RunDir, "copied"), bytes.NewReader(data), &back)
 	if err != nil {
 		return err

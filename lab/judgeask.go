@@ -78,7 +78,7 @@ func (j *Judge) judgeARP(p *packet) {
 func (j *Judge) judgeClaim(p *packet, v JudgedAddress) {
 	switch {
 	case p.MAC != v.MAC:
-		j.breach(RuleClaim, fmt.Sprintf("%s said that %s is at %s, not at %s", p.Host, v.Addr, p.MAC, v.MAC), p.Sight)
+		j.breach(RuleClaim, fmt.Sprintf("%s claimed %s for %s, not for the cluster MAC", p.Host, v.Addr, p.MAC), p.Sight)
 	case p.Kind == SightARPRequest && p.from.Node:
 		j.breach(RuleVIPAsks, fmt.Sprintf("%s asked in ARP in the name of %s", p.Host, v.Addr), p.Sight)
 	}

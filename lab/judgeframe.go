@@ -64,6 +64,9 @@ func (s Sight) String() string {
 	return head + "another frame"
 }
 
+// MarshalText implements encoding.TextMarshaler: in JSON, too, it is a line.
+func (s Sight) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
 // TCP flags, RFC 9293 §3.1.
 const (
 	tcpFIN = 1 << iota

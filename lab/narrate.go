@@ -4,24 +4,35 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
+
+	"golang.org/x/term"
 )
 
 // narrator tells what happens, and keeps which claims did not hold.
 type narrator struct {
 	out    io.Writer
 	colour bool
+	// live says that out is a terminal, on which a line can be written over.
+	live   bool
+	doing  bool
 	failed []error
+}
+
+func newNarrator(out io.Writer, colour bool) *narrator {
+	f, ok := out.(*os.File)
+	return &narrator{out: out, colour: colour, live: ok && term.IsTerminal(int(f.Fd()))}
 }
 
 // title begins a part of the story.
 func (n *narrator) title(format string, args ...any) {
-	fmt.Fprintf(n.out, "\n%s\n", n.paint("1", fmt.Sprintf(format, args...)))
+	n.line("\n" + n.paint("1", fmt.Sprintf(format, args...)))
 }
 
 // say tells something that is no claim.
 func (n *narrator) say(format string, args ...any) {
-	fmt.Fprintf(n.out, "  "+format+"\n", args...)
+	n.line("  " + fmt.Sprintf(format, args...))
 }
 
 // claim tells something that must hold.
@@ -32,7 +43,28 @@ func (n *narrator) claim(held bool, format string, args ...any) {
 		mark = n.paint("31", "NO")
 		n.failed = append(n.failed, fmt.Errorf("this did not hold: %s", text))
 	}
-	fmt.Fprintf(n.out, "  %s  %s\n", mark, text)
+	n.line("  " + mark + "  " + text)
+}
+
+// columns is how wide the narration is at most.
+const columns = 80
+
+// progress shows on a terminal how far something is, until the next line.
+func (n *narrator) progress(format string, args ...any) {
+	if !n.live {
+		return
+	}
+	text := fmt.Sprintf(format, args...)
+	fmt.Fprintf(n.out, "\r  %-*.*s", columns-3, columns-3, text)
+	n.doing = true
+}
+
+func (n *narrator) line(text string) {
+	if n.doing {
+		fmt.Fprintf(n.out, "\r%*s\r", columns-1, "")
+		n.doing = false
+	}
+	fmt.Fprintln(n.out, text)
 }
 
 // paint colours text on terminals (ECMA-48 SGR).

@@ -57,7 +57,7 @@ func RunSoak(ctx context.Context, out io.Writer, o SoakOptions) (err error) {
 	if o.JSON {
 		story = io.Discard
 	}
-	n := &narrator{out: story, colour: o.Colour}
+	n := newNarrator(story, o.Colour)
 	n.title("Logins for %s on a %s with %d nodes", o.For, o.Spec.LAN, o.Spec.Nodes)
 	w, err := newWatched(DemoOptions{Spec: o.Spec}, n, &hostSettings{})
 	if err != nil {
@@ -87,7 +87,7 @@ func RunSoak(ctx context.Context, out io.Writer, o SoakOptions) (err error) {
 func (w *watched) soak(ctx context.Context, n *narrator, duration time.Duration, r *SoakResult) (err error) {
 	// The first logins make what stays: buffers, tables, the runtime's threads.
 	for range 3 {
-		if _, err := w.loginAll(ctx); err != nil {
+		if _, err := w.loginAll(ctx, n); err != nil {
 			return err
 		}
 	}
@@ -99,7 +99,7 @@ func (w *watched) soak(ctx context.Context, n *narrator, duration time.Duration,
 	}
 	began, told := time.Now(), time.Now()
 	for time.Since(began) < duration && ctx.Err() == nil {
-		done, err := w.loginAll(ctx)
+		done, err := w.loginAll(ctx, n)
 		r.Logins += len(done)
 		if err != nil {
 			r.Failed += len(w.addresses()) - len(done)
@@ -125,13 +125,19 @@ func (w *watched) soak(ctx context.Context, n *narrator, duration time.Duration,
 // rest waits until TIME-WAIT is over everywhere.
 func (w *watched) rest(ctx context.Context, n *narrator) error {
 	n.say("resting for %s", restTime)
-	timer := time.NewTimer(restTime)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for began := time.Now(); ; {
+		left := restTime - time.Since(began)
+		if left <= 0 {
+			return nil
+		}
+		n.progress("%s left", left.Round(time.Second))
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 

@@ -198,6 +198,7 @@ func (s *SSH) Close() error {
 		// It was killed, which is what Wait will say.
 		_ = c.Wait()
 	}
+	s.servers = nil
 	return nil
 }
 

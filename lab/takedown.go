@@ -3,7 +3,9 @@ package lab
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -74,8 +76,54 @@ func (w *watched) takeDown(n *narrator, before hostSettings) error {
 			n.say("after:  %s", strings.Join(after[h.Name], "; "))
 		}
 	}
+	if err := w.SSH.Close(); err != nil {
+		return err
+	}
+	left, err := othersLeft()
+	if err != nil {
+		return err
+	}
+	n.claim(len(left) == 0, "no process is left%s", strings.Join(left, ""))
 	w.tellVerdict(n)
 	return nil
+}
+
+// endTime bounds how long sessions of a service that was ended may linger.
+const endTime = 2 * time.Second
+
+// othersLeft names the processes of the lab beside its first one and this one,
+// once those that are ending have ended.
+func othersLeft() ([]string, error) {
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for began := time.Now(); ; <-ticker.C {
+		left, err := others()
+		if err != nil || len(left) == 0 || time.Since(began) > endTime {
+			return left, err
+		}
+	}
+}
+
+func others() (names []string, err error) {
+	self, err := os.Readlink("/proc/self")
+	if err != nil || self != strconv.Itoa(os.Getpid()) {
+		// A /proc of outside, where a new one is forbidden, tells of others' too.
+		return nil, err
+	}
+	all, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range all {
+		if _, err := strconv.Atoi(e.Name()); err != nil || e.Name() == "1" || e.Name() == self {
+			continue
+		}
+		// It may end while it is looked at.
+		if name, err := os.ReadFile(filepath.Join("/proc", e.Name(), "comm")); err == nil {
+			names = append(names, ", but "+e.Name()+" "+strings.TrimSpace(string(name)))
+		}
+	}
+	return names, nil
 }
 
 // tellVerdict tells what the sniffer saw.
