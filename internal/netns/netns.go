@@ -37,14 +37,20 @@ func New() (*NS, error) {
 
 // onThread runs fn on a thread of its own. The goroutine ends without giving
 // the thread back, so the runtime throws the thread away and no other goroutine
-// is ever run in the wrong namespace.
+// is ever run in the wrong namespace. When fn ends its goroutine, as t.Fatal
+// does, the caller's ends as well.
 func onThread(fn func() error) error {
-	done := make(chan error)
+	done := make(chan error, 1)
 	go func() {
+		defer close(done)
 		runtime.LockOSThread()
 		done <- fn()
 	}()
-	return <-done
+	err, returned := <-done
+	if !returned {
+		runtime.Goexit()
+	}
+	return err
 }
 
 // Do runs fn on a thread inside the namespace. Sockets that fn opens stay in
@@ -58,7 +64,8 @@ func (ns *NS) Do(fn func() error) error {
 	})
 }
 
-// Start starts a program inside the namespace.
+// Start starts a program inside the namespace. Its parent thread ends at once,
+// so a Pdeathsig would kill it.
 func (ns *NS) Start(cmd *exec.Cmd) error { return ns.Do(cmd.Start) }
 
 // FD is the namespace's descriptor, valid until Close.
