@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -24,11 +26,20 @@ const (
 	Hub Kind = "hub"
 )
 
-// Bounds of a lab: addresses .11 to .42 are nodes, .101 up clients.
+// Bounds of a lab.
 const (
 	MaxNodes              = 32
-	MaxClients            = 8
-	MaxAddressesPerClient = 16
+	MaxClients            = 16
+	MaxAddressesPerClient = 64
+	// MaxClientAddresses is how many all clients have together.
+	MaxClientAddresses = lastAddress - firstClient + 1
+)
+
+// The last bytes of the hosts' addresses in 10.77.0.0/24.
+const (
+	firstNode   = 11
+	firstClient = 101
+	lastAddress = 254
 )
 
 // Spec says what to build.
@@ -50,6 +61,10 @@ func (s *Spec) Check() error {
 			return fmt.Errorf("--%s is %d; write 1 to %d", b.name, b.have, b.max)
 		}
 	}
+	if all := s.Clients * s.Addresses; all > MaxClientAddresses {
+		return fmt.Errorf("%d clients with %d addresses each need %d, and the LAN has room for %d; write --addresses=%d or fewer clients",
+			s.Clients, s.Addresses, all, MaxClientAddresses, MaxClientAddresses/s.Clients)
+	}
 	if s.LAN != Switch && s.LAN != Hub {
 		return fmt.Errorf("--lan is %q; write switch or hub", s.LAN)
 	}
@@ -67,6 +82,7 @@ const (
 	bridgeName = "br0"
 	hostDevice = "eth0"
 	prefixBits = 24
+	mtuBytes   = 1500
 )
 
 // Host is a machine on the LAN.
@@ -113,20 +129,20 @@ func (l *LAN) build() (err error) {
 	if l.ns, err = netns.New(); err != nil {
 		return err
 	}
-	if err := l.ns.Do(addBridge); err != nil {
+	if err := l.ns.Do(l.addBridge); err != nil {
 		return fmt.Errorf("lab: make the bridge: %w", err)
 	}
 	for i := range l.Spec.Nodes {
-		h := &Host{Name: fmt.Sprintf("n%d", i+1), Node: true, MAC: net.HardwareAddr{0x02, 0x4f, 0x56, 0, 0, byte(11 + i)}}
-		h.Addrs = []netip.Addr{address(11 + i)}
+		h := &Host{Name: fmt.Sprintf("n%d", i+1), Node: true, MAC: hardware(macNode, firstNode+i)}
+		h.Addrs = []netip.Addr{address(firstNode + i)}
 		if err := l.addHost(h); err != nil {
 			return err
 		}
 	}
 	for c := range l.Spec.Clients {
-		h := &Host{Name: fmt.Sprintf("client%d", c+1), MAC: net.HardwareAddr{0x02, 0x4f, 0x56, 0, 1, byte(1 + c)}}
+		h := &Host{Name: fmt.Sprintf("client%d", c+1), MAC: hardware(macClient, 1+c)}
 		for a := range l.Spec.Addresses {
-			h.Addrs = append(h.Addrs, address(101+c*l.Spec.Addresses+a))
+			h.Addrs = append(h.Addrs, address(firstClient+c*l.Spec.Addresses+a))
 		}
 		if err := l.addHost(h); err != nil {
 			return err
@@ -137,26 +153,63 @@ func (l *LAN) build() (err error) {
 
 func address(last int) netip.Addr { return netip.AddrFrom4([4]byte{10, 77, 0, byte(last)}) }
 
-func addBridge() error {
+// What a MAC of the lab belongs to.
+const (
+	macNode byte = iota
+	macClient
+	macBridge
+	macPort
+)
+
+// hardware is a locally administered MAC, the same in every lab.
+func hardware(kind byte, number int) net.HardwareAddr {
+	return net.HardwareAddr{0x02, 'O', 'V', 0, kind, byte(number)}
+}
+
+// addBridge runs in the LAN's namespace.
+func (l *LAN) addBridge() error {
 	if err := quiet(); err != nil {
 		return err
 	}
-	no := false
-	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: bridgeName}, MulticastSnooping: &no}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.HardwareAddr = bridgeName, hardware(macBridge, 0)
+	br := &netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: new(bool)}
+	if l.Spec.LAN == Hub {
+		// A hub remembers nothing.
+		br.AgeingTime = new(uint32)
+	}
 	if err := netlink.LinkAdd(br); err != nil {
 		return err
 	}
 	return netlink.LinkSetUp(br)
 }
 
+// sysctl sets a setting of the namespace that the thread is in.
+func sysctl(name, value string) error {
+	return os.WriteFile(filepath.Join("/proc/sys/net", name), []byte(value), 0)
+}
+
 // quiet keeps the namespace from sending IPv6 of its own.
 func quiet() error {
-	err := os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("1"), 0)
+	err := sysctl("ipv6/conf/all/disable_ipv6", "1")
 	if errors.Is(err, os.ErrNotExist) {
 		// A kernel without IPv6 is quiet already.
 		return nil
 	}
 	return err
+}
+
+// setDefaults gives a host what distributions set at start, the strictest of
+// them, instead of what the machine below happens to have.
+func setDefaults() error {
+	for _, where := range []string{"all", "default"} {
+		for _, s := range [][2]string{{"rp_filter", "1"}, {"accept_source_route", "0"}, {"arp_ignore", "0"}, {"arp_announce", "0"}} {
+			if err := sysctl(filepath.Join("ipv4/conf", where, s[0]), s[1]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // addHost makes a host's namespace and plugs it into the bridge.
@@ -167,14 +220,18 @@ func (l *LAN) addHost(h *Host) error {
 	}
 	h.ns = ns
 	l.Hosts = append(l.Hosts, h)
-	if err := ns.Do(quiet); err != nil {
-		return fmt.Errorf("lab: host %s: %w", h.Name, err)
-	}
-	if err := l.ns.Do(func() error { return l.plug(h) }); err != nil {
-		return fmt.Errorf("lab: connect %s: %w", h.Name, err)
-	}
-	if err := ns.Do(h.configure); err != nil {
-		return fmt.Errorf("lab: host %s: %w", h.Name, err)
+	for _, step := range []struct {
+		in *netns.NS
+		do func() error
+	}{
+		{ns, quiet}, {ns, setDefaults}, {l.ns, func() error { return l.plug(h) }},
+		// The host's end comes up first: so the port has a carrier when it comes
+		// up, and forwards at once.
+		{ns, h.configure}, {l.ns, h.raisePort}, {ns, untilCarrier},
+	} {
+		if err := step.in.Do(step.do); err != nil {
+			return fmt.Errorf("lab: host %s: %w", h.Name, err)
+		}
 	}
 	return nil
 }
@@ -185,12 +242,13 @@ func (l *LAN) plug(h *Host) error {
 	if err != nil {
 		return err
 	}
-	veth := &netlink.Veth{
-		LinkAttrs:        netlink.LinkAttrs{Name: h.Name, MasterIndex: br.Attrs().Index},
-		PeerName:         hostDevice,
-		PeerHardwareAddr: h.MAC,
-		PeerNamespace:    netlink.NsFd(h.ns.FD()),
-	}
+	// NewLinkAttrs and NewVeth leave to the kernel what is not set here.
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MasterIndex, attrs.MTU = h.Name, br.Attrs().Index, mtuBytes
+	attrs.HardwareAddr = hardware(macPort, len(l.Hosts))
+	veth := netlink.NewVeth(attrs)
+	veth.PeerName, veth.PeerHardwareAddr, veth.PeerMTU = hostDevice, h.MAC, mtuBytes
+	veth.PeerNamespace = netlink.NsFd(h.ns.FD())
 	if err := netlink.LinkAdd(veth); err != nil {
 		return err
 	}
@@ -201,14 +259,40 @@ func (l *LAN) plug(h *Host) error {
 	h.Port = port.Attrs().Index
 	if l.Spec.LAN == Hub {
 		// What is not learned is flooded.
-		if err := netlink.LinkSetLearning(port, false); err != nil {
-			return err
-		}
+		return netlink.LinkSetLearning(port, false)
+	}
+	return nil
+}
+
+// raisePort runs in the LAN's namespace.
+func (h *Host) raisePort() error {
+	port, err := netlink.LinkByIndex(h.Port)
+	if err != nil {
+		return err
 	}
 	return netlink.LinkSetUp(port)
 }
 
-// configure sets the host's own interface; it runs in the host's namespace.
+// carrierTimeout bounds how long the kernel may take to see a cable.
+const carrierTimeout = 5 * time.Second
+
+// untilCarrier waits until the host's interface sends, for the kernel notices
+// the other end in its own time; it runs in the host's namespace.
+func untilCarrier() error {
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
+	for began := time.Now(); ; <-ticker.C {
+		dev, err := netlink.LinkByName(hostDevice)
+		if err != nil || dev.Attrs().OperState == netlink.OperUp {
+			return err
+		}
+		if time.Since(began) > carrierTimeout {
+			return fmt.Errorf("%s has had no carrier for %v", hostDevice, carrierTimeout)
+		}
+	}
+}
+
+// configure sets the host's own interfaces; it runs in the host's namespace.
 func (h *Host) configure() error {
 	for _, name := range []string{"lo", hostDevice} {
 		dev, err := netlink.LinkByName(name)
