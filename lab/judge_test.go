@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -70,11 +71,13 @@ func breachStories() map[string]struct {
 			client1 ACK 7001 8001
 			client1 DATA 7001 8001
 			n1 RST 8001`, RuleResetForeign},
-		"more resets than many strays":            {strings.Repeat("client1 ACK 1001 5001\n", 20) + strings.Repeat("n1 RST 5001\n", 21), RuleResetTwice},
-		"a long flow excuses no foreign reset":    {handshake + strings.Repeat("client1 DATA 1001 5001\n", 20) + "n2 RST 6000", RuleResetUnasked},
-		"a node resets another's half-open flow":  {"client1 SYN 1000 \n n1 SYNACK 5000 1001 \n client1 ACK 1001 7777 \n n2 RST 7777", RuleResetForeign},
-		"an ACK that does not fit draws a reset":  {"client1 SYN 1000 \n n1 SYNACK 5000 1001 \n client1 ACK 1001 7777 \n n1 RST 7777", RuleResetHalfOpen},
-		"a service that accepts refuses a client": {"client1 SYN 1000 \n n1 RSTACK 0 1001", RuleResetServed},
+		"many strays excuse no reset of the flow after them": {strings.Repeat("client1 ACK 1001 5001\n", 20) + handshake + "client1 FIN 1001 5001 \n n1 FIN 5001 1002 \n n2 RST 9999", RuleResetUnasked},
+		"many strays excuse no reset of another's half-open": {strings.Repeat("client1 ACK 1001 5001\n", 20) + "client1 SYN 1000 \n n1 SYNACK 5000 1001 \n n2 RST 9999", RuleResetForeign},
+		"more resets than many strays":                       {strings.Repeat("client1 ACK 1001 5001\n", 20) + strings.Repeat("n1 RST 5001\n", 21), RuleResetTwice},
+		"a long flow excuses no foreign reset":               {handshake + strings.Repeat("client1 DATA 1001 5001\n", 20) + "n2 RST 6000", RuleResetUnasked},
+		"a node resets another's half-open flow":             {"client1 SYN 1000 \n n1 SYNACK 5000 1001 \n client1 ACK 1001 7777 \n n2 RST 7777", RuleResetForeign},
+		"an ACK that does not fit draws a reset":             {"client1 SYN 1000 \n n1 SYNACK 5000 1001 \n client1 ACK 1001 7777 \n n1 RST 7777", RuleResetHalfOpen},
+		"a service that accepts refuses a client":            {"client1 SYN 1000 \n n1 RSTACK 0 1001", RuleResetServed},
 
 		"an ARP answer without a question":            {"n1 is-at", RuleAnswerUnasked},
 		"an ARP answer to a malformed question":       {"client1 who-has short \n n1 is-at", RuleAnswerUnasked},
@@ -295,7 +298,7 @@ func TestJudgeBounds(t *testing.T) {
 		bound int
 		size  func(*Judge) int
 	}{
-		"flows": {func(i int) string { return fmt.Sprintf("client1 SYN 1 port=%d", i+1) }, MaxJudgedFlows,
+		"flows": {func(i int) string { return fmt.Sprintf("client1 SYN 1 port=%d addr=%d", i%60000, 101+i/60000) }, MaxJudgedFlows,
 			func(j *Judge) int { return len(j.flows) }},
 		"asks": {func(i int) string { return "client1 ping 1" }, MaxJudgedAsks,
 			func(j *Judge) int { return len(j.asks) }},
@@ -327,6 +330,13 @@ func TestJudgeBounds(t *testing.T) {
 				t.Error("the verdict is that everything held")
 			}
 		})
+	}
+}
+
+// The bound of flows is one of memory, too.
+func TestFlowsFitIntoMemory(t *testing.T) {
+	if size := unsafe.Sizeof(judgedFlow{}); size*MaxJudgedFlows > 64<<20 {
+		t.Errorf("%d bytes for each of %d flows", size, MaxJudgedFlows)
 	}
 }
 

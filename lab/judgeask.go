@@ -102,7 +102,7 @@ func (j *Judge) ask(key askKey, p *packet) {
 	}
 	a.used = j.at
 	j.asksByUse.MoveToBack(a.use)
-	if old := &a.times[a.next]; old.asked && !old.answered && j.at-old.At <= askMemory {
+	if old := &a.times[a.next]; old.asked && !old.answered() && j.at-old.At <= askMemory {
 		a.overrun++
 		a.overrunAt = j.at
 	}
@@ -141,12 +141,12 @@ func (j *Judge) answer(key askKey, p *packet) {
 	open, last := a.find(j.at)
 	switch {
 	case open != nil:
-		open.answered, open.answer = true, p.Sight
+		open.closeBy(p)
 	case a.overrun > 0 && j.at-a.overrunAt <= askMemory:
 		a.overrun--
 	case last != nil:
 		j.breach(RuleAnswerTwice, fmt.Sprintf("%s answered %s once more after %s", p.Host, p.Dst.Addr(), last.answer.Host),
-			last.Sight, last.answer, p.Sight)
+			last.Sight, *last.answer, p.Sight)
 		return
 	default:
 		j.breach(RuleAnswerUnasked, fmt.Sprintf("%s answered %s more than %v after the question", p.Host, p.Dst.Addr(), askMemory), p.Sight)
@@ -162,7 +162,7 @@ func (j *Judge) answer(key askKey, p *packet) {
 	// nodes, which is two for each.
 	if open != nil && last != nil && last.answer.Host != p.Host && last.answer.At >= open.At {
 		j.breach(RuleAnswerTwoNodes, fmt.Sprintf("%s and %s both answer %s", last.answer.Host, p.Host, p.Dst.Addr()),
-			open.Sight, last.answer, p.Sight)
+			open.Sight, *last.answer, p.Sight)
 	}
 }
 
@@ -173,7 +173,7 @@ func (a *judgedAsk) find(now time.Duration) (open, last *question) {
 		q := &a.times[(a.next+i)%strayMemory]
 		switch {
 		case !q.asked || now-q.At > askMemory:
-		case q.answered:
+		case q.answered():
 			last = q
 		case open == nil:
 			open = q

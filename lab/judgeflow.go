@@ -3,12 +3,11 @@ package lab
 import (
 	"container/list"
 	"fmt"
-	"net/netip"
 	"time"
 )
 
 // flowKey is a flow from the client's point of view.
-type flowKey struct{ client, service netip.AddrPort }
+type flowKey struct{ client, service Endpoint }
 
 // judgedFlow is what is known of all connections with one tuple.
 type judgedFlow struct {
@@ -47,10 +46,17 @@ type connection struct {
 // question is a frame that may be answered once.
 type question struct {
 	Sight
-	asked  bool
-	answer Sight
-	// answered says that answer is set.
-	answered bool
+	asked bool
+	// answer is nil while there is none.
+	answer *Sight
+}
+
+func (q *question) answered() bool { return q.answer != nil }
+
+// closeBy notes p as the answer.
+func (q *question) closeBy(p *packet) {
+	s := p.Sight
+	q.answer = &s
 }
 
 // living reports whether the flow is established: it stays in memory.
@@ -102,7 +108,7 @@ func (j *Judge) fromClient(p *packet) {
 	case p.Flags&tcpACK != 0:
 		j.clientACK(f, p)
 	}
-	if old := &f.strays[f.nextStrays]; old.asked && !old.answered && !f.living() {
+	if old := &f.strays[f.nextStrays]; old.asked && !old.answered() && !f.living() {
 		f.overrun++
 	}
 	f.strays[f.nextStrays] = question{Sight: p.Sight, asked: true}
@@ -177,7 +183,7 @@ func (f *judgedFlow) askedBy(p *packet) *connection {
 		return nil
 	}
 	for _, c := range []*connection{&f.now, &f.before} {
-		if c.begun && p.Ack == c.syn.Seq+1+uint32(c.syn.Bytes) || c.begun && p.Ack == c.syn.Seq+1 {
+		if c.begun && p.Ack == c.syn.Seq+1+c.syn.Bytes || c.begun && p.Ack == c.syn.Seq+1 {
 			return c
 		}
 	}

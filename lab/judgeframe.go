@@ -28,16 +28,32 @@ type Sight struct {
 	At   time.Duration
 	Host string
 	Kind SightKind
-	// Src and Dst are addresses and ports; of ARP the sender's and the target's.
-	Src, Dst netip.AddrPort
-	// MAC is the sender's inside an ARP packet.
-	MAC responder.MAC
 	// Flags, Seq, Ack and Bytes are of a TCP segment, Bytes its payload. Seq of
 	// an echo is its identifier and sequence number.
-	Flags    uint8
+	Flags uint8
+	// Src and Dst are addresses and ports; of ARP the sender's and the target's.
+	Src, Dst Endpoint
+	// MAC is the sender's inside an ARP packet.
+	MAC      responder.MAC
 	Seq, Ack uint32
-	Bytes    int
+	Bytes    uint32
 }
+
+// Endpoint is an IPv4 address and a port. A judge keeps many: it is a fifth of
+// a netip.AddrPort.
+type Endpoint struct {
+	addr [4]byte
+	port uint16
+}
+
+// Addr is the address.
+func (e Endpoint) Addr() netip.Addr { return netip.AddrFrom4(e.addr) }
+
+// AddrPort is the endpoint as package netip has it.
+func (e Endpoint) AddrPort() netip.AddrPort { return netip.AddrPortFrom(e.Addr(), e.port) }
+
+// String is like 10.77.0.2:22.
+func (e Endpoint) String() string { return e.AddrPort().String() }
 
 // String is a line much like tcpdump's, in most cases within 78 columns.
 func (s Sight) String() string {
@@ -54,7 +70,7 @@ func (s Sight) String() string {
 	case SightTCP:
 		line := head + fmt.Sprintf("%s > %s %s %d", s.Src, s.Dst, flagNames(s.Flags), s.Seq)
 		if s.Bytes > 0 {
-			line += fmt.Sprintf(":%d", s.Seq+uint32(s.Bytes))
+			line += fmt.Sprintf(":%d", s.Seq+s.Bytes)
 		}
 		if s.Flags&tcpACK != 0 {
 			line += fmt.Sprintf(" ack %d", s.Ack)
@@ -156,12 +172,8 @@ func (p *packet) readARP(b []byte) string {
 		return ""
 	}
 	p.MAC, p.target = responder.MAC(b[8:14]), responder.MAC(b[18:24])
-	p.Src, p.Dst = addrPort(b[14:], 0), addrPort(b[24:], 0)
+	p.Src.addr, p.Dst.addr = [4]byte(b[14:18]), [4]byte(b[24:28])
 	return ""
-}
-
-func addrPort(b []byte, port uint16) netip.AddrPort {
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b)), port)
 }
 
 // readIPv4 reads the header of RFC 791 §3.1. More than the frame holds may be
@@ -170,7 +182,7 @@ func (p *packet) readIPv4(b []byte, c *Capture) string {
 	if len(b) < 20 || b[0]>>4 != 4 {
 		return faultLength
 	}
-	p.Src, p.Dst = addrPort(b[12:], 0), addrPort(b[16:], 0)
+	p.Src.addr, p.Dst.addr = [4]byte(b[12:16]), [4]byte(b[16:20])
 	header, total := int(b[0]&0xf)*4, int(binary.BigEndian.Uint16(b[2:]))
 	if total == 0 && c.Bytes-ethernetBytes > 0xffff {
 		// A super-frame longer than the field can say (IPv4 BIG TCP).
@@ -205,10 +217,9 @@ func (p *packet) readTCP(b []byte, size int, whole, vouched bool) string {
 		return faultLength
 	}
 	p.Kind = SightTCP
-	p.Src = netip.AddrPortFrom(p.Src.Addr(), binary.BigEndian.Uint16(b))
-	p.Dst = netip.AddrPortFrom(p.Dst.Addr(), binary.BigEndian.Uint16(b[2:]))
+	p.Src.port, p.Dst.port = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
 	p.Seq, p.Ack, p.Flags = binary.BigEndian.Uint32(b[4:]), binary.BigEndian.Uint32(b[8:]), b[13]
-	p.Bytes = size - header
+	p.Bytes = uint32(size - header)
 	switch {
 	case vouched:
 		return ""
@@ -223,7 +234,7 @@ func (p *packet) readTCP(b []byte, size int, whole, vouched bool) string {
 // pseudoSum is the sum over the pseudo-header of RFC 9293 §3.1.
 func (p *packet) pseudoSum(size int) uint32 {
 	sum := uint32(protoTCP) + uint32(size)
-	for _, a := range [...][4]byte{p.Src.Addr().As4(), p.Dst.Addr().As4()} {
+	for _, a := range [...][4]byte{p.Src.addr, p.Dst.addr} {
 		sum += uint32(a[0])<<8 + uint32(a[1]) + uint32(a[2])<<8 + uint32(a[3])
 	}
 	return sum
@@ -240,7 +251,7 @@ func (p *packet) readICMP(b []byte, whole, vouched bool) string {
 	case 0:
 		p.Kind = SightEchoReply
 	}
-	p.Seq, p.Bytes = binary.BigEndian.Uint32(b[4:]), len(b)-8
+	p.Seq, p.Bytes = binary.BigEndian.Uint32(b[4:]), uint32(len(b)-8)
 	switch {
 	case vouched:
 		return ""

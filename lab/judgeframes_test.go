@@ -207,7 +207,7 @@ func (o *options) tcp(host, what string, fromVIP bool) []byte {
 		t = append(t, "0123456789"...)
 	}
 	b := o.ip(host, 6, fromVIP, t)
-	p := packet{Sight: Sight{Src: addrPort(b[26:], 0), Dst: addrPort(b[30:], 0)}}
+	p := packet{Sight: Sight{Src: Endpoint{addr: [4]byte(b[26:30])}, Dst: Endpoint{addr: [4]byte(b[30:34])}}}
 	binary.BigEndian.PutUint16(b[34+16:], ^foldedSum(p.pseudoSum(len(t)), b[34:]))
 	if o.words["sum"] {
 		b[34+16] ^= 1

@@ -28,14 +28,14 @@ func (j *Judge) judgeReset(f *judgedFlow, p *packet) {
 	open, answered := f.reasons(p)
 	switch {
 	case open != nil:
-		open.answered, open.answer = true, p.Sight
+		open.closeBy(p)
 		j.judgeAnswer(f, open, p)
 	case f.overrun > 0:
 		f.overrun--
 		j.judgeAnswer(f, &question{}, p)
 	case answered != nil:
 		j.breach(RuleResetTwice, fmt.Sprintf("%s reset %s once more for a segment that %s had reset", p.Host, p.Dst, answered.answer.Host),
-			answered.Sight, answered.answer, p.Sight)
+			answered.Sight, *answered.answer, p.Sight)
 	default:
 		j.breach(RuleResetUnasked, fmt.Sprintf("%s reset %s without a segment that this would answer", p.Host, p.Dst), f.evidence(p)...)
 	}
@@ -48,7 +48,7 @@ func (f *judgedFlow) reasons(p *packet) (open, answered *question) {
 		q := &f.strays[(f.nextStrays+i)%strayMemory]
 		switch {
 		case !q.asked || !q.earns(p):
-		case q.answered:
+		case q.answered():
 			answered = q
 		case open == nil:
 			open = q
@@ -62,7 +62,7 @@ func (q *question) earns(p *packet) bool {
 	if q.Flags&tcpACK != 0 {
 		return p.Flags&tcpACK == 0 && p.Seq == q.Ack
 	}
-	length := uint32(q.Bytes)
+	length := q.Bytes
 	for _, counted := range [...]uint8{tcpSYN, tcpFIN} {
 		if q.Flags&counted != 0 {
 			length++
@@ -103,7 +103,7 @@ func (j *Judge) judgeRefusal(f *judgedFlow, q *question, p *packet) {
 	switch {
 	case c.answered:
 		j.breach(RuleSYNACKAndReset, fmt.Sprintf("%s reset %s in answer to a SYN that %s had accepted", p.Host, p.Dst, c.node), c.syn, c.synACK, p.Sight)
-	case j.serving[p.Src] && !f.restarts(p.Host):
+	case j.serving[p.Src.AddrPort()] && !f.restarts(p.Host):
 		j.breach(RuleResetServed, fmt.Sprintf("%s refused %s although the service on %s accepts", p.Host, p.Dst, p.Src), q.Sight, p.Sight)
 	}
 	if c.syns <= c.refused {
