@@ -24,6 +24,7 @@ import (
 
 	"onevoice/hashing"
 	"onevoice/internal/poller"
+	"onevoice/link"
 	"onevoice/proxy"
 )
 
@@ -41,6 +42,12 @@ type world struct {
 	poller *poller.Poller
 	client *netstack.Stack
 	wire   *channel.Endpoint
+
+	// sent are the packets that the stack has emitted, for tests that look at
+	// them; of the loop.
+	sent [][]byte
+	// offloads are those of super-segments, since sent was last cleared.
+	offloads []link.Offload
 
 	mu      sync.Mutex
 	calls   []func()
@@ -159,6 +166,10 @@ func (w *world) loop() {
 func (w *world) toClient() {
 	for _, p := range w.stack.Egress() {
 		b := bytes.Join(p.Vector.Pieces, nil)[EthernetBytes:]
+		w.sent = append(w.sent, b)
+		if p.Vector.Offload.Segmentation != link.SegmentationNone {
+			w.offloads = append(w.offloads, p.Vector.Offload)
+		}
 		pkt := netstack.NewPacketBuffer(netstack.PacketBufferOptions{Payload: buffer.MakeWithData(b)})
 		w.wire.InjectInbound(ipv4.ProtocolNumber, pkt)
 		pkt.DecRef()
@@ -512,4 +523,67 @@ func TestCloseResetsWhatIsLeft(t *testing.T) {
 func (w *world) flowsNow() (f []FlowStatus) {
 	w.do(func() { f = w.stack.Flows(0, 10) })
 	return f
+}
+
+// A router on the way that cannot carry our packets is obeyed: RFC 1191. What
+// follows is cut to what it can carry.
+func TestPathMTUIsObeyed(t *testing.T) {
+	const narrow = 1280
+	more := make(chan struct{})
+	at := backend(t, func(c *net.TCPConn) {
+		defer c.Close()
+		c.Write(make([]byte, 20_000))
+		<-more
+		c.Write(make([]byte, 200_000))
+	})
+	w := newWorld(t, at)
+	conn, err := w.dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.ReadFull(conn, make([]byte, 20_000)); err != nil {
+		t.Fatal(err)
+	}
+	w.do(func() {
+		w.stack.Deliver(tooBig(w.sent[len(w.sent)-1], narrow))
+		w.offloads = nil
+	})
+	close(more)
+	if _, err := io.ReadFull(conn, make([]byte, 200_000)); err != nil {
+		t.Fatal(err)
+	}
+	w.do(func() {
+		// The kernel cuts super-segments by the MSS that goes with them; here the
+		// client gets them whole, so look at what they would be cut to.
+		for _, o := range w.offloads {
+			if o.SegmentBytes > narrow-40 {
+				t.Errorf("segments of %d bytes after a router said %d", o.SegmentBytes, narrow)
+				break
+			}
+		}
+		if len(w.offloads) == 0 {
+			t.Error("no super-segment was sent")
+		}
+	})
+}
+
+// tooBig is a router's "fragmentation needed" about a packet of ours, RFC 1191
+// §4.
+func tooBig(about []byte, mtu uint16) []byte {
+	quoted := about[:header.IPv4MinimumSize+8]
+	b := make([]byte, header.IPv4MinimumSize+header.ICMPv4MinimumSize, header.IPv4MinimumSize+header.ICMPv4MinimumSize+len(quoted))
+	b = append(b, quoted...)
+	ip := header.IPv4(b)
+	ip.Encode(&header.IPv4Fields{
+		TotalLength: uint16(len(b)), TTL: 64, Protocol: uint8(header.ICMPv4ProtocolNumber),
+		SrcAddr: toAddress(netip.MustParseAddr("10.77.0.1")), DstAddr: toAddress(vip),
+	})
+	ip.SetChecksum(^ip.CalculateChecksum())
+	icmp := header.ICMPv4(b[header.IPv4MinimumSize:])
+	icmp.SetType(header.ICMPv4DstUnreachable)
+	icmp.SetCode(header.ICMPv4FragmentationNeeded)
+	icmp.SetMTU(mtu)
+	icmp.SetChecksum(header.ICMPv4Checksum(icmp, 0))
+	return b
 }
