@@ -107,7 +107,14 @@ func TestPacketReceivesWhatTheGroupCarriesAndNotItsOwn(t *testing.T) {
 	if n, err := a.Receive(frames); n != 0 || err != nil {
 		t.Errorf("the sender received %d of its own frames, error %v", n, err)
 	}
-	if st := a.Stats(); st.SentFrames != 1 || st.SendRefused != 0 {
+	// Nor does another device hear what leaves its interface.
+	beside := open(t, "a")
+	send(t, a, Vector{Pieces: [][]byte{want}})
+	wait(t, b, frames)
+	if n, err := beside.Receive(frames); n != 0 || err != nil {
+		t.Errorf("a device beside the sender received %d outgoing frames, error %v", n, err)
+	}
+	if st := a.Stats(); st.SentFrames != 2 || st.SendRefused != 0 {
 		t.Errorf("stats of the sender: %+v", st)
 	}
 }

@@ -237,6 +237,7 @@ func TestICMPErrorsGoToTheHolderWhoeverOwnsTheBucket(t *testing.T) {
 	about := func(kind uint8, q []byte) *link.Frame { return frame(etherTypeIPv4, icmp(router, kind, q)) }
 	foreign := quote(asker, 22, 40000)
 	copy(foreign[12:], []byte{10, 77, 0, 3})
+	flows.held[hashing.Flow{Src: asker, Dst: netip.MustParseAddr("10.77.0.3"), SrcPort: 40000, DstPort: 22, Proto: protoTCP}] = true
 	for _, c := range []struct {
 		name  string
 		frame *link.Frame
