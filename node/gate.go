@@ -20,7 +20,7 @@ func (n *Node) handleARP(now time.Duration, frame []byte) Handled {
 	case responder.ARPNotOurs, responder.ARPProbeNotOurs:
 		return Handled{Verdict: refused}
 	case responder.ARPStranger, responder.ARPOwnAddressClaim:
-		n.stranger = Stranger{Address: r.Peer, MAC: r.MAC}
+		n.stranger = Stranger{Address: r.Peer, MAC: r.MAC, From: r.From, At: now}
 		return Handled{Verdict: StrangerClaim}
 	case responder.ARPLearned:
 		if n.neighbours.Answer(now, r.Peer, r.MAC) {

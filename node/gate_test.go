@@ -301,7 +301,7 @@ func TestARPVerdicts(t *testing.T) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 	}
-	if s := n.LastStranger(); s.Address != vipAddr || s.MAC != clientMAC {
+	if s := n.LastStranger(); s.Address != vipAddr || s.MAC != clientMAC || s.From != clientMAC {
 		t.Errorf("stranger %+v", s)
 	}
 	own(t, n, Bitmap{}, Forever)

@@ -28,11 +28,11 @@ type Loop struct {
 	clock  func() time.Duration
 	log    *slog.Logger
 
-	frames  []link.Frame
-	replies replies
-	vectors []link.Vector
-	errors  errorLog
-	stats   LoopStats
+	frames            []link.Frame
+	replies           replies
+	vectors           []link.Vector
+	errors, strangers errorLog
+	stats             LoopStats
 
 	mu    sync.Mutex
 	calls []func(now time.Duration)
@@ -225,10 +225,20 @@ func (l *Loop) receive(now time.Duration) {
 			if h.Reply != nil {
 				l.replies.add(h.Reply)
 			}
+			if h.Verdict == StrangerClaim {
+				l.tellStranger(now)
+			}
 		}
 		if n < len(l.frames) {
 			return
 		}
+	}
+}
+
+// tellStranger logs that somebody claims an address of ours.
+func (l *Loop) tellStranger(now time.Duration) {
+	if s := l.node.LastStranger(); l.strangers.due(now) {
+		l.log.Warn("somebody else claims an address of this cluster in ARP", "address", s.Address, "mac", s.MAC, "sent_from", s.From)
 	}
 }
 
@@ -303,10 +313,10 @@ func (l *Loop) lastWords(now time.Duration) {
 	l.send(now)
 }
 
-// errorLogInterval is the least time between two lines about device errors.
+// errorLogInterval is the least time between two lines about the same trouble.
 const errorLogInterval = 10 * time.Second
 
-// errorLog bounds the lines that a failing device writes.
+// errorLog bounds the lines that a lasting trouble writes.
 type errorLog struct{ next time.Duration }
 
 func (e *errorLog) due(now time.Duration) bool {

@@ -82,7 +82,10 @@ type Node struct {
 // Stranger is somebody who claims in ARP a VIP, or this node's own address.
 type Stranger struct {
 	Address netip.Addr
-	MAC     responder.MAC
+	// MAC is what it claims the address is at, and From the MAC that it sent
+	// from, which switches know.
+	MAC, From responder.MAC
+	At        time.Duration
 }
 
 // New makes a node that owns nothing yet.

@@ -439,7 +439,7 @@ func (d *daemon) fill(s *admin.Status, now time.Duration, withFlows bool) {
 		}
 	}
 	if m := d.node.LastStranger(); m.Address.IsValid() {
-		s.Warnings = append(s.Warnings, fmt.Sprintf("somebody at %s claims the address %s in ARP", m.MAC, m.Address))
+		s.Warnings = append(s.Warnings, fmt.Sprintf("somebody claimed %s in ARP %s ago, as being at %s; the frame came from %s", m.Address, (now-m.At).Truncate(time.Second), m.MAC, m.From))
 	}
 	s.Flows = admin.FlowsStatus{Running: d.stack.FlowCount(), Limit: stack.MaxFlows, Counters: d.stack.Counters()}
 	s.Device = d.device.Stats()
