@@ -166,9 +166,22 @@ func hardware(kind byte, number int) net.HardwareAddr {
 	return net.HardwareAddr{0x02, 'O', 'V', 0, kind, byte(number)}
 }
 
+// onlyForward keeps the bridge from looking into packets, as bridge netfilter
+// does where the kernel has it: it drops those with a bad IP header and puts
+// fragments together, which no switch does. It runs in the LAN's namespace.
+func onlyForward() error {
+	for _, family := range []string{"iptables", "ip6tables", "arptables"} {
+		err := os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-"+family, []byte("0"), 0)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
 // addBridge runs in the LAN's namespace.
 func (l *LAN) addBridge() error {
-	if err := quiet(); err != nil {
+	if err := errors.Join(quiet(), onlyForward()); err != nil {
 		return err
 	}
 	attrs := netlink.NewLinkAttrs()

@@ -15,8 +15,8 @@ import (
 // Answers are how many answers each address of a client got to its question.
 type Answers map[netip.Addr]int
 
-// probeTime bounds how long answers to a probe are waited for, and quietTime
-// how long no further one may come before the counting ends.
+// probeTime bounds how long answers to a probe are counted, and quietTime is how
+// long none may come before the counting ends.
 const (
 	probeTime = 2 * time.Second
 	quietTime = 200 * time.Millisecond
@@ -46,30 +46,51 @@ func ProbeEcho(h *Host) (Answers, error) {
 	})
 }
 
-// probe sends a question from each address and counts answers until they have
-// stopped coming. answered tells whom a frame answers.
-func probe(h *Host, question func(netip.Addr) []byte, answered func([]byte) (netip.Addr, bool)) (answers Answers, err error) {
+// probe sends a question from each address and counts the answers to each.
+func probe(h *Host, question func(netip.Addr) []byte, answered func([]byte) (netip.Addr, bool)) (Answers, error) {
+	var questions [][]byte
+	for _, a := range h.Addrs {
+		questions = append(questions, question(a))
+	}
+	got, err := ask(h, &link.Filter{Addresses: h.Addrs}, questions, len(h.Addrs), answered)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range h.Addrs {
+		// Also those with no answer.
+		got[a] += 0
+	}
+	return got, nil
+}
+
+// ask sends frames from a host and counts answers: until so many addresses have
+// one, at most for probeTime, and then until none has come for quietTime.
+// answered tells whom a frame answers, if it is an answer.
+func ask(h *Host, filter *link.Filter, questions [][]byte, askers int, answered func([]byte) (netip.Addr, bool)) (answers Answers, err error) {
 	var d *link.Packet
 	err = h.Do(func() (err error) {
-		d, err = link.Open(hostDevice, &link.Filter{Addresses: h.Addrs})
+		d, err = link.Open(hostDevice, filter)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	answers = Answers{}
-	var questions []link.Vector
-	for _, a := range h.Addrs {
-		answers[a] = 0
-		questions = append(questions, link.Vector{Pieces: [][]byte{question(a)}})
+	vectors := make([]link.Vector, len(questions))
+	for i := range questions {
+		vectors[i].Pieces = questions[i : i+1]
 	}
-	if err := d.Send(questions); err != nil {
+	if err := d.Send(vectors); err != nil {
 		return nil, err
 	}
+	answers = Answers{}
 	frames := make([]link.Frame, link.MaxBatch)
 	for deadline := time.Now().Add(probeTime); time.Now().Before(deadline); {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(d.FD()), Events: unix.POLLIN}}, int(quietTime/time.Millisecond))
+		wait := quietTime
+		if len(answers) < askers {
+			wait = time.Until(deadline)
+		}
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(d.FD()), Events: unix.POLLIN}}, int(wait/time.Millisecond))
 		if err != nil && err != unix.EINTR {
 			return nil, err
 		}
@@ -102,18 +123,8 @@ func echoQuestion(mac net.HardwareAddr, from netip.Addr) []byte {
 	b := append(append(append([]byte{}, ClusterMAC()...), mac...), 0x08, 0x00)
 	ip := []byte{0x45, 0, 0, 36, 0, 0, 0x40, 0, 64, 1, 0, 0}
 	ip = append(append(ip, from.AsSlice()...), VIP().AsSlice()...)
-	binary.BigEndian.PutUint16(ip[10:], ^onesSum(ip))
+	binary.BigEndian.PutUint16(ip[10:], ^foldedSum(0, ip))
 	icmp := []byte{8, 0, 0, 0, 0x6f, 0x76, 0, from.As4()[3], 'o', 'n', 'e', 'v', 'o', 'i', 'c', 'e'}
-	binary.BigEndian.PutUint16(icmp[2:], ^onesSum(icmp))
+	binary.BigEndian.PutUint16(icmp[2:], ^foldedSum(0, icmp))
 	return append(append(b, ip...), icmp...)
-}
-
-// onesSum is the sum of RFC 1071 over an even number of bytes.
-func onesSum(b []byte) uint16 {
-	var s uint32
-	for i := 0; i+1 < len(b); i += 2 {
-		s += uint32(binary.BigEndian.Uint16(b[i:]))
-	}
-	s = s>>16 + s&0xffff
-	return uint16(s>>16 + s&0xffff)
 }

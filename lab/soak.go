@@ -4,10 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"os/exec"
-	"path/filepath"
 	"time"
 )
 
@@ -145,14 +142,10 @@ func (w *watched) rest(ctx context.Context, n *narrator) error {
 func (w *watched) usage(ctx context.Context) (map[string]Usage, error) {
 	out := map[string]Usage{}
 	for _, d := range w.Daemons {
-		text, err := exec.CommandContext(ctx, filepath.Join(RunDir, "bin", "onevoice"), "status", "--json", "--gc", "--socket", d.Socket()).Output()
-		if err != nil {
-			return nil, fmt.Errorf("status of %s: %w", d.Host.Name, err)
-		}
 		var s struct {
 			Process Usage `json:"process"`
 		}
-		if err := json.Unmarshal(text, &s); err != nil {
+		if err := d.ask(ctx, &s, "--gc"); err != nil {
 			return nil, err
 		}
 		out[d.Host.Name] = s.Process
