@@ -72,6 +72,8 @@ type JudgeCounts struct {
 	Bytes        uint64 `json:"bytes"`
 	SYNs         uint64 `json:"syns"`
 	RepeatedSYNs uint64 `json:"repeated_syns"`
+	// AnsweredSYNs are those of SYNs that were accepted or refused.
+	AnsweredSYNs uint64 `json:"answered_syns"`
 	Handshakes   uint64 `json:"handshakes"`
 	ARPRequests  uint64 `json:"arp_requests"`
 	EchoRequests uint64 `json:"echo_requests"`

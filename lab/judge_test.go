@@ -48,6 +48,12 @@ func breachStories() map[string]struct {
 		"a SYN-ACK out of the blue":                  {"n1 SYNACK 5000 1001", RuleSYNACKUnasked},
 		"a SYN-ACK for another SYN":                  {"client1 SYN 1000 \n n1 SYNACK 5000 2001", RuleSYNACKUnasked},
 		"a SYN-ACK for a SYN with a wrong checksum":  {"client1 SYN 1000 sum \n n1 SYNACK 5000 1001", RuleSYNACKUnasked},
+		"a SYN-ACK for a SYN with a bad TCP option":  {"client1 SYN 1000 overrun \n n1 SYNACK 5000 1001", RuleSYNACKUnasked},
+		"a SYN-ACK for a SYN with a bad IP option":   {"client1 SYN 1000 ipoverrun \n n1 SYNACK 5000 1001", RuleSYNACKUnasked},
+		"a SYN-ACK for a SYN with a source route":    {"client1 SYN 1000 route \n n1 SYNACK 5000 1001", RuleSYNACKUnasked},
+		"a SYN-ACK for a SYN from loopback":          {"client1 SYN 1000 loopback \n n1 SYNACK 5000 1001 loopback", RuleSYNACKUnasked},
+		"a SYN-ACK for a SYN with FIN":               {"client1 SYNFIN 1000 \n n1 SYNACK 5000 1001", RuleSYNACKUnasked},
+		"a SYN-ACK for a SYN from port 0":            {"client1 SYN 1000 cport=0 \n n1 SYNACK 5000 1001 cport=0", RuleMalformed},
 		"a SYN-ACK for a tagged SYN":                 {"client1 SYN 1000 tagged \n n1 SYNACK 5000 1001", RuleSYNACKUnasked},
 		"accepted and refused":                       {"client1 SYN 1000 port=23 \n n1 SYNACK 5000 1001 port=23 \n n2 RSTACK 0 1001 port=23", RuleSYNACKAndReset},
 		"refused and accepted":                       {"client1 SYN 1000 port=23 \n n2 RSTACK 0 1001 port=23 \n n1 SYNACK 5000 1001 port=23", RuleSYNACKAndReset},
@@ -259,6 +265,9 @@ func TestCounts(t *testing.T) {
 		n2 SYNACK 5000 1001 cport=40001
 		client1 SYN 1 port=23
 		n1 RSTACK 0 2 port=23
+		client1 SYN 1 port=23
+		n1 RSTACK 0 2 port=23
+		client1 SYN 1 port=24
 		client1 who-has
 		n1 is-at
 		client1 who-has
@@ -268,7 +277,7 @@ func TestCounts(t *testing.T) {
 		client1 who-has short
 		n1 DATA 5001 1001 cut`)
 	v := j.Verdict()
-	want := JudgeCounts{Frames: 16, SYNs: 3, RepeatedSYNs: 1, Handshakes: 1, ARPRequests: 2, EchoRequests: 1,
+	want := JudgeCounts{Frames: 19, SYNs: 5, RepeatedSYNs: 1, AnsweredSYNs: 4, Handshakes: 1, ARPRequests: 2, EchoRequests: 1,
 		Malformed: 1, Fragments: 1, Unchecked: 1}
 	want.Bytes = v.Counts.Bytes
 	if diff := cmp.Diff(want, v.Counts); diff != "" {
@@ -276,7 +285,7 @@ func TestCounts(t *testing.T) {
 	}
 	n1 := v.Nodes["n1"]
 	n1.Bytes = 0
-	if diff := cmp.Diff(NodeCounts{Frames: 4, SYNACKs: 1, Flows: 1, Resets: 1, ARPReplies: 1}, n1); diff != "" {
+	if diff := cmp.Diff(NodeCounts{Frames: 5, SYNACKs: 1, Flows: 1, Resets: 2, ARPReplies: 1}, n1); diff != "" {
 		t.Errorf("n1 (-want +got):\n%s", diff)
 	}
 	if len(v.Nodes) != 2 {
@@ -291,6 +300,23 @@ func TestCounts(t *testing.T) {
 	}
 }
 
+// A SYN counts as answered once, however often it and its answer are sent.
+func TestAnsweredSYNs(t *testing.T) {
+	const twice = "client1 SYN 1 port=23 \n client1 SYN 1 port=23 \n"
+	for text, want := range map[string]uint64{
+		"client1 SYN 1": 0,
+		"client1 SYN 1 \n n1 SYNACK 5 2 \n n1 SYNACK 5 2":                  1,
+		twice + "n1 RSTACK 0 2 port=23 \n n1 RSTACK 0 2 port=23":           1,
+		twice + "n1 RSTACK 0 2 port=23 \n n1 SYNACK 5 2 port=23":           1,
+		"client1 SYN 1 \n n1 SYNACK 9 9":                                   0,
+		"client1 SYN 1 \n client1 SYN 7 \n n1 SYNACK 5 2 \n n1 SYNACK 8 8": 2,
+	} {
+		if got := judgeStory(text).Verdict().Counts.AnsweredSYNs; got != want {
+			t.Errorf("%d answered, want %d:\n%s", got, want, text)
+		}
+	}
+}
+
 // What a bound pushes out is said, for nothing can be said of it.
 func TestJudgeBounds(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -298,7 +324,7 @@ func TestJudgeBounds(t *testing.T) {
 		bound int
 		size  func(*Judge) int
 	}{
-		"flows": {func(i int) string { return fmt.Sprintf("client1 SYN 1 port=%d addr=%d", i%60000, 101+i/60000) }, MaxJudgedFlows,
+		"flows": {func(i int) string { return fmt.Sprintf("client1 SYN 1 port=%d addr=%d", 1+i%60000, 101+i/60000) }, MaxJudgedFlows,
 			func(j *Judge) int { return len(j.flows) }},
 		"asks": {func(i int) string { return "client1 ping 1" }, MaxJudgedAsks,
 			func(j *Judge) int { return len(j.asks) }},

@@ -168,6 +168,9 @@ func (j *Judge) judgeSYNACK(f *judgedFlow, p *packet) {
 		j.breach(RuleSYNACKAndReset, fmt.Sprintf("%s accepted a SYN of %s that had been refused by a reset", p.Host, p.Dst), c.syn, p.Sight)
 	case !c.answered:
 		c.answered, c.synACK, c.node = true, p.Sight, p.Host
+		if c.refused == 0 {
+			j.counts.AnsweredSYNs++
+		}
 	case c.node != p.Host:
 		j.breach(RuleSYNTwoNodes, fmt.Sprintf("%s and %s answered one SYN of %s", c.node, p.Host, p.Dst), c.syn, c.synACK, p.Sight)
 	case c.synACK.Seq != p.Seq:

@@ -124,6 +124,11 @@ const (
 	faultICMPSum   = "the ICMP checksum"
 	faultFragment  = "a fragment"
 	faultTag       = "a VLAN tag"
+	faultOptions   = "an option overruns"
+	faultRoute     = "a source route"
+	faultSource    = "a source address that nobody has"
+	faultFlags     = "TCP flags that do not go together"
+	faultPort      = "port 0"
 	faultUnchecked = "too long to check its checksum"
 )
 
@@ -193,8 +198,14 @@ func (p *packet) readIPv4(b []byte, c *Capture) string {
 		return faultLength
 	case foldedSum(0, b[:header]) != 0xffff:
 		return faultIPSum
+	case b[12] == 0 || b[12] == 127 || b[12] >= 224:
+		// RFC 1122 §3.2.1.3.
+		return faultSource
 	case binary.BigEndian.Uint16(b[6:])&0x3fff != 0:
 		return faultFragment
+	}
+	if fault := optionFault(b[20:header], true); fault != "" {
+		return fault
 	}
 	whole := total <= len(b)
 	body := b[header:min(total, len(b))]
@@ -203,6 +214,25 @@ func (p *packet) readIPv4(b []byte, c *Capture) string {
 		return p.readTCP(body, total-header, whole, c.Vouched)
 	case protoICMP:
 		return p.readICMP(body, whole, c.Vouched)
+	}
+	return ""
+}
+
+// optionFault walks the options of an IPv4 header (RFC 791 §3.1) or of a TCP
+// header (RFC 9293 §3.2), which have one form.
+func optionFault(b []byte, ip bool) string {
+	const end, nop, looseRoute, strictRoute = 0, 1, 131, 137
+	for len(b) > 0 && b[0] != end {
+		switch {
+		case b[0] == nop:
+			b = b[1:]
+			continue
+		case ip && (b[0] == looseRoute || b[0] == strictRoute):
+			return faultRoute
+		case len(b) < 2 || b[1] < 2 || int(b[1]) > len(b):
+			return faultOptions
+		}
+		b = b[b[1]:]
 	}
 	return ""
 }
@@ -220,7 +250,14 @@ func (p *packet) readTCP(b []byte, size int, whole, vouched bool) string {
 	p.Src.port, p.Dst.port = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
 	p.Seq, p.Ack, p.Flags = binary.BigEndian.Uint32(b[4:]), binary.BigEndian.Uint32(b[8:]), b[13]
 	p.Bytes = uint32(size - header)
+	if fault := optionFault(b[20:min(header, len(b))], false); fault != "" {
+		return fault
+	}
 	switch {
+	case p.Src.port == 0 || p.Dst.port == 0:
+		return faultPort
+	case p.Flags&tcpSYN != 0 && p.Flags&(tcpFIN|tcpRST) != 0:
+		return faultFlags
 	case vouched:
 		return ""
 	case !whole:

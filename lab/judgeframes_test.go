@@ -24,6 +24,8 @@ import (
 //	port=23 cport=40001 addr=102    the ports and the client's address
 //	mac=… from=…                    the MAC inside ARP, the Ethernet source
 //	sum ipsum                       a wrong TCP, ICMP or IP checksum
+//	overrun ipoverrun route         a bad TCP or IP option, a source route
+//	loopback                        the client is 127.0.0.101
 //	vouched cut tagged fragment     what the kernel or the capture says
 //	+5s                             so much later
 type story struct {
@@ -157,13 +159,26 @@ func (o *options) ip(host string, proto byte, fromVIP bool, payload []byte) []by
 		src, dst = dst, src
 	}
 	h := make([]byte, 20)
-	h[0], h[8], h[9] = 0x45, 64, proto
-	binary.BigEndian.PutUint16(h[2:], uint16(20+len(payload)))
+	switch {
+	case o.words["ipoverrun"]:
+		h = append(h, 7, 40, 4, 0)
+	case o.words["route"]:
+		h = append(h, 131, 3, 4, 0)
+	}
+	h[0], h[8], h[9] = 0x40+byte(len(h)/4), 64, proto
+	binary.BigEndian.PutUint16(h[2:], uint16(len(h)+len(payload)))
 	if o.words["fragment"] {
 		h[6] = 0x20
 	}
 	copy(h[12:], src.AsSlice())
 	copy(h[16:], dst.AsSlice())
+	if o.words["loopback"] {
+		client := h[12:]
+		if fromVIP {
+			client = h[16:]
+		}
+		client[0], client[1] = 127, 0
+	}
 	binary.BigEndian.PutUint16(h[10:], ^foldedSum(0, h))
 	if o.words["ipsum"] {
 		h[10] ^= 1
@@ -184,7 +199,7 @@ func (o *options) echo(host, what string) []byte {
 func (o *options) tcp(host, what string, fromVIP bool) []byte {
 	flags, ok := map[string]byte{
 		"SYN": tcpSYN, "SYNACK": tcpSYN | tcpACK, "ACK": tcpACK, "DATA": tcpACK | tcpPSH,
-		"FIN": tcpFIN | tcpACK, "RST": tcpRST, "RSTACK": tcpRST | tcpACK, "BAREFIN": tcpFIN,
+		"FIN": tcpFIN | tcpACK, "SYNFIN": tcpSYN | tcpFIN, "RST": tcpRST, "RSTACK": tcpRST | tcpACK, "BAREFIN": tcpFIN,
 	}[what]
 	if !ok {
 		panic(fmt.Sprintf("what is %q?", what))
@@ -202,15 +217,19 @@ func (o *options) tcp(host, what string, fromVIP bool) []byte {
 	for i, n := range o.numbers {
 		binary.BigEndian.PutUint32(t[4+4*i:], n)
 	}
-	t[12], t[13] = 0x50, flags
+	if o.words["overrun"] {
+		t = append(t, 2, 40, 5, 180)
+	}
+	t[12], t[13] = byte(len(t))<<2, flags
 	if what == "DATA" {
 		t = append(t, "0123456789"...)
 	}
 	b := o.ip(host, 6, fromVIP, t)
 	p := packet{Sight: Sight{Src: Endpoint{addr: [4]byte(b[26:30])}, Dst: Endpoint{addr: [4]byte(b[30:34])}}}
-	binary.BigEndian.PutUint16(b[34+16:], ^foldedSum(p.pseudoSum(len(t)), b[34:]))
+	at := len(b) - len(t)
+	binary.BigEndian.PutUint16(b[at+16:], ^foldedSum(p.pseudoSum(len(t)), b[at:]))
 	if o.words["sum"] {
-		b[34+16] ^= 1
+		b[at+16] ^= 1
 	}
 	return b
 }

@@ -136,6 +136,7 @@ func (v *Verdict) tell(n *narrator) {
 	}
 	n.say("%-8s %8d %8s %8s %8d %8d", "asked", c.SYNs+c.RepeatedSYNs, "", "", c.ARPRequests, c.EchoRequests)
 	n.claim(v.Lost == 0 && c.Forgotten == 0, "it missed nothing (%d frames lost, %d flows forgotten)", v.Lost, c.Forgotten)
+	n.claim(c.AnsweredSYNs == c.SYNs, "%d of %d SYNs were answered (%d were sent more than once)", c.AnsweredSYNs, c.SYNs, c.RepeatedSYNs)
 	for _, claim := range claims() {
 		broken := 0
 		for _, r := range claim.rules {

@@ -99,7 +99,9 @@ func (j *Judge) judgeRefusal(f *judgedFlow, q *question, p *packet) {
 		// The SYN's connection was pushed out by newer ones.
 		return
 	}
-	c.refused++
+	if c.refused++; c.refused == 1 && !c.answered {
+		j.counts.AnsweredSYNs++
+	}
 	switch {
 	case c.answered:
 		j.breach(RuleSYNACKAndReset, fmt.Sprintf("%s reset %s in answer to a SYN that %s had accepted", p.Host, p.Dst, c.node), c.syn, c.synACK, p.Sight)

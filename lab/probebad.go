@@ -66,7 +66,7 @@ func badFrames(mac net.HardwareAddr, from netip.Addr) []badFrame {
 		{"an IPv4 option that overruns", "bad-ip-options", seal(option(7, 40, 4, 0))},
 		{"a source route", "source-route", seal(option(131, 3, 4, 1))},
 		{"a loopback source", "martian-source", seal(change(segment(syn), atIP+12, 127))},
-		{"the LAN's broadcast as the source", "martian-source", seal(change(segment(syn), atIP+15, 255))},
+		{"a ping from the LAN's broadcast", "martian-source", seal(change(echo, atIP+15, 255))},
 		{"a first fragment", "fragment", seal(change(segment(syn), atIP+6, 0x20))},
 		{"a later fragment", "fragment", seal(change(segment(syn), atIP+7, 0x20))},
 		{"half a TCP header", "runt", seal(packet(protoTCP, nil, segment(syn)[atTransport:atTransport+8]))},
