@@ -240,7 +240,7 @@ func (l *LAN) addHost(h *Host) error {
 		{ns, quiet}, {ns, setDefaults}, {l.ns, func() error { return l.plug(h) }},
 		// The host's end comes up first: so the port has a carrier when it comes
 		// up, and forwards at once.
-		{ns, h.configure}, {l.ns, h.raisePort}, {ns, untilCarrier},
+		{ns, h.configure}, {l.ns, h.raisePort}, {ns, untilCarrier}, {l.ns, h.untilForwarding},
 	} {
 		if err := step.in.Do(step.do); err != nil {
 			return fmt.Errorf("lab: host %s: %w", h.Name, err)
@@ -289,20 +289,31 @@ func (h *Host) raisePort() error {
 // carrierTimeout bounds how long the kernel may take to see a cable.
 const carrierTimeout = 5 * time.Second
 
-// untilCarrier waits until the host's interface sends, for the kernel notices
-// the other end in its own time; it runs in the host's namespace.
-func untilCarrier() error {
+// untilUp waits until an interface of the thread's namespace sends, for the
+// kernel notices the other end in its own time.
+func untilUp(find func() (netlink.Link, error)) error {
 	ticker := time.NewTicker(time.Millisecond)
 	defer ticker.Stop()
 	for began := time.Now(); ; <-ticker.C {
-		dev, err := netlink.LinkByName(hostDevice)
+		dev, err := find()
 		if err != nil || dev.Attrs().OperState == netlink.OperUp {
 			return err
 		}
 		if time.Since(began) > carrierTimeout {
-			return fmt.Errorf("%s has had no carrier for %v", hostDevice, carrierTimeout)
+			return fmt.Errorf("%s has no carrier after %v", dev.Attrs().Name, carrierTimeout)
 		}
 	}
+}
+
+// untilCarrier is untilUp for the host's interface, in the host's namespace.
+func untilCarrier() error {
+	return untilUp(func() (netlink.Link, error) { return netlink.LinkByName(hostDevice) })
+}
+
+// untilForwarding is untilUp for the host's port, in the LAN's namespace: the
+// bridge drops what comes in by a port until the kernel has told it.
+func (h *Host) untilForwarding() error {
+	return untilUp(func() (netlink.Link, error) { return netlink.LinkByIndex(h.Port) })
 }
 
 // configure sets the host's own interfaces; it runs in the host's namespace.
