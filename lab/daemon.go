@@ -3,7 +3,6 @@ package lab
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -92,9 +91,6 @@ backend = "127.0.0.1:22"
 `, hostDevice, keyFile, strings.Join(peers, ", "), two, d.Host.Name, d.Dir, d.Socket(), VIP(), prefixBits, VIP())
 }
 
-// errRunning says that a daemon is there already.
-var errRunning = errors.New("its daemon is running")
-
 // Start starts the daemon and waits until it answers on its socket.
 func (d *Daemon) Start() error {
 	if err := d.launch(); err != nil {
@@ -107,14 +103,14 @@ func (d *Daemon) launch() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.running() {
-		return errRunning
+		return fmt.Errorf("the daemon of %s is running already", d.Host.Name)
 	}
 	log, err := os.OpenFile(d.Log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(filepath.Join(RunDir, "bin", "onevoice"), "run", "--config", d.Config())
+	cmd := exec.Command(program, "run", "--config", d.Config())
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := d.Host.Start(cmd); err != nil {
@@ -139,15 +135,15 @@ func (d *Daemon) wait(cmd *exec.Cmd, done chan struct{}) {
 	close(done)
 }
 
-func (d *Daemon) running() bool {
-	if d.done == nil {
-		return false
-	}
+// running is for callers that hold the lock.
+func (d *Daemon) running() bool { return d.done != nil && !ended(d.done) }
+
+func ended(done <-chan struct{}) bool {
 	select {
-	case <-d.done:
-		return false
-	default:
+	case <-done:
 		return true
+	default:
+		return false
 	}
 }
 
@@ -156,6 +152,9 @@ const startTimeout = 10 * time.Second
 
 // untilItAnswers watches the node's directory for the socket.
 func (d *Daemon) untilItAnswers() error {
+	d.mu.Lock()
+	done := d.done
+	d.mu.Unlock()
 	watch, err := unix.InotifyInit1(unix.IN_CLOEXEC)
 	if err != nil {
 		return os.NewSyscallError("inotify_init1", err)
@@ -169,7 +168,7 @@ func (d *Daemon) untilItAnswers() error {
 		if d.answers() {
 			return nil
 		}
-		if !d.running() {
+		if ended(done) {
 			break
 		}
 		if n, err := unix.Poll([]unix.PollFd{{Fd: int32(watch), Events: unix.POLLIN}}, step); err == nil && n > 0 {
@@ -183,19 +182,22 @@ func (d *Daemon) untilItAnswers() error {
 
 // Signal sends the daemon a signal and waits for its end.
 func (d *Daemon) Signal(s syscall.Signal) error {
-	d.mu.Lock()
-	done := d.done
-	if !d.running() {
-		d.mu.Unlock()
-		return fmt.Errorf("the daemon of %s is not running", d.Host.Name)
-	}
-	err := d.cmd.Process.Signal(s)
-	d.mu.Unlock()
+	done, err := d.send(s)
 	if err != nil {
 		return err
 	}
 	<-done
 	return nil
+}
+
+// send sends the daemon a signal. The channel is closed when it has ended.
+func (d *Daemon) send(s syscall.Signal) (<-chan struct{}, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.running() {
+		return nil, fmt.Errorf("the daemon of %s is not running", d.Host.Name)
+	}
+	return d.done, d.cmd.Process.Signal(s)
 }
 
 // DaemonStatus is a node in `lab status`.

@@ -1,15 +1,14 @@
 package lab
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // Lab is a running cluster: the LAN, a daemon and an SSH service on each node.
@@ -18,6 +17,9 @@ type Lab struct {
 	LAN     *LAN
 	Daemons []*Daemon
 	SSH     *SSH
+
+	// commands counts the execs that run.
+	commands atomic.Int32
 }
 
 // New builds the LAN and starts everything. progress gets a line for each step.
@@ -62,7 +64,12 @@ func (l *Lab) start(progress io.Writer) (err error) {
 		return err
 	}
 	for _, d := range l.Daemons {
-		if err := d.Start(); err != nil {
+		if err := d.launch(); err != nil {
+			return err
+		}
+	}
+	for _, d := range l.Daemons {
+		if err := d.untilItAnswers(); err != nil {
 			return err
 		}
 	}
@@ -76,20 +83,11 @@ func (l *Lab) nameNamespaces() error {
 		names["ov-"+h.Name] = h.ns
 	}
 	for name, ns := range names {
-		if err := ns.Do(func() error { return bindNamespace(filepath.Join("/run/netns", name)) }); err != nil {
+		if err := ns.Do(func() error { return bindFile("/proc/thread-self/ns/net", filepath.Join("/run/netns", name)) }); err != nil {
 			return fmt.Errorf("lab: name %s: %w", name, err)
 		}
 	}
 	return nil
-}
-
-func bindNamespace(path string) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL, 0o444)
-	if err != nil {
-		return err
-	}
-	f.Close()
-	return os.NewSyscallError("mount", syscall.Mount("/proc/thread-self/ns/net", path, "", syscall.MS_BIND, ""))
 }
 
 // Daemon finds a node's daemon by the node's name.
@@ -102,35 +100,43 @@ func (l *Lab) Daemon(name string) (*Daemon, error) {
 	return nil, fmt.Errorf("there is no node %q in the lab; its nodes are n1 to n%d", name, len(l.Daemons))
 }
 
-// Command prepares a program to run on a host of the lab, or on the LAN itself.
-func (l *Lab) Command(ctx context.Context, name string, argv []string) (*exec.Cmd, func(*exec.Cmd) error, error) {
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Env = os.Environ()
-	if d, err := l.Daemon(name); err == nil {
-		cmd.Env = append(cmd.Env, "ONEVOICE_SOCKET="+d.Socket())
-	}
-	if name == lanName {
-		return cmd, l.LAN.ns.Start, nil
-	}
-	h, ok := l.LAN.Host(name)
-	if !ok {
-		return nil, nil, fmt.Errorf("there is no host %q in the lab; try ov-lan, ov-client1 or ov-n1", name)
-	}
-	return cmd, h.Start, nil
-}
-
 // Close stops the daemons and services, and lets go of the LAN.
 func (l *Lab) Close() error {
-	var errs []error
-	for _, d := range l.Daemons {
-		if d.Status().Running {
-			errs = append(errs, d.Signal(syscall.SIGTERM))
-		}
-	}
+	errs := []error{l.stopDaemons()}
 	if l.SSH != nil {
 		errs = append(errs, l.SSH.Close())
 	}
 	return errors.Join(append(errs, l.LAN.Close())...)
+}
+
+// stopTimeout bounds how long daemons may take to stop: the time that running
+// flows get, and some.
+const stopTimeout = 15 * time.Second
+
+// stopDaemons stops all that run, at the same time.
+func (l *Lab) stopDaemons() error {
+	var errs []error
+	var ends []<-chan struct{}
+	for _, d := range l.Daemons {
+		if done, err := d.send(syscall.SIGTERM); err == nil {
+			ends = append(ends, done)
+		}
+	}
+	late := time.After(stopTimeout)
+	for _, done := range ends {
+		select {
+		case <-done:
+			continue
+		case <-late:
+		}
+		for _, d := range l.Daemons {
+			if _, err := d.send(syscall.SIGKILL); err == nil {
+				errs = append(errs, fmt.Errorf("the daemon of %s had not stopped within %v and was killed", d.Host.Name, stopTimeout))
+			}
+		}
+		break
+	}
+	return errors.Join(errs...)
 }
 
 // answers reports whether the daemon's socket takes a connection.

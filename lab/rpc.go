@@ -1,25 +1,30 @@
 package lab
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
-	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Request is what the outside asks of a running lab, one for each connection.
+// Request is what the outside asks of a running lab, one for each connection:
+// its length in 4 bytes, big endian, with the descriptors of an exec, and JSON.
+// After an exec's come the signals for the command, each one byte.
 type Request struct {
 	// Verb is exec, kill, stop, start, status or down.
 	Verb string   `json:"verb"`
 	Host string   `json:"host,omitempty"`
 	Argv []string `json:"argv,omitempty"`
+	// Dir and Env are the caller's, for an exec.
+	Dir string   `json:"dir,omitempty"`
+	Env []string `json:"env,omitempty"`
 }
 
 // Response is the answer.
@@ -48,77 +53,77 @@ type HostStatus struct {
 	Log       string        `json:"log,omitempty"`
 }
 
-// maxRequestBytes bounds a request.
-const maxRequestBytes = 64 << 10
+// Bounds of a request.
+const (
+	maxRequestBytes = 1 << 20
+	requestTimeout  = 5 * time.Second
+)
 
 // stdio is how many descriptors come with an exec.
 const stdio = 3
 
-// StateDir is where a user's lab has its socket: one lab for each user.
-func StateDir() string {
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
-		return filepath.Join(dir, "onevoice-lab")
-	}
-	return filepath.Join(os.TempDir(), "onevoice-lab-"+strconv.Itoa(os.Geteuid()))
-}
+// lengthBytes is the size of a request's length.
+const lengthBytes = 4
 
-func socketPath() string { return filepath.Join(StateDir(), "lab.sock") }
-
-// LogPath is the log of a lab that runs in the background.
-func LogPath() string { return filepath.Join(StateDir(), "lab.log") }
-
-// OpenStateDir makes the directory, or takes over that of a lab that has died.
-// It is refused when it belongs to somebody else, or a lab answers there.
-func OpenStateDir() (*net.UnixListener, error) {
-	dir := StateDir()
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return nil, err
-	}
-	var st unix.Stat_t
-	if err := unix.Lstat(dir, &st); err != nil {
-		return nil, os.NewSyscallError("lstat "+dir, err)
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() || st.Mode&0o077 != 0 {
-		return nil, fmt.Errorf("%s is not a directory that is yours alone, so no lab can be kept there; remove it", dir)
-	}
-	if c, err := dial(); err == nil {
-		c.Close()
-		return nil, errors.New("a lab of yours is already up; see `onevoice lab status`, or take it down with `onevoice lab down`")
-	}
-	if err := os.Remove(socketPath()); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	return net.ListenUnix("unix", &net.UnixAddr{Name: socketPath(), Net: "unix"})
-}
-
-// RemoveStateDir removes the directory of a lab that has ended.
-func RemoveStateDir() error { return os.RemoveAll(StateDir()) }
-
-// errNoLab says that none is up.
-var errNoLab = errors.New("no lab of yours is up; start one with `onevoice lab up`")
-
-func dial() (*net.UnixConn, error) {
-	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: socketPath(), Net: "unix"})
-	if err != nil {
-		return nil, errNoLab
-	}
-	return c, nil
-}
-
-// Call asks a running lab. For an exec, files are its standard input, output
-// and error.
-func Call(req Request, files ...*os.File) (*Response, error) {
+// Call asks a running lab for anything but an exec.
+func Call(req Request) (*Response, error) {
 	c, err := dial()
 	if err != nil {
 		return nil, err
 	}
 	defer c.Close()
-	b, err := json.Marshal(req)
-	if err != nil {
+	if err := send(c, &req, nil); err != nil {
 		return nil, err
 	}
+	return answer(c)
+}
+
+// Exec runs a command on a host of the lab with the caller's directory,
+// environment and files, which are standard input, output and error. Signals
+// are passed on to the command. It reports the command's exit code.
+func Exec(host string, argv []string, files [stdio]*os.File, signals <-chan os.Signal) (int, error) {
+	c, err := dial()
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	req := Request{Verb: "exec", Host: host, Argv: argv, Env: os.Environ()}
+	// A directory that has been removed has no name; / does instead.
+	req.Dir, _ = os.Getwd()
+	if err := send(c, &req, files[:]); err != nil {
+		return 0, err
+	}
+	done := make(chan struct{})
+	defer close(done)
+	go sendSignals(c, signals, done)
+	resp, err := answer(c)
+	if err != nil {
+		return 0, err
+	}
+	return resp.Exit, nil
+}
+
+// sendSignals is the goroutine `lab.sendSignals`; it ends with the command.
+func sendSignals(c *net.UnixConn, signals <-chan os.Signal, done <-chan struct{}) {
+	for {
+		select {
+		case s := <-signals:
+			// The command may have ended.
+			_, _ = c.Write([]byte{byte(s.(syscall.Signal))})
+		case <-done:
+			return
+		}
+	}
+}
+
+// send sends a request and the files that belong to it.
+func send(c *net.UnixConn, req *Request, files []*os.File) error {
+	b, err := json.Marshal(req)
+	if err != nil {
+		return err
+	}
 	if len(b) > maxRequestBytes {
-		return nil, errors.New("the command is too long")
+		return fmt.Errorf("command and environment are too long: %d bytes, and %d is the most", len(b), maxRequestBytes)
 	}
 	var rights []byte
 	if len(files) > 0 {
@@ -128,62 +133,73 @@ func Call(req Request, files ...*os.File) (*Response, error) {
 		}
 		rights = unix.UnixRights(fds...)
 	}
-	if _, _, err := c.WriteMsgUnix(b, rights, nil); err != nil {
-		return nil, err
+	if _, _, err := c.WriteMsgUnix(binary.BigEndian.AppendUint32(nil, uint32(len(b))), rights, nil); err != nil {
+		return err
 	}
+	_, err = c.Write(b)
+	return err
+}
+
+// answer reads the response.
+func answer(c *net.UnixConn) (*Response, error) {
 	var resp Response
 	if err := json.NewDecoder(c).Decode(&resp); err != nil {
-		return nil, fmt.Errorf("the lab ended before it answered (%w)", err)
+		return nil, errors.New("the lab ended before it answered")
 	}
 	if resp.Error != "" {
-		return &resp, errors.New(resp.Error)
+		return nil, errors.New(resp.Error)
 	}
 	return &resp, nil
 }
 
-// receive reads a request and the descriptors that came with it.
+// receive reads a request and the files that came with it, which are the
+// caller's to close, also beside an error.
 func receive(c *net.UnixConn) (*Request, []*os.File, error) {
-	b, oob := make([]byte, maxRequestBytes), make([]byte, unix.CmsgSpace(stdio*4))
-	n, oobn, _, _, err := c.ReadMsgUnix(b, oob)
+	if err := c.SetReadDeadline(time.Now().Add(requestTimeout)); err != nil {
+		return nil, nil, err
+	}
+	length, rights := make([]byte, lengthBytes), make([]byte, unix.CmsgSpace(stdio*4))
+	n, rightsn, _, _, err := c.ReadMsgUnix(length, rights)
 	if err != nil {
 		return nil, nil, err
 	}
-	var files []*os.File
-	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
+	files, err := passedFiles(rights[:rightsn])
 	if err != nil {
-		return nil, nil, err
+		return nil, files, err
+	}
+	if _, err := io.ReadFull(c, length[n:]); err != nil {
+		return nil, files, err
+	}
+	size := binary.BigEndian.Uint32(length)
+	if size > maxRequestBytes {
+		return nil, files, fmt.Errorf("a request of %d bytes; %d is the most", size, maxRequestBytes)
+	}
+	b := make([]byte, size)
+	if _, err := io.ReadFull(c, b); err != nil {
+		return nil, files, err
+	}
+	var req Request
+	if err := json.Unmarshal(b, &req); err != nil {
+		return nil, files, err
+	}
+	return &req, files, c.SetReadDeadline(time.Time{})
+}
+
+// passedFiles are the descriptors in a control message (unix(7), SCM_RIGHTS).
+func passedFiles(rights []byte) (files []*os.File, err error) {
+	messages, err := unix.ParseSocketControlMessage(rights)
+	if err != nil {
+		return nil, err
 	}
 	for i := range messages {
 		fds, err := unix.ParseUnixRights(&messages[i])
 		if err != nil {
-			return nil, nil, err
+			return files, err
 		}
 		for _, fd := range fds {
 			syscall.CloseOnExec(fd)
 			files = append(files, os.NewFile(uintptr(fd), "passed"))
 		}
 	}
-	var req Request
-	return &req, files, json.Unmarshal(b[:n], &req)
+	return files, nil
 }
-
-// WaitDown waits until a lab that was told to go down has ended: a connection
-// that nobody takes is closed when the last copy of its listener is.
-func WaitDown() error {
-	c, err := dial()
-	if err != nil {
-		return nil
-	}
-	defer c.Close()
-	if err := c.SetReadDeadline(time.Now().Add(downTimeout)); err != nil {
-		return err
-	}
-	if _, err := c.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
-		return fmt.Errorf("the lab has not ended within %v; see %s", downTimeout, LogPath())
-	}
-	return nil
-}
-
-// downTimeout bounds how long a lab may take to end: daemons give running flows
-// their time.
-const downTimeout = 30 * time.Second

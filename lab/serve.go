@@ -5,23 +5,34 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
+	"strings"
+	"sync/atomic"
 	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Bounds of what a lab does at once.
+const (
+	// MaxCommands run by exec; one more is refused.
+	MaxCommands = 64
+	// maxConnections are served; one more waits.
+	maxConnections = 2 * MaxCommands
 )
 
 // Serve answers requests on l until one says down, or ctx ends.
 func (l *Lab) Serve(ctx context.Context, listener *net.UnixListener) error {
-	down := make(chan struct{}, 1)
-	go func() {
-		select {
-		case <-ctx.Done():
-		case <-down:
-		}
-		listener.Close()
-	}()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// No more requests are taken once it is going down.
+	defer context.AfterFunc(ctx, func() { listener.Close() })()
+	slots := make(chan struct{}, maxConnections)
 	for {
+		slots <- struct{}{}
 		c, err := listener.AcceptUnix()
 		if errors.Is(err, net.ErrClosed) {
 			return nil
@@ -29,13 +40,16 @@ func (l *Lab) Serve(ctx context.Context, listener *net.UnixListener) error {
 		if err != nil {
 			return err
 		}
-		go l.serveRequest(ctx, c, down)
+		go func() {
+			defer func() { <-slots }()
+			l.serveRequest(ctx, c, cancel)
+		}()
 	}
 }
 
 // serveRequest is the goroutine `lab.Lab.serveRequest`; it ends with its
 // connection.
-func (l *Lab) serveRequest(ctx context.Context, c *net.UnixConn, down chan<- struct{}) {
+func (l *Lab) serveRequest(ctx context.Context, c *net.UnixConn, down func()) {
 	defer c.Close()
 	req, files, err := receive(c)
 	defer func() {
@@ -43,6 +57,10 @@ func (l *Lab) serveRequest(ctx context.Context, c *net.UnixConn, down chan<- str
 			f.Close()
 		}
 	}()
+	if errors.Is(err, io.EOF) {
+		// Somebody looked whether a lab is there.
+		return
+	}
 	var resp Response
 	if err == nil {
 		err = l.answer(ctx, c, req, files, &resp)
@@ -53,10 +71,7 @@ func (l *Lab) serveRequest(ctx context.Context, c *net.UnixConn, down chan<- str
 	// A caller that went away is nobody's error.
 	_ = json.NewEncoder(c).Encode(&resp)
 	if err == nil && req.Verb == "down" {
-		select {
-		case down <- struct{}{}:
-		default:
-		}
+		down()
 	}
 }
 
@@ -74,10 +89,7 @@ func (l *Lab) answer(ctx context.Context, c *net.UnixConn, req *Request, files [
 		if err != nil {
 			return err
 		}
-		if err := d.Start(); err != nil {
-			return fmt.Errorf("%s: %w", d.Host.Name, err)
-		}
-		return nil
+		return d.Start()
 	case "status":
 		resp.Status = l.Status()
 		return nil
@@ -95,13 +107,18 @@ func (l *Lab) signal(name string, s syscall.Signal) error {
 	return d.Signal(s)
 }
 
-// exec runs a command on a host with the caller's descriptors. It ends with the
-// caller: when the connection closes, the command is killed.
+// exec runs a command on a host with the caller's descriptors. The caller's
+// signals go to it, and when the caller ends before it, it is killed.
 func (l *Lab) exec(ctx context.Context, c *net.UnixConn, req *Request, files []*os.File) (int, error) {
 	if len(req.Argv) == 0 || len(files) != stdio {
 		return 0, errors.New("there is no command to run")
 	}
-	cmd, start, err := l.Command(ctx, req.Host, req.Argv)
+	if l.commands.Add(1) > MaxCommands {
+		l.commands.Add(-1)
+		return 0, fmt.Errorf("%d commands are running in the lab already; end one of them first", MaxCommands)
+	}
+	defer l.commands.Add(-1)
+	cmd, start, err := l.command(ctx, req)
 	if err != nil {
 		return 0, err
 	}
@@ -110,21 +127,70 @@ func (l *Lab) exec(ctx context.Context, c *net.UnixConn, req *Request, files []*
 	if err := start(cmd); err != nil {
 		return 0, err
 	}
-	go func() {
-		// Nothing more is sent: the read ends when the caller does.
-		_, _ = c.Read(make([]byte, 1))
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-	}()
+	var ended atomic.Bool
+	go passSignals(c, cmd.Process.Pid, &ended)
+	err = cmd.Wait()
+	ended.Store(true)
 	var failed *exec.ExitError
-	if err := cmd.Wait(); errors.As(err, &failed) {
-		if ws := failed.Sys().(syscall.WaitStatus); ws.Signaled() {
-			return 128 + int(ws.Signal()), nil
-		}
-		return failed.ExitCode(), nil
-	} else if err != nil {
+	if !errors.As(err, &failed) {
 		return 0, err
 	}
-	return 0, nil
+	if ws := failed.Sys().(syscall.WaitStatus); ws.Signaled() {
+		return signalExit + int(ws.Signal()), nil
+	}
+	return failed.ExitCode(), nil
+}
+
+// passSignals is the goroutine `lab.passSignals`; it ends with its connection.
+// What a command that has ended left running is let be.
+func passSignals(c *net.UnixConn, group int, ended *atomic.Bool) {
+	var b [1]byte
+	for {
+		s := unix.SIGKILL
+		_, err := c.Read(b[:])
+		if err == nil {
+			s = syscall.Signal(b[0])
+		}
+		if ended.Load() {
+			return
+		}
+		_ = unix.Kill(-group, s)
+		if err != nil {
+			return
+		}
+	}
+}
+
+// command prepares the program of a request, on a host of the lab or on the LAN
+// itself.
+func (l *Lab) command(ctx context.Context, req *Request) (*exec.Cmd, func(*exec.Cmd) error, error) {
+	cmd := exec.CommandContext(ctx, req.Argv[0], req.Argv[1:]...)
+	for _, v := range req.Env {
+		if !strings.HasPrefix(v, "PATH=") && !strings.HasPrefix(v, "PWD=") {
+			cmd.Env = append(cmd.Env, v)
+		}
+	}
+	// What it finds is what was looked up here.
+	cmd.Env = append(cmd.Env, "PATH="+os.Getenv("PATH"))
+	cmd.Dir = "/"
+	if info, err := os.Stat(req.Dir); err == nil && info.IsDir() {
+		cmd.Dir = req.Dir
+	}
+	if req.Host == lanName {
+		return cmd, l.LAN.ns.Start, nil
+	}
+	h, ok := l.LAN.Host(req.Host)
+	if !ok {
+		return nil, nil, fmt.Errorf("there is no host %q in the lab; try ov-lan, ov-client1 or ov-n1", req.Host)
+	}
+	if h.Node {
+		d, err := l.Daemon(h.Name)
+		if err != nil {
+			return nil, nil, err
+		}
+		cmd.Env = append(cmd.Env, "ONEVOICE_SOCKET="+d.Socket())
+	}
+	return cmd, h.Start, nil
 }
 
 // Status tells how the lab is.

@@ -83,11 +83,13 @@ func enter(what string, spec lab.Spec, kind string, more ...string) error {
 	cmd := lab.Enter(insideArgs(what, spec, kind, more...), true)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), fmt.Sprintf("ONEVOICE_COLOUR=%t", colour()))
-	// The terminal sends the signal to the lab as well, which takes itself down.
-	signal.Ignore(syscall.SIGINT)
+	// The lab takes itself down on a signal, and tells how.
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
 	if err := cmd.Start(); err != nil {
 		return lab.ExplainEnter(err)
 	}
+	defer context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })()
 	return exited(cmd.Wait())
 }
 
@@ -117,7 +119,7 @@ func newLabUpCommand() *cobra.Command {
 			if err := spec.Check(); err != nil {
 				return usageError{err}
 			}
-			return labUp(cmd.OutOrStdout(), spec, kind)
+			return labUp(cmd.Context(), cmd.OutOrStdout(), spec, kind)
 		},
 	}
 	labFlags(cmd, &spec, &kind)
@@ -126,15 +128,20 @@ func newLabUpCommand() *cobra.Command {
 
 // labUp starts the lab in the background, tells its progress, and returns when
 // it is ready.
-func labUp(out io.Writer, spec lab.Spec, kind string) error {
-	listener, err := lab.OpenStateDir()
+func labUp(ctx context.Context, out io.Writer, spec lab.Spec, kind string) error {
+	place, err := lab.OpenStateDir()
 	if err != nil {
 		return err
 	}
-	// The socket stays when our copy of it is closed.
-	listener.SetUnlinkOnClose(false)
-	defer listener.Close()
-	socket, err := listener.File()
+	defer place.Close()
+	if err := startLab(ctx, out, place, insideArgs("up", spec, kind)); err != nil {
+		return errors.Join(err, place.Remove())
+	}
+	return nil
+}
+
+func startLab(ctx context.Context, out io.Writer, place *lab.Place, args []string) error {
+	socket, err := place.Listener.File()
 	if err != nil {
 		return err
 	}
@@ -149,19 +156,23 @@ func labUp(out io.Writer, spec lab.Spec, kind string) error {
 		return err
 	}
 	defer progress.Close()
-	cmd := lab.Enter(insideArgs("up", spec, kind), false)
+	cmd := lab.Enter(args, false, socket, child)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.ExtraFiles = []*os.File{socket, child}
-	cmd.Env = append(os.Environ(), "ONEVOICE_LAB_FDS=2")
 	err = cmd.Start()
 	child.Close()
 	if err != nil {
-		return errors.Join(lab.ExplainEnter(err), lab.RemoveStateDir())
+		return lab.ExplainEnter(err)
 	}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	defer context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })()
 	told, err := io.ReadAll(io.TeeReader(progress, out))
+	if ctx.Err() != nil {
+		return errors.New("interrupted; the lab is gone")
+	}
 	if err != nil || !strings.HasSuffix(string(told), readyLine) {
 		text, _ := os.ReadFile(lab.LogPath())
-		return errors.Join(fmt.Errorf("the lab did not come up:\n%s", strings.TrimSpace(string(text))), lab.RemoveStateDir())
+		return fmt.Errorf("the lab did not come up: %s", strings.TrimPrefix(strings.TrimSpace(string(text)), "onevoice: "))
 	}
 	return nil
 }
@@ -171,17 +182,25 @@ const readyLine = "up; try: onevoice lab exec ov-client1 -- ping -c 3 10.77.0.2\
 
 func newLabExecCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:     "exec NAME -- COMMAND [ARG…]",
-		Short:   "Run a command on a host of the lab",
-		Example: "  onevoice lab exec ov-client1 -- arping -c 2 10.77.0.2\n  onevoice lab exec ov-lan -- tcpdump -ni br0\n  onevoice lab exec ov-n1 -- onevoice status",
-		Args:    cobra.MinimumNArgs(2),
+		Use:   "exec NAME -- COMMAND [ARG…]",
+		Short: "Run a command on a host of the lab",
+		Long: `Run a command on a host of the lab, with this terminal's input and output, in
+this directory. It ends with the command's exit code; signals are passed on.
+The program onevoice is on the PATH, and on a node it asks that node.`,
+		Example: `  onevoice lab exec ov-client1 -- arping -c 2 10.77.0.2
+  onevoice lab exec ov-lan -- tcpdump -ni br0
+  onevoice lab exec ov-n1 -- onevoice status
+  onevoice lab exec ov-n1 -- cat /run/onevoice/n1/onevoice.log`,
+		Args: cobra.MinimumNArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error {
-			resp, err := lab.Call(lab.Request{Verb: "exec", Host: args[0], Argv: args[1:]}, os.Stdin, os.Stdout, os.Stderr)
+			signals := make(chan os.Signal, 8)
+			signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGWINCH)
+			code, err := lab.Exec(args[0], args[1:], [...]*os.File{os.Stdin, os.Stdout, os.Stderr}, signals)
 			if err != nil {
 				return err
 			}
-			if resp.Exit != 0 {
-				return exitCode(resp.Exit)
+			if code != 0 {
+				return exitCode(code)
 			}
 			return nil
 		},
@@ -278,18 +297,20 @@ func newLabSoakCommand() *cobra.Command {
 
 // newLabInitCommand is the first process of the lab's namespace.
 func newLabInitCommand() *cobra.Command {
-	return &cobra.Command{
+	var files int
+	cmd := &cobra.Command{
 		Use:    lab.InitCommand,
 		Hidden: true,
 		RunE: func(_ *cobra.Command, args []string) error {
-			signal.Ignore(syscall.SIGINT)
-			code, err := lab.Init(args)
+			code, err := lab.Init(files, args)
 			if err == nil && code != 0 {
 				return exitCode(code)
 			}
 			return err
 		},
 	}
+	cmd.Flags().IntVar(&files, "files", 0, "")
+	return cmd
 }
 
 // newLabInsideCommand does the work inside the namespaces.

@@ -85,7 +85,7 @@ func TestLabIsKeptAndTakenDown(t *testing.T) {
 			t.Errorf("after %s: %d daemons run, want %d", step.verb, got, step.want)
 		}
 	}
-	if out := call(1, "start", "n1"); !strings.Contains(out, "its daemon is running") {
+	if out := call(1, "start", "n1"); !strings.Contains(out, "the daemon of n1 is running already") {
 		t.Errorf("start twice: %s", out)
 	}
 	call(0, "down")
