@@ -221,7 +221,8 @@ func questions(ctx context.Context, n *narrator, w *watched) error {
 	for _, p := range []struct {
 		name  string
 		probe func(*Host) (Answers, error)
-	}{{"ARP requests", ProbeARP}, {"pings", ProbeEcho}} {
+		judge func(*Judge, netip.Addr) Asked
+	}{{"ARP requests", ProbeARP, (*Judge).ARPAnswers}, {"pings", ProbeEcho, (*Judge).EchoAnswers}} {
 		one, total := 0, 0
 		for _, h := range w.LAN.Clients() {
 			answers, err := p.probe(h)
@@ -236,6 +237,9 @@ func questions(ctx context.Context, n *narrator, w *watched) error {
 			}
 		}
 		n.claim(one == total, "%d of %d %s got exactly one answer", one, total, p.name)
+		if err := w.agrees(n, p.name, p.judge); err != nil {
+			return err
+		}
 	}
 	client := w.LAN.Clients()[0]
 	for _, tool := range [][]string{{"ping", "-c", "3", "-i", "0.2", "-W", "2"}, {"arping", "-c", "2", "-w", "3"}} {
@@ -251,6 +255,19 @@ func questions(ctx context.Context, n *narrator, w *watched) error {
 		}
 	}
 	return nil
+}
+
+// agrees compares what the clients have heard with what was on the wire.
+func (w *watched) agrees(n *narrator, name string, judge func(*Judge, netip.Addr) Asked) error {
+	return w.sniffer.Ask(func(j *Judge) {
+		all, right := w.addresses(), 0
+		for _, f := range all {
+			if a := judge(j, f.addr); a.Asked > 0 && a.Answered == a.Asked && len(a.Nodes) == 1 {
+				right++
+			}
+		}
+		n.claim(right == len(all), "so says the sniffer, and all %s of an address went to one node", name)
+	})
 }
 
 // output runs a program on a host.
