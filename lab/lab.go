@@ -27,7 +27,7 @@ func New(spec Spec, progress io.Writer) (*Lab, error) {
 	if err := spec.Check(); err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(progress, "building a %s with %d nodes and %d clients\n", spec.LAN, spec.Nodes, spec.Clients)
+	fmt.Fprintf(progress, "building a %s with %s and %s\n", spec.LAN, count(spec.Nodes, "node"), count(spec.Clients, "client"))
 	lan, err := BuildLAN(spec)
 	if err != nil {
 		return nil, err
@@ -37,6 +37,14 @@ func New(spec Spec, progress io.Writer) (*Lab, error) {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
+}
+
+// count is a number of things.
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 func (l *Lab) start(progress io.Writer) (err error) {

@@ -238,8 +238,8 @@ func (l *LAN) addHost(h *Host) error {
 		do func() error
 	}{
 		{ns, quiet}, {ns, setDefaults}, {l.ns, func() error { return l.plug(h) }},
-		// The host's end comes up first: so the port has a carrier when it comes
-		// up, and forwards at once.
+		// The host's end comes up first, so that the port has a carrier when it
+		// does.
 		{ns, h.configure}, {l.ns, h.raisePort}, {ns, untilCarrier}, {l.ns, h.untilForwarding},
 	} {
 		if err := step.in.Do(step.do); err != nil {

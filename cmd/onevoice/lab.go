@@ -58,9 +58,9 @@ address is 10.77.0.2. Root is not needed where user namespaces are allowed.`,
 }
 
 func labFlags(cmd *cobra.Command, spec *lab.Spec, kind *string) {
-	cmd.Flags().IntVar(&spec.Nodes, "nodes", 4, "how many nodes")
-	cmd.Flags().IntVar(&spec.Clients, "clients", 4, "how many client hosts")
-	cmd.Flags().IntVar(&spec.Addresses, "addresses", 16, "how many addresses each client has")
+	cmd.Flags().IntVar(&spec.Nodes, "nodes", 4, fmt.Sprintf("how many nodes, 1 to %d", lab.MaxNodes))
+	cmd.Flags().IntVar(&spec.Clients, "clients", 4, fmt.Sprintf("how many client hosts, 1 to %d", lab.MaxClients))
+	cmd.Flags().IntVar(&spec.Addresses, "addresses", 16, fmt.Sprintf("addresses per client, at most %d in all", lab.MaxClientAddresses))
 	cmd.Flags().StringVar(kind, "lan", "switch", "what connects them: switch or hub")
 }
 
@@ -113,7 +113,12 @@ func newLabUpCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Build a cluster and keep it running",
-		Args:  cobra.NoArgs,
+		Long: `Build a cluster and keep it running in the background, until "onevoice lab
+down" or the end of its main process. Each user may have one.
+
+The programs of the lab see a /run and a /proc of their own, so "ip netns" works
+inside. Nodes have their files in /run/onevoice/n1 and so on.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			spec.LAN = lab.Kind(kind)
 			if err := spec.Check(); err != nil {
@@ -211,12 +216,23 @@ func newLabSignalCommand(verb, short string) *cobra.Command {
 	return &cobra.Command{
 		Use:   verb + " NAME",
 		Short: short,
+		Long:  short + ". NAME is n1 or ov-n1, and so on.",
 		Args:  cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if verb == "stop" {
+				defer tellWaiting(cmd.ErrOrStderr())()
+			}
 			_, err := lab.Call(lab.Request{Verb: verb, Host: args[0]})
 			return err
 		},
 	}
+}
+
+// tellWaiting tells, when something takes long, why, until the function that it
+// returns is called.
+func tellWaiting(out io.Writer) func() bool {
+	const long = time.Second
+	return time.AfterFunc(long, func() { fmt.Fprintln(out, "waiting for running connections, 10 s at most") }).Stop
 }
 
 func newLabStatusCommand() *cobra.Command {
@@ -264,7 +280,8 @@ func newLabDownCommand() *cobra.Command {
 		Use:   "down",
 		Short: "Take the lab down and leave nothing",
 		Args:  cobra.NoArgs,
-		RunE: func(_ *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			defer tellWaiting(cmd.ErrOrStderr())()
 			if _, err := lab.Call(lab.Request{Verb: "down"}); err != nil {
 				return errors.Join(err, lab.RemoveStateDir())
 			}

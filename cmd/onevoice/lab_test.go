@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"onevoice/lab"
 )
@@ -91,5 +92,20 @@ func TestLabIsKeptAndTakenDown(t *testing.T) {
 	call(0, "down")
 	if out := call(1, "status"); !strings.Contains(out, "no lab of yours is up") {
 		t.Errorf("status after: %s", out)
+	}
+}
+
+// Whoever asks for help reads it in a terminal of 80 columns.
+func TestHelpFitsATerminal(t *testing.T) {
+	for _, args := range []string{"", "up", "exec", "kill", "stop", "start", "status", "down", "soak"} {
+		code, out := runProgram(t, labProgram(t, append(strings.Fields(args), "--help")...), (*exec.Cmd).Start)
+		if code != 0 || !strings.Contains(out, "Usage:") {
+			t.Errorf("lab %s: exit %d:\n%s", args, code, out)
+		}
+		for _, line := range strings.Split(out, "\n") {
+			if n := utf8.RuneCountInString(line); n > 80 {
+				t.Errorf("lab %s: %d columns: %s", args, n, line)
+			}
+		}
 	}
 }
