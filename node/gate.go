@@ -73,7 +73,7 @@ func (n *Node) handleTCP(now time.Duration, vip int, frame []byte) Handled {
 		return n.closedPort(now, vip, frame)
 	}
 	syn := d.TCP.Flags&(flagSYN|flagACK) == flagSYN
-	owned := &n.ownership.Services[service]
+	owned := &n.ownership.Services[service].Accept
 	verdict := n.mayAccept(now, owned, n.hasher.Bucket(n.services[service].Affinity, &d.Flow))
 	switch {
 	case syn && verdict == Undecided:

@@ -51,7 +51,7 @@ func allBuckets() Bitmap {
 // own puts an ownership in force that is the same for the VIP and the service.
 func own(t testing.TB, n *Node, buckets Bitmap, until time.Duration) {
 	t.Helper()
-	if err := n.SetOwnership(&Ownership{Generation: 1, VIPs: []Bitmap{buckets}, Services: []Bitmap{buckets}, LeaseEnd: until}); err != nil {
+	if err := n.SetOwnership(&Ownership{Generation: 1, VIPs: []Rows{{Accept: buckets}}, Services: []Rows{{Accept: buckets}}, LeaseEnd: until}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -102,7 +102,7 @@ func New(cfg Config) (*Node, error) {
 		hasher:    cfg.Hasher,
 		flows:     cfg.Flows,
 		resets:    responder.NewLimit(resetsPerSecond, resetBurst),
-		ownership: &Ownership{VIPs: make([]Bitmap, len(cfg.VIPs)), Services: make([]Bitmap, len(cfg.Services))},
+		ownership: &Ownership{VIPs: make([]Rows, len(cfg.VIPs)), Services: make([]Rows, len(cfg.Services))},
 	}
 	vips := make([]responder.VIP, len(cfg.VIPs))
 	for i, v := range cfg.VIPs {
@@ -222,7 +222,7 @@ func (n *Node) vip(a netip.Addr) int {
 // of the asker's bucket in the VIP's own table, under a valid lease.
 func (n *Node) answersFor(now time.Duration, vip int, asker netip.Addr) Verdict {
 	bucket := n.hasher.Bucket(hashing.SourceIP, &hashing.Flow{Src: asker})
-	return n.mayAccept(now, &n.ownership.VIPs[vip], bucket)
+	return n.mayAccept(now, &n.ownership.VIPs[vip].Accept, bucket)
 }
 
 // mayAccept is the rule for everything new: Undecided when this node may take

@@ -30,16 +30,32 @@ func OwnedBy(t *hashing.Table, id hashing.NodeID) Bitmap {
 // clock.
 const Forever = time.Duration(1<<63 - 1)
 
+// Rows is what one service's part of the table means for this node, bucket by
+// bucket (OWNERSHIP.md R2, R12 to R14). A VIP's own rows decide who answers ARP
+// and echo for it.
+type Rows struct {
+	// Accept: this node answers what is new: it owns the bucket under its own
+	// epoch, no move of it is pending, and its mapping is the table's.
+	Accept Bitmap
+	// Grace: a node that was evicted and is not known to be dead yet may hold
+	// flows of the bucket. Nobody may speak for them.
+	Grace Bitmap
+	// Shared: another living node, a drainer, may hold flows of the bucket.
+	Shared Bitmap
+	// Draining: this node does not own the bucket and is a drainer of it.
+	Draining Bitmap
+}
+
 // Ownership is the right to answer, as a value: which buckets this node owns
 // and until when. It is made by whoever decides ownership and never changed
 // after it was given to a node.
 type Ownership struct {
-	// Generation counts the changes.
+	// Generation counts the changes of everything but the lease.
 	Generation uint64
-	// VIPs and Services are in the order of the node's configuration. A VIP's
-	// own bitmap decides who answers ARP and echo for it.
-	VIPs     []Bitmap
-	Services []Bitmap
-	// LeaseEnd is compared with the clock when a frame comes in.
-	LeaseEnd time.Duration
+	// VIPs and Services are in the order of the node's configuration.
+	VIPs     []Rows
+	Services []Rows
+	// LeaseBegin is when the present lease began: it has been renewed without a
+	// gap since. LeaseEnd is compared with the clock when a frame comes in.
+	LeaseBegin, LeaseEnd time.Duration
 }

@@ -370,7 +370,7 @@ func (d *daemon) setStaticOwnership() error {
 		return err
 	}
 	d.table = table
-	mine := node.OwnedBy(&d.table, nodeID(d.self))
+	mine := node.Rows{Accept: node.OwnedBy(&d.table, nodeID(d.self))}
 	o := &node.Ownership{Generation: 1, LeaseEnd: node.Forever}
 	for range d.cfg.VIPs {
 		o.VIPs = append(o.VIPs, mine)
