@@ -1,6 +1,9 @@
 package link
 
-import "net"
+import (
+	"net"
+	"time"
+)
 
 // Frame is one received frame.
 type Frame struct {
@@ -13,6 +16,9 @@ type Frame struct {
 	TCI    uint16
 	// Offload is what the kernel says about checksums and segmentation.
 	Offload Offload
+	// Stamp is when the kernel took the frame from the interface, on
+	// CLOCK_REALTIME since its epoch; 0 when that is not known.
+	Stamp time.Duration
 }
 
 // Vector is one frame to send, in the pieces in which it lies in memory.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"time"
 	"unsafe"
 
 	"github.com/mdlayher/packet"
@@ -114,6 +115,7 @@ func setOptions(fd int) error {
 		{"PACKET_VNET_HDR", unix.SOL_PACKET, 1, unix.PACKET_VNET_HDR},
 		{"PACKET_IGNORE_OUTGOING", unix.SOL_PACKET, 1, unix.PACKET_IGNORE_OUTGOING},
 		{"PACKET_AUXDATA", unix.SOL_PACKET, 1, unix.PACKET_AUXDATA},
+		{"SO_TIMESTAMPNS", unix.SOL_SOCKET, 1, unix.SO_TIMESTAMPNS},
 	} {
 		if err := unix.SetsockoptInt(fd, o.level, o.opt, o.value); err != nil {
 			return os.NewSyscallError("setsockopt "+o.name, err)
@@ -174,8 +176,9 @@ type mmsghdr struct {
 	_   [4]byte
 }
 
-// controlBytes holds one struct tpacket_auxdata (20 bytes) with its header.
-const controlBytes = 64
+// controlBytes holds a struct timespec (16 bytes) and a struct tpacket_auxdata
+// (20 bytes), each with its header of 16.
+const controlBytes = 96
 
 // inbound holds the buffers of one receive call.
 type inbound struct {
@@ -231,11 +234,41 @@ func (d *Packet) Receive(frames []Frame) (int, error) {
 		f := &frames[n]
 		f.Data = d.in.buffer(i)[:m.n-offloadBytes]
 		f.Offload = decodeOffload(d.in.heads[i][:])
-		f.Tagged, f.TCI = vlanTag(d.in.control[i][:m.hdr.Controllen])
+		f.readControl(d.in.control[i][:m.hdr.Controllen])
 		n++
 	}
 	d.stats.ReceivedFrames += uint64(n)
 	return n, nil
+}
+
+// readControl reads what the kernel says about a frame: control messages of
+// cmsg(3), each with a length, a level and a type before its data and padded to
+// 8 bytes.
+func (f *Frame) readControl(control []byte) {
+	f.Tagged, f.TCI, f.Stamp = false, 0, 0
+	const header = unix.SizeofCmsghdr
+	for len(control) >= header {
+		h := (*unix.Cmsghdr)(unsafe.Pointer(&control[0]))
+		n := int(h.Len)
+		if n < header || n > len(control) {
+			return
+		}
+		switch data := control[header:n]; {
+		case h.Level == unix.SOL_PACKET && h.Type == unix.PACKET_AUXDATA:
+			f.Tagged, f.TCI = vlanTag(data)
+		case h.Level == unix.SOL_SOCKET && h.Type == unix.SCM_TIMESTAMPNS:
+			f.Stamp = stamp(data)
+		}
+		control = control[min((n+7)&^7, len(control)):]
+	}
+}
+
+// stamp reads the struct timespec of SO_TIMESTAMPNS, socket(7).
+func stamp(b []byte) time.Duration {
+	if len(b) < 16 {
+		return 0
+	}
+	return time.Duration(binary.NativeEndian.Uint64(b))*time.Second + time.Duration(binary.NativeEndian.Uint64(b[8:]))
 }
 
 // vlanTag reads the tag that the kernel took out of the frame from struct
@@ -243,17 +276,8 @@ func (d *Packet) Receive(frames []Frame) (int, error) {
 //
 //	0         4      8          12      14      16            18
 //	| status  | len  | snaplen  | mac   | net   | vlan_tci    | vlan_tpid |
-func vlanTag(control []byte) (bool, uint16) {
-	const header = unix.SizeofCmsghdr
-	if len(control) < header+20 {
-		return false, 0
-	}
-	h := (*unix.Cmsghdr)(unsafe.Pointer(&control[0]))
-	if h.Level != unix.SOL_PACKET || h.Type != unix.PACKET_AUXDATA {
-		return false, 0
-	}
-	aux := control[header:]
-	if binary.NativeEndian.Uint32(aux)&unix.TP_STATUS_VLAN_VALID == 0 {
+func vlanTag(aux []byte) (bool, uint16) {
+	if len(aux) < 20 || binary.NativeEndian.Uint32(aux)&unix.TP_STATUS_VLAN_VALID == 0 {
 		return false, 0
 	}
 	return true, binary.NativeEndian.Uint16(aux[16:])

@@ -316,3 +316,61 @@ func TestTapWritesWhatPasses(t *testing.T) {
 		t.Error("the sent frame differs in the file")
 	}
 }
+
+// Each frame tells when the kernel took it in, on the clock that says the time
+// of day, which no earlier batch's frame in the same buffer can leave behind.
+func TestPacketStampsFrames(t *testing.T) {
+	inNamespace(t)
+	a, b := open(t, "a"), open(t, "b")
+	plain := ethernet(group, own, 0x0800, ipv4To(vip))
+	frames := make([]Frame, MaxBatch)
+	for range 3 {
+		before := time.Duration(time.Now().UnixNano())
+		send(t, a, Vector{Pieces: [][]byte{plain}})
+		wait(t, b, frames)
+		after := time.Duration(time.Now().UnixNano())
+		if s := frames[0].Stamp; s < before || s > after {
+			t.Errorf("stamp %v, want it from %v to %v", s, before, after)
+		}
+	}
+}
+
+// Control messages come from the kernel, but their order and number are not
+// ours to know: whatever lies there, reading it ends and takes no other's bytes.
+func TestControlMessagesInAnyOrder(t *testing.T) {
+	message := func(level, kind int32, data []byte) []byte {
+		b := binary.NativeEndian.AppendUint64(nil, uint64(16+len(data)))
+		b = binary.NativeEndian.AppendUint32(b, uint32(level))
+		b = binary.NativeEndian.AppendUint32(b, uint32(kind))
+		b = append(b, data...)
+		return append(b, make([]byte, (8-len(b)%8)%8)...)
+	}
+	aux := make([]byte, 20)
+	binary.NativeEndian.PutUint32(aux, unix.TP_STATUS_VLAN_VALID)
+	binary.NativeEndian.PutUint16(aux[16:], 7)
+	when := binary.NativeEndian.AppendUint64(binary.NativeEndian.AppendUint64(nil, 3), 5)
+	tag := message(unix.SOL_PACKET, unix.PACKET_AUXDATA, aux)
+	at := message(unix.SOL_SOCKET, unix.SCM_TIMESTAMPNS, when)
+	other := message(unix.SOL_SOCKET, unix.SCM_RIGHTS, []byte{1, 2, 3})
+	const stamped = 3*time.Second + 5
+	for _, c := range []struct {
+		name    string
+		control []byte
+		want    Frame
+	}{
+		{"none", nil, Frame{}},
+		{"stamp and tag", bytes.Join([][]byte{at, tag}, nil), Frame{Tagged: true, TCI: 7, Stamp: stamped}},
+		{"tag and stamp", bytes.Join([][]byte{tag, at}, nil), Frame{Tagged: true, TCI: 7, Stamp: stamped}},
+		{"after another", bytes.Join([][]byte{other, at}, nil), Frame{Stamp: stamped}},
+		{"a length of nothing", make([]byte, 64), Frame{}},
+		{"a length beyond the end", at[:24], Frame{}},
+		{"a short stamp", message(unix.SOL_SOCKET, unix.SCM_TIMESTAMPNS, when[:8]), Frame{}},
+		{"a short tag", message(unix.SOL_PACKET, unix.PACKET_AUXDATA, aux[:12]), Frame{}},
+	} {
+		f := Frame{Tagged: true, TCI: 9, Stamp: 9}
+		f.readControl(c.control)
+		if f.Tagged != c.want.Tagged || f.TCI != c.want.TCI || f.Stamp != c.want.Stamp {
+			t.Errorf("%s: %+v, want %+v", c.name, f, c.want)
+		}
+	}
+}
