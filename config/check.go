@@ -1,14 +1,13 @@
 package config
 
 import (
-	"cmp"
 	"fmt"
-	"net"
 	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Bounds of texts, in bytes: sun_path of unix(7) and IFNAMSIZ of the kernel,
@@ -22,206 +21,118 @@ const (
 // check makes typed values of the raw file and reports what is impossible.
 func (p *problems) check(raw *rawFile, host string) *Config {
 	c := &Config{}
-	p.unsupported(raw)
 	p.cluster(&raw.Cluster, &c.Cluster)
 	p.node(&raw.Node, &c.Node, host)
-	c.Admin.Socket = cmp.Or(raw.Admin.Socket, DefaultSocket)
-	if len(c.Admin.Socket) > maxSocketPathBytes || !filepath.IsAbs(c.Admin.Socket) {
-		p.at("admin.socket", "%q is no place for a socket; write an absolute path of at most %d bytes", c.Admin.Socket, maxSocketPathBytes)
+	c.Admin.Socket = or(raw.Admin.Socket, DefaultSocket)
+	if len(c.Admin.Socket) > maxSocketPathBytes || !isPath(c.Admin.Socket) {
+		p.at("admin.socket", "%s is no place for a socket; write an absolute path of at most %d bytes", shown(c.Admin.Socket), maxSocketPathBytes)
 	}
 	p.vips(raw.VIP, c)
 	p.services(raw.Service, c)
-	c.Warnings = append(c.Warnings, warnings(c)...)
+	c.Warnings = warnings(c)
 	return c
 }
 
-// unsupported refuses what the file may say and this version cannot do yet, so
-// that nobody relies on it.
-func (p *problems) unsupported(raw *rawFile) {
-	const later = "is not supported by this version yet; leave it out"
-	for _, u := range []struct {
-		key string
-		set bool
-	}{
-		{"cluster.timing", raw.Cluster.Timing != ""},
-		{"cluster.witness", raw.Cluster.Witness != ""},
-		{"node.weight", raw.Node.Weight != nil},
-		{"node.voter", raw.Node.Voter != nil},
-		{"admin.listen", raw.Admin.Listen != ""},
-	} {
-		if u.set {
-			p.at(u.key, "%s", later)
-		}
+// required is a text that must be written.
+func (p *problems) required(key string, v *string, example string) (string, bool) {
+	if v == nil {
+		p.at(key, "is missing; write one, such as %q", example)
+		return "", false
 	}
-	for i, v := range raw.VIP {
-		if m := MACMode(v.MACMode); m == MACIGMP || m == MACUnicast {
-			p.at(fmt.Sprintf("vip[%d].mac_mode", i), "%q is not supported by this version yet; write %q", m, MACMulticast)
-		}
-	}
-	for i, s := range raw.Service {
-		key := fmt.Sprintf("service[%d]", i)
-		if v := Source(s.Source); v == SourceProxyV1 || v == SourceProxyV2 {
-			p.at(key+".source", "%q is not supported by this version yet; write %q or %q", v, SourceTransparent, SourcePlain)
-		}
-		if s.Check != "" && s.Check != "tcp" {
-			p.at(key+".check", "%q is not supported by this version yet; write \"tcp\"", s.Check)
-		}
-	}
+	return *v, true
+}
+
+// isName tells what tables, logs and terminals can show.
+func isName(s string) bool {
+	strange := func(r rune) bool { return !unicode.IsPrint(r) || r == ' ' }
+	return s != "" && len(s) <= maxNameBytes && !strings.ContainsFunc(s, strange)
+}
+
+func isPath(s string) bool {
+	return filepath.IsAbs(s) && !strings.ContainsFunc(s, unicode.IsControl)
+}
+
+// isInterface follows the kernel's dev_valid_name (net/core/dev.c).
+func isInterface(s string) bool {
+	return isName(s) && len(s) <= maxInterfaceBytes && s != "." && s != ".." && !strings.ContainsAny(s, "/:")
+}
+
+func isHost(a netip.Addr) bool {
+	return a.Is4() && a.As4()[0] != 0 && !a.IsLoopback() && a.As4()[0] < 224
 }
 
 func (p *problems) cluster(raw *rawCluster, c *Cluster) {
-	*c = Cluster{Name: raw.Name, Interface: raw.Interface, KeyFile: raw.KeyFile, TwoNodes: raw.TwoNodes}
-	if c.Name == "" {
-		p.at("cluster.name", "is missing; write a name for the cluster, such as \"campus-ssh\"")
+	if v, ok := p.required("cluster.name", raw.Name, "campus-ssh"); ok && !isName(v) {
+		p.at("cluster.name", "%s is no name; write one without spaces, of at most %d bytes", shown(v), maxNameBytes)
 	}
-	if c.Interface == "" || len(c.Interface) > maxInterfaceBytes || strings.ContainsAny(c.Interface, "/ \t\n") {
-		p.at("cluster.interface", "%q is no interface; write the one on the clients' LAN, such as \"eth0\"", c.Interface)
+	if v, ok := p.required("cluster.interface", raw.Interface, "eth0"); ok && !isInterface(v) {
+		p.at("cluster.interface", "%s is no interface; write the one on the clients' LAN, such as \"eth0\"", shown(v))
 	}
-	if !filepath.IsAbs(c.KeyFile) {
-		p.at("cluster.key_file", "%q is not an absolute path; write one, such as \"/etc/onevoice/cluster.key\", and make the file with `onevoice keygen`", c.KeyFile)
+	if v, ok := p.required("cluster.key_file", raw.KeyFile, "/etc/onevoice/cluster.key"); ok && !isPath(v) {
+		p.at("cluster.key_file", "%s is not an absolute path; write one, such as \"/etc/onevoice/cluster.key\", and make the file with `onevoice keygen`", shown(v))
 	}
+	*c = Cluster{Name: or(raw.Name, ""), Interface: or(raw.Interface, ""), KeyFile: or(raw.KeyFile, ""), TwoNodes: or(raw.TwoNodes, "")}
 	p.peers(raw, c)
+	p.twoNodes(raw)
 }
 
 func (p *problems) peers(raw *rawCluster, c *Cluster) {
 	const key = "cluster.peers"
 	if n := len(raw.Peers); n == 0 || n > MaxPeers {
-		p.at(key, "has %d addresses; write the 1 to %d addresses of the nodes", n, MaxPeers)
+		p.at(key, "there are %d; write the 1 to %d addresses of the nodes", n, MaxPeers)
+		return
 	}
-	for _, s := range raw.Peers {
+	for i, s := range raw.Peers {
+		key := fmt.Sprintf("%s[%d]", key, i)
 		a, err := netip.ParseAddr(s)
 		switch {
 		case err != nil:
-			p.at(key, "%q is not an address; write one like \"10.77.0.11\"", s)
+			p.at(key, "%s is not an address; write one like \"10.77.0.11\"", shown(s))
 		case !isHost(a):
-			p.at(key, "%s is not the IPv4 address of a host", a)
+			p.at(key, "%s is not the IPv4 address of a host; write one like \"10.77.0.11\"", a)
 		case slices.Contains(c.Peers, a):
-			p.at(key, "%s is there twice", a)
+			p.at(key, "%s is there twice; write each node once", a)
 		default:
 			c.Peers = append(c.Peers, a)
 		}
 	}
-	switch two := c.TwoNodes; {
-	case two != "" && two != "witness" && two != "preferred":
-		p.at("cluster.two_nodes", "%q is not a choice; write \"witness\" or \"preferred\"", two)
-	case two != "" && len(raw.Peers) != 2:
-		p.at("cluster.two_nodes", "is for two peers, and there are %d; leave it out", len(raw.Peers))
-	case two == "" && len(raw.Peers) == 2:
-		p.at("cluster.two_nodes", "is missing, and two nodes alone cannot tell a dead peer from a cut cable; write \"witness\" (safe: a third box decides) or \"preferred\" (safe: service stops while the first peer is away)")
-	}
 }
 
-func isHost(a netip.Addr) bool {
-	return a.Is4() && !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast() && a.As4()[0] < 224
+func (p *problems) twoNodes(raw *rawCluster) {
+	const key = "cluster.two_nodes"
+	two := raw.TwoNodes
+	switch n := len(raw.Peers); {
+	case two != nil && *two != "witness" && *two != "preferred":
+		p.at(key, "%s is not a choice; write \"witness\" or \"preferred\"", shown(*two))
+	case two != nil && n != 2 && !p.toldIn("cluster.peers"):
+		p.at(key, "is for two peers, and there are %d; leave it out", n)
+	case two == nil && n == 2:
+		p.at(key, "is missing, and two nodes alone cannot tell a dead peer from a cut cable; write \"witness\" (safe: any third box decides) or \"preferred\" (safe too, but service stops while the preferred node, the first peer, is away)")
+	}
 }
 
 func (p *problems) node(raw *rawNode, n *Node, host string) {
-	*n = Node{Name: cmp.Or(raw.Name, host), StateDir: cmp.Or(raw.StateDir, DefaultStateDir), StopTimeout: DefaultStopTimeout}
-	if len(n.Name) > maxNameBytes || strings.ContainsAny(n.Name, " \t\n") {
-		p.at("node.name", "%q is no name; write one without spaces, of at most %d bytes", n.Name, maxNameBytes)
+	*n = Node{Name: or(raw.Name, host), StateDir: or(raw.StateDir, DefaultStateDir), StopTimeout: DefaultStopTimeout}
+	if !isName(n.Name) {
+		p.at("node.name", "%s is no name; write one without spaces, of at most %d bytes", shown(n.Name), maxNameBytes)
 	}
-	if raw.StopTimeout != "" {
-		d, err := time.ParseDuration(raw.StopTimeout)
-		if err != nil || d < 0 || d > MaxStopTimeout {
-			p.at("node.stop_timeout", "%q is not a time from \"0s\" to \"%v\"; write one like \"10s\"", raw.StopTimeout, MaxStopTimeout)
-		}
-		n.StopTimeout = d
+	if !isPath(n.StateDir) {
+		p.at("node.state_dir", "%s is not an absolute path; write one, such as %q", shown(n.StateDir), DefaultStateDir)
 	}
-}
-
-func (p *problems) vips(raw []rawVIP, c *Config) {
-	if n := len(raw); n == 0 || n > MaxVIPs {
-		p.at("vip", "there are %d; write 1 to %d tables [[vip]], each with an address", n, MaxVIPs)
+	if raw.StopTimeout == nil {
+		return
 	}
-	for i := range raw {
-		key := fmt.Sprintf("vip[%d]", i)
-		v := VIP{MACMode: MACMode(cmp.Or(raw[i].MACMode, string(MACMulticast)))}
-		if !slices.Contains([]MACMode{MACMulticast, MACIGMP, MACUnicast}, v.MACMode) {
-			p.at(key+".mac_mode", "%q is not a mode; write %q", v.MACMode, MACMulticast)
-		}
-		if p.vipAddress(key+".address", raw[i].Address, c, &v) && p.vipMAC(key, raw[i].MAC, &v) {
-			c.VIPs = append(c.VIPs, v)
-		} else {
-			p.badVIP = true
-		}
+	d, err := time.ParseDuration(*raw.StopTimeout)
+	if err != nil || d < 0 || d > MaxStopTimeout {
+		p.at("node.stop_timeout", "%s is not a time from \"0s\" to \"10m\"; write one like \"10s\"", shown(*raw.StopTimeout))
 	}
-}
-
-func (p *problems) vipAddress(key, text string, c *Config, v *VIP) bool {
-	prefix, err := netip.ParsePrefix(text)
-	if err != nil {
-		p.at(key, "%q is not an address with its network's length; write one like \"10.77.0.2/24\"", text)
-		return false
-	}
-	a := prefix.Addr()
-	last := lastAddr(prefix)
-	switch {
-	case a.Is6():
-		p.at(key, "%s is an IPv6 address, which is not supported by this version yet", a)
-	case !isHost(a):
-		p.at(key, "%s is not an address that a host can have", a)
-	case prefix.Bits() < 31 && (a == prefix.Masked().Addr() || a == last):
-		p.at(key, "%s is the network's own or its broadcast address; write a host's", prefix)
-	case slices.Contains(c.Cluster.Peers, a):
-		p.at(key, "%s is also in cluster.peers; a VIP must be no node's own address", a)
-	case slices.ContainsFunc(c.VIPs, func(o VIP) bool { return o.Address.Addr() == a }):
-		p.at(key, "%s is there twice", a)
-	default:
-		v.Address = prefix
-		return true
-	}
-	return false
-}
-
-func lastAddr(p netip.Prefix) netip.Addr {
-	b := p.Masked().Addr().AsSlice()
-	for bit := p.Bits(); bit < len(b)*8; bit++ {
-		b[bit/8] |= 0x80 >> (bit % 8)
-	}
-	a, _ := netip.AddrFromSlice(b)
-	return a
-}
-
-// vipMAC derives the cluster MAC as RFC 1112 §6.4 derives a group's: 01:00:5e
-// and the low 23 bits of the address.
-func (p *problems) vipMAC(key, text string, v *VIP) bool {
-	if text == "" {
-		a := v.Address.Addr().As4()
-		v.MAC = net.HardwareAddr{0x01, 0x00, 0x5e, a[1] & 0x7f, a[2], a[3]}
-		if reserved(v.MAC) {
-			p.at(key+".address", "gives the cluster MAC %s, which belongs to a protocol of routers (224.0.0.x); write mac = \"03:00:5e:%02x:%02x:%02x\" beside it, or another address", v.MAC, a[1], a[2], a[3])
-			return false
-		}
-		return true
-	}
-	mac, err := net.ParseMAC(text)
-	switch {
-	case err != nil || len(mac) != 6:
-		p.at(key+".mac", "%q is not a MAC; write one like \"01:00:5e:4d:00:02\"", text)
-	case mac[0]&1 == 0:
-		p.at(key+".mac", "%s is not a group address, which mode multicast needs; write one whose first byte is odd", mac)
-	case mac.String() == "ff:ff:ff:ff:ff:ff":
-		p.at(key+".mac", "%s is everybody's; write a group address", mac)
-	case reserved(mac):
-		p.at(key+".mac", "%s belongs to a protocol; write another", mac)
-	default:
-		v.MAC = mac
-		return true
-	}
-	return false
-}
-
-// reserved reports the groups of local network control (RFC 5771 §4) and of
-// bridges (IEEE 802.1D, table 7-10), which switches treat in their own way.
-func reserved(m net.HardwareAddr) bool {
-	control := m[0] == 0x01 && m[1] == 0x00 && m[2] == 0x5e && m[3] == 0 && m[4] == 0
-	bridges := m[0] == 0x01 && m[1] == 0x80 && m[2] == 0xc2 && m[3] == 0 && m[4] == 0
-	return control || bridges
+	n.StopTimeout = d
 }
 
 func (p *problems) services(raw []rawService, c *Config) {
 	if n := len(raw); n == 0 || n > MaxServices {
 		p.at("service", "there are %d; write 1 to %d tables [[service]], each with name, listen and backend", n, MaxServices)
+		return
 	}
 	for i := range raw {
 		p.service(fmt.Sprintf("service[%d]", i), &raw[i], c)
@@ -229,73 +140,64 @@ func (p *problems) services(raw []rawService, c *Config) {
 }
 
 func (p *problems) service(key string, raw *rawService, c *Config) {
-	s := Service{Name: raw.Name, Affinity: Affinity(cmp.Or(raw.Affinity, string(SourceIP))), Source: Source(cmp.Or(raw.Source, string(SourceTransparent)))}
-	switch {
-	case s.Name == "" || strings.ContainsAny(s.Name, " \t\n"):
-		p.at(key+".name", "%q is no name; write one without spaces, such as \"ssh\"", s.Name)
-	case slices.ContainsFunc(c.Services, func(o Service) bool { return o.Name == s.Name }):
-		p.at(key+".name", "%q is there twice; give each service its own", s.Name)
+	s := Service{Name: or(raw.Name, ""), Affinity: Affinity(or(raw.Affinity, string(SourceIP))), Source: Source(or(raw.Source, string(SourceTransparent)))}
+	if _, ok := p.required(key+".name", raw.Name, "ssh"); ok {
+		switch {
+		case !isName(s.Name):
+			p.at(key+".name", "%s is no name; write one without spaces, of at most %d bytes, such as \"ssh\"", shown(s.Name), maxNameBytes)
+		case slices.ContainsFunc(c.Services, func(o Service) bool { return o.Name == s.Name }):
+			p.at(key+".name", "%q is there twice; give each service its own", s.Name)
+		}
 	}
 	if !slices.Contains([]Affinity{SourceIP, SourceNet, SourceIPPort, SourceIPPortDestPort}, s.Affinity) {
-		p.at(key+".affinity", "%q is not an affinity; write one of source-ip, source-net, source-ip-port, source-ip-port-dest-port", s.Affinity)
+		p.at(key+".affinity", "%s is not an affinity; write one of source-ip, source-net, source-ip-port, source-ip-port-dest-port", shown(string(s.Affinity)))
 	}
-	if !slices.Contains([]Source{SourceTransparent, SourcePlain, SourceProxyV1, SourceProxyV2}, s.Source) {
-		p.at(key+".source", "%q is not a source; write %q or %q", s.Source, SourceTransparent, SourcePlain)
+	if s.Source != SourceTransparent && s.Source != SourcePlain {
+		p.at(key+".source", "%s is not a source; write %q or %q", shown(string(s.Source)), SourceTransparent, SourcePlain)
+	}
+	if v := or(raw.Check, "tcp"); v != "tcp" {
+		p.at(key+".check", "%s is not a check; write \"tcp\"", shown(v))
 	}
 	p.listen(key+".listen", raw.Listen, c, &s)
 	p.backend(key+".backend", raw.Backend, &s)
 	c.Services = append(c.Services, s)
 }
 
-func (p *problems) listen(key, text string, c *Config, s *Service) {
-	if strings.HasPrefix(text, "udp://") {
-		p.at(key, "UDP is not supported by this version yet; write a TCP address and port, such as \"10.77.0.2:22\"")
+func (p *problems) listen(key string, raw *string, c *Config, s *Service) {
+	text, ok := p.required(key, raw, "10.77.0.2:22")
+	if !ok {
 		return
 	}
 	at, err := netip.ParseAddrPort(text)
 	switch {
 	case err != nil || at.Port() == 0:
-		p.at(key, "%q is not an address with a port; write a VIP and port, such as \"10.77.0.2:22\"", text)
-	case p.badVIP:
-		// Whether it is a VIP cannot be told.
-		s.Listen = at
+		p.at(key, "%s is not an address with a port; write a VIP and port, such as \"10.77.0.2:22\"", shown(text))
 	case !slices.ContainsFunc(c.VIPs, func(v VIP) bool { return v.Address.Addr() == at.Addr() }):
-		p.at(key, "%s is not a VIP of this file; write the address of a [[vip]]", at.Addr())
+		// It cannot be told beside a VIP with a problem of its own.
+		if !p.toldIn("vip") {
+			p.at(key, "%s is not a VIP of this file; write the address of a [[vip]]", at.Addr())
+		}
 	case slices.ContainsFunc(c.Services, func(o Service) bool { return o.Listen == at }):
-		p.at(key, "%s is another service's already", at)
+		p.at(key, "%s is another service's already; write another port, or another VIP", at)
 	default:
 		s.Listen = at
 	}
 }
 
-func (p *problems) backend(key, text string, s *Service) {
+func (p *problems) backend(key string, raw *string, s *Service) {
+	text, ok := p.required(key, raw, "127.0.0.1:22")
+	if !ok {
+		return
+	}
 	at, err := netip.ParseAddrPort(text)
 	switch {
 	case err != nil || at.Port() == 0:
-		p.at(key, "%q is not an address with a port; write one like \"127.0.0.1:22\", an address and no name", text)
-	case !at.Addr().Is4() || at.Addr().IsUnspecified() || at.Addr().IsMulticast():
-		p.at(key, "%s is not an IPv4 address to connect to", at.Addr())
+		p.at(key, "%s is not an address with a port; write one like \"127.0.0.1:22\", an address and no name", shown(text))
+	case !isHost(at.Addr()) && !at.Addr().IsLoopback():
+		p.at(key, "%s is not an address to connect to; write a host's, such as \"127.0.0.1:22\"", at.Addr())
 	case s.Source == SourceTransparent && !at.Addr().IsLoopback():
-		p.at(key, "%s is not on loopback, and with source = \"transparent\" the answers to its other sessions would be led astray; write a loopback address, or source = \"plain\"", at.Addr())
+		p.at(key, "%s is not on loopback, which with source = \"transparent\" %s: the answers to its other sessions would be led astray; write a loopback address, or source = \"plain\"", at.Addr(), later)
 	default:
 		s.Backend = at
 	}
-}
-
-// warnings are about what is allowed and may bite.
-func warnings(c *Config) []string {
-	var out []string
-	for i, v := range c.VIPs {
-		for _, o := range c.VIPs[:i] {
-			if o.MAC.String() == v.MAC.String() {
-				out = append(out, fmt.Sprintf("%s and %s share the cluster MAC %s: each wakes the nodes of the other", o.Address.Addr(), v.Address.Addr(), v.MAC))
-			}
-		}
-		for _, peer := range c.Cluster.Peers {
-			if !v.Address.Contains(peer) {
-				out = append(out, fmt.Sprintf("peer %s is outside %s, the network of VIP %s: is it on the same LAN?", peer, v.Address.Masked(), v.Address.Addr()))
-			}
-		}
-	}
-	return out
 }

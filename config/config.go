@@ -90,9 +90,10 @@ const (
 	SourceProxyV2     Source = "proxy-v2"
 )
 
-// Bounds of a file.
+// Bounds of a file. The largest that makes sense has about 100 kB; the time
+// that the TOML library takes grows with the square of what it is given.
 const (
-	MaxFileBytes   = 1 << 20
+	MaxFileBytes   = 1 << 18
 	MaxPeers       = 32
 	MaxVIPs        = 16
 	MaxServices    = 256

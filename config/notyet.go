@@ -1,0 +1,91 @@
+package config
+
+import (
+	"net/netip"
+	"strings"
+)
+
+// notYet is a key, or some of its values, that the file may state and this
+// version cannot do.
+type notYet struct {
+	key    string
+	values func(value string) bool // nil: all
+	write  string
+}
+
+// notYets is what is refused, so that nobody relies on it. Delete a row when it
+// comes true.
+func notYets() []notYet {
+	return []notYet{
+		{"cluster.timing", nil, "leave it out"},
+		{"cluster.witness", nil, "leave it out"},
+		{"node.weight", nil, "leave it out"},
+		{"node.voter", nil, "leave it out"},
+		{"admin.listen", nil, "leave it out"},
+		{"vip.address", isIPv6Prefix, "write an IPv4 address"},
+		{"vip.mac_mode", anyOf(MACIGMP, MACUnicast), `write "multicast"`},
+		{"service.listen", isUDP, `write a TCP address and port, such as "10.77.0.2:22"`},
+		{"service.backend", isIPv6Port, `write an IPv4 address and port, such as "127.0.0.1:22"`},
+		{"service.source", anyOf(SourceProxyV1, SourceProxyV2), `write "transparent" or "plain"`},
+		{"service.check", isLaterCheck, `write "tcp"`},
+		// Beside these, a backend off loopback with source = "transparent":
+		// problems.backend has it, for it needs both keys.
+	}
+}
+
+// later is what every refusal of this kind says.
+const later = "is not supported by this version yet"
+
+func anyOf[T ~string](values ...T) func(string) bool {
+	return func(s string) bool {
+		for _, v := range values {
+			if s == string(v) {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+func isIPv6Prefix(s string) bool {
+	address, _, _ := strings.Cut(s, "/")
+	a, err := netip.ParseAddr(address)
+	return err == nil && a.Is6()
+}
+
+func isIPv6Port(s string) bool {
+	at, err := netip.ParseAddrPort(s)
+	return err == nil && at.Addr().Is6()
+}
+
+func isUDP(s string) bool { return strings.HasPrefix(s, "udp://") }
+
+func isLaterCheck(s string) bool {
+	return s == "ssh-banner" || strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "exec:")
+}
+
+// refuseNotYet refuses a value of the right type by the table.
+func (p *problems) refuseNotYet(key string, value any) {
+	row := withoutIndexes(key)
+	text, _ := value.(string)
+	for _, n := range notYets() {
+		switch {
+		case n.key != row:
+		case n.values == nil:
+			p.at(key, "%s; %s", later, n.write)
+		case n.values(text):
+			p.at(key, "%s %s; %s", shown(text), later, n.write)
+		}
+	}
+}
+
+// withoutIndexes is the row of a key: "service.check" of "service[3].check".
+func withoutIndexes(key string) string {
+	var row strings.Builder
+	for rest := key; rest != ""; {
+		name, after, _ := strings.Cut(rest, "[")
+		row.WriteString(name)
+		_, rest, _ = strings.Cut(after, "]")
+	}
+	return row.String()
+}
