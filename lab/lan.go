@@ -108,7 +108,9 @@ func (h *Host) Start(cmd *exec.Cmd) error { return h.ns.Start(cmd) }
 type LAN struct {
 	Spec  Spec
 	Hosts []*Host
-	ns    *netns.NS
+
+	ns     *netns.NS
+	faults faults
 }
 
 // BuildLAN makes the namespaces and connects them. Needs CAP_NET_ADMIN and

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -92,29 +93,43 @@ const end = "end"
 // processor, so that they stay in order.
 func (s *station) send(t *testing.T, frames ...frameTo) {
 	t.Helper()
-	err := s.Do(func() error {
-		var one unix.CPUSet
-		if err := unix.SchedGetaffinity(0, &one); err != nil {
-			return err
-		}
-		first := 0
-		for !one.IsSet(first) {
-			first++
-		}
-		one.Zero()
-		one.Set(first)
-		if err := unix.SchedSetaffinity(0, &one); err != nil {
-			return err
-		}
+	onOneProcessor(t, func() {
 		for _, f := range append(frames, frameTo{broadcast(), end}) {
-			b := slices.Concat(f.dst, s.MAC, []byte{testEtherType >> 8, testEtherType & 0xff}, []byte(f.name))
-			if _, err := unix.Write(s.fd, append(b, make([]byte, max(60-len(b), 0))...)); err != nil {
-				return err
-			}
+			s.write(t, f)
 		}
-		return nil
 	})
-	if err != nil {
+}
+
+// onOneProcessor keeps frames in order that fn sends.
+func onOneProcessor(t *testing.T, fn func()) {
+	t.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var before, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &before); err != nil {
+		t.Fatal(err)
+	}
+	first := 0
+	for !before.IsSet(first) {
+		first++
+	}
+	one.Set(first)
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.SchedSetaffinity(0, &before); err != nil {
+			t.Error(err)
+		}
+	}()
+	fn()
+}
+
+// write sends one frame.
+func (s *station) write(t *testing.T, f frameTo) {
+	t.Helper()
+	b := slices.Concat(f.dst, s.MAC, []byte{testEtherType >> 8, testEtherType & 0xff}, []byte(f.name))
+	if _, err := unix.Write(s.fd, append(b, make([]byte, max(60-len(b), 0))...)); err != nil {
 		t.Fatalf("%s sends: %v", s.Name, err)
 	}
 }
@@ -123,20 +138,27 @@ func (s *station) send(t *testing.T, frames ...frameTo) {
 func (s *station) heard(t *testing.T) []string {
 	t.Helper()
 	var names []string
-	b := make([]byte, 2048)
 	for {
-		n, from, err := unix.Recvfrom(s.fd, b, 0)
-		if err != nil {
-			t.Fatalf("%s heard %v and then: %v", s.Name, names, err)
-		}
-		if from.(*unix.SockaddrLinklayer).Pkttype == unix.PACKET_OUTGOING {
-			continue
-		}
-		name := strings.TrimRight(string(b[14:n]), "\x00")
+		name, _ := s.next(t)
 		if name == end {
 			return names
 		}
 		names = append(names, name)
+	}
+}
+
+// next is the name of the next frame, and the MAC that it came from.
+func (s *station) next(t *testing.T) (string, net.HardwareAddr) {
+	t.Helper()
+	b := make([]byte, 2048)
+	for {
+		n, from, err := unix.Recvfrom(s.fd, b, 0)
+		if err != nil {
+			t.Fatalf("%s hears no more: %v", s.Name, err)
+		}
+		if from.(*unix.SockaddrLinklayer).Pkttype != unix.PACKET_OUTGOING {
+			return strings.TrimRight(string(b[14:n]), "\x00"), net.HardwareAddr(b[6:12])
+		}
 	}
 }
 

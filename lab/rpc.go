@@ -18,14 +18,25 @@ import (
 // its length in 4 bytes, big endian, with the descriptors of an exec, and JSON.
 // After an exec's come the signals for the command, each one byte.
 type Request struct {
-	// Verb is exec, kill, stop, start, status or down.
-	Verb string   `json:"verb"`
+	// Verb is exec, kill, stop, start, deafen, mute, stall, split, heal, status
+	// or down.
+	Verb string `json:"verb"`
+	// Host is one by its name; for kill, stop and start also AllNodes, and for
+	// split the sides.
 	Host string   `json:"host,omitempty"`
 	Argv []string `json:"argv,omitempty"`
 	// Dir and Env are the caller's, for an exec.
 	Dir string   `json:"dir,omitempty"`
 	Env []string `json:"env,omitempty"`
+	// For is how long a fault lasts, 0 until heal. The answer comes when it is
+	// over.
+	For time.Duration `json:"for,omitempty"`
+	// Control: kill ends the control process alone.
+	Control bool `json:"control,omitempty"`
 }
+
+// AllNodes stands for all of them.
+const AllNodes = "all"
 
 // Response is the answer.
 type Response struct {

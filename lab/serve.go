@@ -80,16 +80,10 @@ func (l *Lab) answer(ctx context.Context, c *net.UnixConn, req *Request, files [
 	case "exec":
 		resp.Exit, err = l.exec(ctx, c, req, files)
 		return err
-	case "kill":
-		return l.signal(req.Host, syscall.SIGKILL)
-	case "stop":
-		return l.signal(req.Host, syscall.SIGTERM)
-	case "start":
-		d, err := l.Daemon(req.Host)
-		if err != nil {
-			return err
-		}
-		return d.Start()
+	case "kill", "stop", "start":
+		return l.each(req)
+	case "deafen", "mute", "stall", "split", "heal":
+		return l.fault(ctx, req)
 	case "status":
 		resp.Status = l.Status()
 		return nil
@@ -97,14 +91,6 @@ func (l *Lab) answer(ctx context.Context, c *net.UnixConn, req *Request, files [
 		return nil
 	}
 	return fmt.Errorf("the lab does not know %q; it is of another version", req.Verb)
-}
-
-func (l *Lab) signal(name string, s syscall.Signal) error {
-	d, err := l.Daemon(name)
-	if err != nil {
-		return err
-	}
-	return d.Signal(s)
 }
 
 // exec runs a command on a host with the caller's descriptors. The caller's

@@ -105,9 +105,8 @@ func othersLeft() ([]string, error) {
 }
 
 func others() (names []string, err error) {
-	self, err := os.Readlink("/proc/self")
-	if err != nil || self != strconv.Itoa(os.Getpid()) {
-		// A /proc of outside, where a new one is forbidden, tells of others' too.
+	if ours, err := ownProc(); err != nil || !ours {
+		// A /proc of outside tells of others' processes, too.
 		return nil, err
 	}
 	all, err := os.ReadDir("/proc")
@@ -115,7 +114,7 @@ func others() (names []string, err error) {
 		return nil, err
 	}
 	for _, e := range all {
-		if _, err := strconv.Atoi(e.Name()); err != nil || e.Name() == "1" || e.Name() == self {
+		if _, err := strconv.Atoi(e.Name()); err != nil || e.Name() == "1" || e.Name() == strconv.Itoa(os.Getpid()) {
 			continue
 		}
 		// It may end while it is looked at.

@@ -50,9 +50,9 @@ address is 10.77.0.2. Root is not needed where user namespaces are allowed.`,
 	labFlags(cmd, &spec, &kind)
 	cmd.Flags().StringVar(&pcap, "pcap", "", "write the headers of all frames on the LAN to this `file`")
 	cmd.AddCommand(newLabUpCommand(), newLabExecCommand(), newLabStatusCommand(), newLabDownCommand(), newLabSoakCommand(),
-		newLabSignalCommand("kill", "End a node's daemon at once, as a crash would"),
-		newLabSignalCommand("stop", "Stop a node's daemon as `systemctl stop` would"),
-		newLabSignalCommand("start", "Start a node's daemon again"),
+		newLabKillCommand(), newLabEachCommand("stop", "Stop a node's daemon as `systemctl stop` would"),
+		newLabEachCommand("start", "Start a node's daemon again"),
+		newLabDeafenCommand(), newLabMuteCommand(), newLabStallCommand(), newLabSplitCommand(), newLabHealCommand(),
 		newLabInitCommand(), newLabInsideCommand(), newLabSSHCommand())
 	return cmd
 }
@@ -208,22 +208,6 @@ The program onevoice is on the PATH, and on a node it asks that node.`,
 				return exitCode(code)
 			}
 			return nil
-		},
-	}
-}
-
-func newLabSignalCommand(verb, short string) *cobra.Command {
-	return &cobra.Command{
-		Use:   verb + " NAME",
-		Short: short,
-		Long:  short + ". NAME is n1 or ov-n1, and so on.",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if verb == "stop" {
-				defer tellWaiting(cmd.ErrOrStderr())()
-			}
-			_, err := lab.Call(lab.Request{Verb: verb, Host: args[0]})
-			return err
 		},
 	}
 }

@@ -78,14 +78,18 @@ func TestLabIsKeptAndTakenDown(t *testing.T) {
 		return n
 	}
 	for _, step := range []struct {
-		verb string
+		args string
 		want int
-	}{{"kill", 1}, {"start", 2}, {"stop", 1}, {"start", 2}} {
-		call(0, step.verb, "n1")
+	}{
+		{"kill n1", 1}, {"start n1", 2}, {"stop n1", 1}, {"start n1", 2}, {"kill all", 0}, {"start all", 2},
+		{"stall n1 --for 100ms", 2}, {"heal", 2},
+	} {
+		call(0, strings.Fields(step.args)...)
 		if got := running(); got != step.want {
-			t.Errorf("after %s: %d daemons run, want %d", step.verb, got, step.want)
+			t.Errorf("after %s: %d daemons run, want %d", step.args, got, step.want)
 		}
 	}
+	cutCables(t, call)
 	if out := call(1, "start", "n1"); !strings.Contains(out, "the daemon of n1 is running already") {
 		t.Errorf("start twice: %s", out)
 	}
@@ -95,9 +99,29 @@ func TestLabIsKeptAndTakenDown(t *testing.T) {
 	}
 }
 
+// cutCables cuts a cable of a lab with two nodes in each way, and mends it.
+func cutCables(t *testing.T, call func(want int, args ...string) string) {
+	t.Helper()
+	if _, err := exec.LookPath("nft"); err != nil {
+		return
+	}
+	reached := func(want int) {
+		t.Helper()
+		call(want, "exec", "ov-n1", "--", "ping", "-q", "-c", "1", "-W", "1", "10.77.0.12")
+	}
+	for _, fault := range []string{"deafen n1", "mute n1", "split n1/n2"} {
+		call(0, strings.Fields(fault)...)
+		reached(1)
+		call(0, "heal")
+		reached(0)
+	}
+	call(0, "split", "n1/n2,clients", "--for", "10ms")
+	reached(0)
+}
+
 // Whoever asks for help reads it in a terminal of 80 columns.
 func TestHelpFitsATerminal(t *testing.T) {
-	for _, args := range []string{"", "up", "exec", "kill", "stop", "start", "status", "down", "soak"} {
+	for _, args := range []string{"", "up", "exec", "kill", "stop", "start", "deafen", "mute", "stall", "split", "heal", "status", "down", "soak"} {
 		code, out := runProgram(t, labProgram(t, append(strings.Fields(args), "--help")...), (*exec.Cmd).Start)
 		if code != 0 || !strings.Contains(out, "Usage:") {
 			t.Errorf("lab %s: exit %d:\n%s", args, code, out)
