@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"onevoice/internal/poller"
@@ -28,6 +29,10 @@ type Loop struct {
 	clock  func() time.Duration
 	log    *slog.Logger
 
+	real   func() time.Duration
+	begin  func(now time.Duration)
+	turned func(now time.Duration, generation uint64)
+
 	frames            []link.Frame
 	replies           replies
 	vectors           []link.Vector
@@ -40,6 +45,11 @@ type Loop struct {
 	done  chan struct{}
 
 	stopBy time.Duration
+	// woken: Wake was called since the last turn began.
+	woken atomic.Bool
+	// leaseBegin is that of the lease under which the last turn ran, turnedAt is
+	// when that was.
+	leaseBegin, turnedAt time.Duration
 	// lookBy is when to see whether the interface is there, -1 while nothing
 	// has made that doubtful.
 	lookBy time.Duration
@@ -51,6 +61,12 @@ type LoopStats struct {
 	// NoNextHop counts packets that were dropped because their client's MAC was
 	// not known; an ARP request was sent instead.
 	NoNextHop uint64 `json:"no_next_hop"`
+	// LateReplies counts answers of this node that were ready only after the
+	// lease had run out, and did not leave.
+	LateReplies uint64 `json:"late_replies"`
+	// Gaps counts turns that began so late, or under so new a lease, that the
+	// receive queue was emptied first.
+	Gaps uint64 `json:"gaps"`
 	// ReceiveErrors and SendErrors count failed calls of the device.
 	ReceiveErrors uint64 `json:"receive_errors"`
 	SendErrors    uint64 `json:"send_errors"`
@@ -65,16 +81,38 @@ type LoopConfig struct {
 	// Clock is a clock that does not go back and goes on while the host is
 	// suspended, CLOCK_BOOTTIME.
 	Clock func() time.Duration
-	Log   *slog.Logger
+	// Real is CLOCK_REALTIME since its epoch, the clock of the frames' stamps.
+	// Nil for the system's.
+	Real func() time.Duration
+	// Begin is called on the loop's goroutine at the start of each turn, before
+	// any frame of it: the place to call Node.SetOwnership and Node.SetLease. With
+	// it the loop turns at least every MaxIdle. Nil for nothing.
+	Begin func(now time.Duration)
+	// Turned is called on the loop's goroutine at the end of each turn, after its
+	// frames were sent, with the generation of the ownership under which they
+	// were judged. Nothing decided under an older one is sent after that.
+	Turned func(now time.Duration, generation uint64)
+	Log    *slog.Logger
 }
+
+// MaxIdle is the longest time between two turns of a loop that has a Begin.
+const MaxIdle = 20 * time.Millisecond
+
+// maxGap is how late a turn may begin before what waits in the receive queue
+// counts as having waited through a gap.
+const maxGap = 100 * time.Millisecond
 
 // NewLoop makes a loop.
 func NewLoop(cfg LoopConfig) (*Loop, error) {
 	l := &Loop{
 		node: cfg.Node, stack: cfg.Stack, device: cfg.Device, poller: cfg.Poller, clock: cfg.Clock, log: cfg.Log,
+		real: cfg.Real, begin: cfg.Begin, turned: cfg.Turned,
 		frames: make([]link.Frame, link.MaxBatch),
 		done:   make(chan struct{}),
 		lookBy: -1,
+	}
+	if l.real == nil {
+		l.real = func() time.Duration { return time.Duration(time.Now().UnixNano()) }
 	}
 	if err := l.poller.AddLevel(l.device.FD(), deviceToken); err != nil {
 		return nil, err
@@ -104,6 +142,13 @@ func (l *Loop) Call(fn func(now time.Duration)) error {
 	}
 }
 
+// Wake makes the loop turn once more, soon: what Begin looks at has changed. It
+// may be called from any goroutine.
+func (l *Loop) Wake() {
+	l.woken.Store(true)
+	l.poller.Wake()
+}
+
 // Stop makes the loop accept nothing new and return from Run once the last
 // flow has ended, or after grace, when the rest is reset.
 func (l *Loop) Stop(grace time.Duration) {
@@ -126,7 +171,7 @@ func (l *Loop) Run() error {
 	now := l.clock()
 	for {
 		if l.stopBy != 0 && (l.stack.FlowCount() == 0 || now >= l.stopBy) {
-			l.lastWords(now)
+			l.lastWords()
 			return nil
 		}
 		events, err := l.poller.Wait(l.timeout(now))
@@ -152,10 +197,13 @@ func (l *Loop) end() {
 // looks at the queues after that, so that work put there in between wakes it.
 func (l *Loop) timeout(now time.Duration) time.Duration {
 	l.poller.Sleep()
-	if !l.stack.Idle() || l.called() {
+	if !l.stack.Idle() || l.called() || l.woken.Load() {
 		return 0
 	}
 	at, ok := l.stack.Next()
+	if l.begin != nil && (!ok || l.turnedAt+MaxIdle < at) {
+		at, ok = l.turnedAt+MaxIdle, true
+	}
 	if l.stopBy != 0 && (!ok || l.stopBy < at) {
 		at, ok = l.stopBy, true
 	}
@@ -177,23 +225,46 @@ func (l *Loop) called() bool {
 // turn does everything that is due now.
 func (l *Loop) turn(now time.Duration, events []poller.Event) error {
 	l.stats.Turns++
+	l.woken.Store(false)
+	if l.begin != nil {
+		l.begin(now)
+	}
 	l.runCalls(now)
+	emptied := l.afterGap(now)
+	if emptied {
+		l.stats.Gaps++
+		l.node.emptying = true
+		l.receive()
+	}
 	if err := l.look(now); err != nil {
 		return err
 	}
 	for i := range events {
-		if events[i].Token != deviceToken {
+		switch {
+		case events[i].Token != deviceToken:
 			l.stack.Ready(&events[i], now)
-			continue
+		case !emptied:
+			l.receive()
 		}
-		l.receive(now)
 	}
 	// Netstack handles segments in goroutines of its own; let them go first, so
 	// that one pass accepts, copies and sends what the batch has brought.
 	runtime.Gosched()
 	l.stack.Turn(now)
-	l.send(now)
+	l.send()
+	if l.turned != nil {
+		l.turned(now, l.node.Generation())
+	}
+	l.turnedAt = now
 	return nil
+}
+
+// afterGap reports whether frames may be waiting that came in while this node
+// had no right to answer them: the lease is a new one, or the turn is late.
+func (l *Loop) afterGap(now time.Duration) bool {
+	renewed := l.node.lease.begin != l.leaseBegin
+	l.leaseBegin = l.node.lease.begin
+	return renewed || l.begin != nil && l.stats.Turns > 1 && now-l.turnedAt > maxGap
 }
 
 func (l *Loop) runCalls(now time.Duration) {
@@ -206,10 +277,13 @@ func (l *Loop) runCalls(now time.Duration) {
 	}
 }
 
-// receive takes in what has arrived.
-func (l *Loop) receive(now time.Duration) {
+// receive takes in what has arrived. The clocks are read once for each batch,
+// after it was received, so that no frame in it seems to come from the future.
+func (l *Loop) receive() {
 	for range batchesPerTurn {
 		n, err := l.device.Receive(l.frames)
+		now := l.clock()
+		l.node.SetReal(l.real())
 		if err != nil {
 			l.receiveFailed(now, err)
 			return
@@ -230,6 +304,7 @@ func (l *Loop) receive(now time.Duration) {
 			}
 		}
 		if n < len(l.frames) {
+			l.node.emptying = false
 			return
 		}
 	}
@@ -270,47 +345,11 @@ func (l *Loop) receiveFailed(now time.Duration, err error) {
 	}
 }
 
-// send sends the replies of this turn and what netstack has emitted.
-func (l *Loop) send(now time.Duration) {
-	l.vectors = l.vectors[:0]
-	for i := range l.replies.n {
-		l.vectors = append(l.vectors, link.Vector{Pieces: l.replies.pieces[i][:]})
-	}
-	packets := l.stack.Egress()
-	for i := range packets {
-		l.route(now, &packets[i])
-	}
-	if len(l.vectors) > 0 {
-		if err := l.device.Send(l.vectors); err != nil {
-			l.stats.SendErrors++
-			if l.errors.due(now) {
-				l.log.Warn("sending failed", "error", err, "times", l.stats.SendErrors)
-			}
-		}
-	}
-	l.stack.Release()
-	l.replies.n = 0
-}
-
-// route writes the Ethernet header: from our own MAC, never the cluster's, to
-// where the client was last heard.
-func (l *Loop) route(now time.Duration, p *stack.Packet) {
-	header := p.Vector.Pieces[0]
-	if l.node.Address(now, p.To, header) {
-		l.vectors = append(l.vectors, p.Vector)
-		return
-	}
-	l.stats.NoNextHop++
-	if ask := l.node.Ask(now, p.To); ask != nil {
-		l.vectors = append(l.vectors, link.Vector{Pieces: [][]byte{ask}})
-	}
-}
-
 // lastWords resets what is left when the time at a stop is over, and sends the
 // resets.
-func (l *Loop) lastWords(now time.Duration) {
+func (l *Loop) lastWords() {
 	l.stack.AbortFlows()
-	l.send(now)
+	l.send()
 }
 
 // errorLogInterval is the least time between two lines about the same trouble.
@@ -325,28 +364,4 @@ func (e *errorLog) due(now time.Duration) bool {
 	}
 	e.next = now + errorLogInterval
 	return true
-}
-
-// maxReplies bounds the replies of one turn; it is more than a turn can make.
-const maxReplies = batchesPerTurn * link.MaxBatch
-
-// maxReplyBytes is the largest reply, an echo of the largest unfragmented
-// request that a LAN carries.
-const maxReplyBytes = 9216 + ethernetBytes
-
-// replies holds copies of the replies of a turn. Its buffers are made when they
-// are first needed and used again.
-type replies struct {
-	n       int
-	buffers [maxReplies][]byte
-	pieces  [maxReplies][1][]byte
-}
-
-func (r *replies) add(frame []byte) {
-	if r.n == maxReplies || len(frame) > maxReplyBytes {
-		return
-	}
-	r.buffers[r.n] = append(r.buffers[r.n][:0], frame...)
-	r.pieces[r.n][0] = r.buffers[r.n]
-	r.n++
 }

@@ -71,7 +71,15 @@ type Node struct {
 	neighbours *responder.Neighbours
 	resets     *responder.Limit
 	ownership  *Ownership
+	lease      lease
 	stopping   bool
+
+	// real belongs to the `now` of the present batch, stamp is that of the frame
+	// being handled; see stale.
+	real, stamp time.Duration
+	// emptying: the queue of frames from before a gap is being emptied, and a
+	// frame without a stamp may be one of them.
+	emptying bool
 
 	decoded  Decoded
 	reply    []byte
@@ -125,13 +133,15 @@ func New(cfg Config) (*Node, error) {
 	return n, nil
 }
 
-// SetOwnership puts another ownership in force from the next frame on.
+// SetOwnership puts another ownership in force from the next frame on, and its
+// lease with it.
 func (n *Node) SetOwnership(o *Ownership) error {
 	if len(o.VIPs) != len(n.vips) || len(o.Services) != len(n.services) {
 		return fmt.Errorf("node: ownership of %d VIPs and %d services given to a node with %d and %d",
 			len(o.VIPs), len(o.Services), len(n.vips), len(n.services))
 	}
 	n.ownership = o
+	n.SetLease(o.LeaseBegin, o.LeaseEnd)
 	return nil
 }
 
@@ -160,6 +170,7 @@ func (n *Node) Handle(now time.Duration, f *link.Frame) Handled {
 
 func (n *Node) handle(now time.Duration, f *link.Frame) Handled {
 	d := &n.decoded
+	n.stamp = f.Stamp
 	if v := d.Decode(f); v != Undecided {
 		return Handled{Verdict: n.sender(v)}
 	}
@@ -231,10 +242,12 @@ func (n *Node) mayAccept(now time.Duration, owned *Bitmap, bucket uint8) Verdict
 	switch {
 	case !owned.Has(bucket):
 		return NotOwner
-	case now >= n.ownership.LeaseEnd:
+	case !n.lease.covers(now):
 		return NoLease
 	case n.stopping:
 		return Stopping
+	case n.stale(now, 0):
+		return Stale
 	}
 	return Undecided
 }

@@ -44,6 +44,9 @@ const (
 	NotOwner
 	// NoLease: the bucket is ours, but the right to answer has run out.
 	NoLease
+	// Stale: came in before this node had the right to answer it, or with a stamp
+	// from the future.
+	Stale
 	// Stopping: this node accepts nothing new any more.
 	Stopping
 	// FlowsFull: the bound on flows is reached.
@@ -56,6 +59,10 @@ const (
 	OtherICMP
 	// UnknownQuote: an ICMP error about a flow that this node does not have.
 	UnknownQuote
+
+	// LateSYNACK: netstack wanted to send a SYN-ACK for a bucket that is not, or
+	// no longer, this node's to answer.
+	LateSYNACK
 
 	// Runt: too short for the header it must have.
 	Runt
@@ -128,12 +135,14 @@ func (v Verdict) String() string {
 		StrangerClaim:     "stranger-claim",
 		NotOwner:          "not-owner",
 		NoLease:           "no-lease",
+		Stale:             "stale",
 		Stopping:          "stopping",
 		FlowsFull:         "flows-full",
 		OtherAddress:      "other-address",
 		NoService:         "no-service",
 		OtherICMP:         "other-icmp",
 		UnknownQuote:      "unknown-quote",
+		LateSYNACK:        "late-syn-ack",
 		Runt:              "runt",
 		OwnMAC:            "own-mac",
 		ClusterMACSource:  "cluster-mac-source",

@@ -1,0 +1,78 @@
+package node
+
+import (
+	"time"
+
+	"onevoice/link"
+	"onevoice/stack"
+)
+
+// send sends the replies of this turn and what netstack has emitted. The clock
+// is read again: between the look at the lease that let something in and the
+// moment when the answer leaves, the lease may have run out (OWNERSHIP.md R10).
+func (l *Loop) send() {
+	now := l.clock()
+	l.vectors = l.vectors[:0]
+	if l.node.lease.covers(now) {
+		for i := range l.replies.n {
+			l.vectors = append(l.vectors, link.Vector{Pieces: l.replies.pieces[i][:]})
+		}
+	} else {
+		l.stats.LateReplies += uint64(l.replies.n)
+	}
+	packets := l.stack.Egress()
+	for i := range packets {
+		p := &packets[i]
+		if v := l.node.MayLeave(now, &p.Flow, p.Flags); v == Undecided {
+			l.route(now, p)
+		}
+	}
+	if len(l.vectors) > 0 {
+		if err := l.device.Send(l.vectors); err != nil {
+			l.stats.SendErrors++
+			if l.errors.due(now) {
+				l.log.Warn("sending failed", "error", err, "times", l.stats.SendErrors)
+			}
+		}
+	}
+	l.stack.Release()
+	l.replies.n = 0
+}
+
+// route writes the Ethernet header: from our own MAC, never the cluster's, to
+// where the client was last heard.
+func (l *Loop) route(now time.Duration, p *stack.Packet) {
+	header := p.Vector.Pieces[0]
+	if l.node.Address(now, p.To, header) {
+		l.vectors = append(l.vectors, p.Vector)
+		return
+	}
+	l.stats.NoNextHop++
+	if ask := l.node.Ask(now, p.To); ask != nil {
+		l.vectors = append(l.vectors, link.Vector{Pieces: [][]byte{ask}})
+	}
+}
+
+// maxReplies bounds the replies of one turn; it is more than a turn can make.
+const maxReplies = batchesPerTurn * link.MaxBatch
+
+// maxReplyBytes is the largest reply, an echo of the largest unfragmented
+// request that a LAN carries.
+const maxReplyBytes = 9216 + ethernetBytes
+
+// replies holds copies of the replies of a turn. Its buffers are made when they
+// are first needed and used again.
+type replies struct {
+	n       int
+	buffers [maxReplies][]byte
+	pieces  [maxReplies][1][]byte
+}
+
+func (r *replies) add(frame []byte) {
+	if r.n == maxReplies || len(frame) > maxReplyBytes {
+		return
+	}
+	r.buffers[r.n] = append(r.buffers[r.n][:0], frame...)
+	r.pieces[r.n][0] = r.buffers[r.n]
+	r.n++
+}
