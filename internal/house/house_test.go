@@ -22,7 +22,7 @@ func floors() map[string]int {
 	out := map[string]int{}
 	for floor, folders := range [][]string{
 		{"link", "link/egress", "proxy", "health", "internal/netns", "internal/page", "internal/poller", "internal/sealed", "internal/journal"},
-		{"hashing", "responder", "config"},
+		{"hashing", "responder", "config", "sim"},
 		{"stack"},
 		{"node"},
 		{"lab"},
@@ -39,7 +39,7 @@ func floors() map[string]int {
 }
 
 // pure folders have neither clock nor socket.
-func pure() []string { return []string{"hashing", "responder", "config"} }
+func pure() []string { return []string{"hashing", "responder", "config", "sim"} }
 
 const maxLines = 500
 
