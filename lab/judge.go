@@ -26,6 +26,13 @@ type Judge struct {
 	asksByUse  *list.List
 	asked      map[askerKey]*Asked
 
+	fates map[string]fate
+	// beats are when nodes sent their last heartbeats.
+	beats map[string]time.Duration
+	// moving: owners may change. Else they have not changed since settled.
+	moving  bool
+	settled time.Duration
+
 	at       time.Duration
 	counts   JudgeCounts
 	nodes    map[string]*NodeCounts
@@ -74,9 +81,13 @@ type JudgeCounts struct {
 	RepeatedSYNs uint64 `json:"repeated_syns"`
 	// AnsweredSYNs are those of SYNs that were accepted or refused.
 	AnsweredSYNs uint64 `json:"answered_syns"`
-	Handshakes   uint64 `json:"handshakes"`
-	ARPRequests  uint64 `json:"arp_requests"`
-	EchoRequests uint64 `json:"echo_requests"`
+	// UnsettledSYNs are those that came while owners changed; of them some may
+	// be answered by nobody.
+	UnsettledSYNs         uint64 `json:"unsettled_syns"`
+	AnsweredUnsettledSYNs uint64 `json:"answered_unsettled_syns"`
+	Handshakes            uint64 `json:"handshakes"`
+	ARPRequests           uint64 `json:"arp_requests"`
+	EchoRequests          uint64 `json:"echo_requests"`
 	// Malformed frames of hosts that are no nodes ask for nothing.
 	Malformed uint64 `json:"malformed"`
 	// Fragments are not judged.
@@ -99,6 +110,12 @@ type NodeCounts struct {
 	Resets      uint64 `json:"resets"`
 	ARPReplies  uint64 `json:"arp_replies"`
 	EchoReplies uint64 `json:"echo_replies"`
+	// Heartbeats are the cluster's own, to a VIP and a cluster MAC, and
+	// HeartbeatGap is the longest time between two of them.
+	Heartbeats   uint64        `json:"heartbeats"`
+	HeartbeatGap time.Duration `json:"heartbeat_gap_ns"`
+	// Control are datagrams from node to node.
+	Control uint64 `json:"control"`
 }
 
 // NewJudge makes a judge for these VIPs. services are the ports of VIPs that
@@ -112,6 +129,8 @@ func NewJudge(addresses []JudgedAddress, services []netip.AddrPort) *Judge {
 		asks:       map[askKey]*judgedAsk{},
 		asksByUse:  list.New(),
 		asked:      map[askerKey]*Asked{},
+		fates:      map[string]fate{},
+		beats:      map[string]time.Duration{},
 		nodes:      map[string]*NodeCounts{},
 		byRule:     map[Rule]int{},
 	}
@@ -202,6 +221,26 @@ func (j *Judge) dispatch(p *packet) {
 		}
 	case SightTCP:
 		j.judgeTCP(p)
+	case SightUDP:
+		j.noteUDP(p)
+	}
+}
+
+// controlPort is the UDP port on which nodes talk to each other.
+const controlPort = 7177
+
+// noteUDP counts the cluster's own datagrams. They ask a node for nothing.
+func (j *Judge) noteUDP(p *packet) {
+	n := j.nodes[p.Host]
+	switch {
+	case !p.from.Node || j.isVIP(p.Src.Addr()):
+	case j.isVIP(p.Dst.Addr()) && j.clusterMAC(p.to48):
+		if n.Heartbeats++; n.Heartbeats > 1 {
+			n.HeartbeatGap = max(n.HeartbeatGap, j.at-j.beats[p.Host])
+		}
+		j.beats[p.Host] = j.at
+	case p.Src.port == controlPort || p.Dst.port == controlPort:
+		n.Control++
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 func judgeStory(text string) *Judge {
 	j := newTestJudge()
 	for _, f := range tell(text) {
-		j.Frame(f.at, f.sender, &f.capture)
+		f.feed(j, 0)
 	}
 	return j
 }
@@ -96,6 +96,28 @@ func breachStories() map[string]struct {
 		"an old overrun excuses nothing":              {strings.Repeat("client1 ping 1\n", 20) + "client1 ping 1 +11s \n n1 pong 1 \n n1 pong 1", RuleAnswerTwice},
 		"an echo reply to another request":            {"client1 ping 1 \n n1 pong 2", RuleAnswerUnasked},
 		"an echo reply to a bad request":              {"client1 ping 1 sum \n n1 pong 1", RuleAnswerUnasked},
+
+		"a living node's flow is reset while owners change":       {"lan moving\n" + handshake + "client1 DATA 1001 5001 +5s \n n2 RST 5001", RuleResetForeign},
+		"a dead node's flow is reset before the grace ends":       {handshake + "lan moving \n n1 dies \n client1 DATA 1001 5001 +2900ms \n n2 RST 5001", RuleResetEarly},
+		"a dead node's half-open is reset before the grace ends":  {"client1 SYN 1000 \n n1 SYNACK 5000 1001 \n lan moving \n n1 dies \n client1 ACK 1001 7777 \n n2 RST 7777", RuleResetEarly},
+		"a cut node's flow is reset before the grace ends":        {handshake + "lan moving \n n1 cut \n client1 DATA 1001 5001 +2s \n n2 RST 5001", RuleResetEarly},
+		"a flow of a node that was cut for a moment":              {handshake + "lan moving \n n1 cut \n n1 whole +2s \n client1 DATA 1001 5001 +5s \n n2 RST 5001", RuleResetForeign},
+		"a flow of a node that was whole almost in time, at once": {handshake + "lan moving \n n1 cut \n n1 whole +2500ms \n client1 DATA 1001 5001 \n n2 RST 5001", RuleResetForeign},
+		"a flow of the time after a node's death":                 {"lan moving \n n1 dies \n n1 starts +1s" + handshake + "client1 DATA 1001 5001 +5s \n n2 RST 5001", RuleResetForeign},
+		"orphans are reset twice":                                 {handshake + "lan moving \n n1 dies \n client1 DATA 1001 5001 +4s \n n2 RST 5001 \n n3 RST 5001", RuleResetTwice},
+		"another node serves a dead node's flow":                  {handshake + "lan moving \n n1 dies \n client1 DATA 1001 5001 +4s \n n2 DATA 5001 1011", RuleFlowTwoNodes},
+
+		"two nodes answer one SYN while owners change":              {"lan moving \n client1 SYN 1000 \n n1 SYNACK 5000 1001 \n n2 SYNACK 9000 1001", RuleSYNTwoNodes},
+		"two nodes answer one retransmission":                       {"lan moving \n client1 SYN 1000 \n n1 SYNACK 5000 1001 \n client1 SYN 1000 +1s \n n1 SYNACK 5000 1001 \n n2 SYNACK 9000 1001", RuleSYNTwoNodes},
+		"the old owner goes on answering":                           {"lan moving \n client1 SYN 1000 \n n1 SYNACK 5000 1001 \n client1 SYN 1000 +1s \n n2 SYNACK 9000 1001 \n n1 SYNACK 5000 1001 +1s", RuleSYNTwoNodes},
+		"a retransmission meets another owner in a calm":            {"client1 SYN 1000 \n n1 SYNACK 5000 1001 \n client1 SYN 1000 +1s \n n2 SYNACK 9000 1001", RuleSYNTwoNodes},
+		"a retransmission meets another owner after a calm":         {"lan moving \n lan settled \n client1 SYN 1000 \n n1 SYNACK 5000 1001 \n client1 SYN 1000 +1s \n n2 SYNACK 9000 1001", RuleSYNTwoNodes},
+		"one node answers one SYN with two numbers in a move":       {"lan moving \n client1 SYN 1000 \n n1 SYNACK 5000 1001 \n n1 SYNACK 6000 1001", RuleSYNTwoNumbers},
+		"the new owner serves what the old one accepted":            {"lan moving \n client1 SYN 1000 \n n1 SYNACK 5000 1001 \n client1 SYN 1000 +1s \n n2 SYNACK 9000 1001 \n client1 ACK 1001 5001 \n n2 DATA 9001 1001", RuleFlowTwoNodes},
+		"two nodes answer a second ARP request while owners change": {"lan moving \n client1 who-has \n client1 who-has +1s \n n2 is-at \n n3 is-at", RuleAnswerTwoNodes},
+		"two nodes answer an ARP request while owners change":       {"lan moving \n client1 who-has \n n2 is-at \n n3 is-at", RuleAnswerTwice},
+		"a heartbeat from the cluster MAC":                          {"n1 beat from=cluster", RuleClusterSource},
+		"a heartbeat that is too short":                             {"n1 beat short", RuleMalformed},
 
 		"a node names its own MAC for the VIP":    {"client1 who-has \n n1 is-at mac=other", RuleClaim},
 		"a client claims the VIP":                 {"client1 who-has as-vip", RuleClaim},
@@ -201,33 +223,86 @@ func TestInnocent(t *testing.T) {
 			client1 RST 5001 0
 			client1 SYN 7000 +1s
 			n1 SYNACK 8000 7001`,
-		"a flow is reset by its node":                   handshake + "client1 DATA 1001 5001 \n n1 RST 5001",
-		"a flow is reset by its node for no reason":     handshake + "n1 RSTACK 5001 1001",
-		"a half-open flow is restarted by a new SYN":    "client1 SYN 1000 \n n1 SYNACK 5000 1001 \n client1 SYN 2000 \n n1 RSTACK 0 2001",
-		"a closed port refuses each SYN":                "client1 SYN 1000 port=23 \n n1 RSTACK 0 1001 port=23 \n client1 SYN 1000 port=23 +1s \n n1 RSTACK 0 1001 port=23",
-		"a stray is reset":                              "client1 ACK 1001 5001 \n n1 RST 5001",
-		"three strays are reset three times":            "client1 ACK 1001 5001 \n client1 DATA 1001 5001 \n client1 FIN 1011 5001 \n n1 RST 5001 \n n1 RST 5001 \n n1 RST 5001",
-		"a FIN without ACK is reset":                    "client1 BAREFIN 1000 0 port=23 \n n1 RSTACK 0 1001 port=23",
-		"a late segment of a flow that is over":         handshake + "client1 RST 1001 5001 \n client1 ACK 1001 5001 +1s \n n2 RST 5001",
-		"a flow that ran before the sniffer did":        "n1 DATA 5001 1001 \n client1 ACK 1001 5011 \n n1 DATA 5011 1001 \n n1 RST 5021",
-		"an ARP request is answered":                    "client1 who-has \n n1 is-at",
-		"an ARP request is not answered":                "client1 who-has",
-		"more questions at once than are remembered":    strings.Repeat("client1 ping 1\n", 20) + strings.Repeat("n1 pong 1\n", 20),
-		"more strays at once than are remembered":       strings.Repeat("client1 ACK 1001 5001\n", 20) + strings.Repeat("n1 RST 5001\n", 20),
-		"two ARP requests, two answers":                 "client1 who-has \n client1 who-has \n n1 is-at \n n1 is-at",
-		"the owner changes between two ARP requests":    "client1 who-has \n n1 is-at \n client1 who-has \n n2 is-at",
-		"a probe for the VIP":                           "client1 who-has addr=0 \n client1 who-has",
-		"a node asks for a neighbour in its own name":   "n1 who-has",
-		"pings with different numbers":                  "client1 ping 1 \n client1 ping 2 \n n1 pong 2 \n n1 pong 1",
-		"the same ping from two addresses":              "client1 ping 1 \n client1 ping 1 addr=102 \n n1 pong 1 \n n2 pong 1 addr=102",
-		"a partial checksum":                            handshake + "n1 DATA 5001 1001 sum vouched",
-		"a super-frame that was cut":                    handshake + "n1 DATA 5001 1001 sum vouched cut",
-		"a long frame that cannot be checked":           handshake + "n1 DATA 5001 1001 cut",
-		"a fragment":                                    "client1 ping 1 fragment \n n1 DATA 1 1 fragment",
-		"a client sends nonsense":                       "client1 SYN 1000 ipsum \n client1 ping 1 sum \n client1 who-has short",
-		"a client's MAC is a router's virtual one":      "client1 who-has from=vmac",
-		"a client announces itself with a foreign MAC":  "client1 who-has mac=other",
-		"two clients with one port and their own flows": handshake + "client2 SYN 1000 addr=102 \n n2 SYNACK 9000 1001 addr=102 \n client2 ACK 1001 9001 addr=102",
+		"a dead node's flow is reset after the grace":    handshake + "lan moving \n n1 dies \n client1 DATA 1001 5001 +3s \n n2 RST 5001",
+		"a dead node's flow is reset when it is back":    handshake + "lan moving \n n1 dies \n n1 starts +1s \n client1 DATA 1001 5001 \n n2 RST 5001",
+		"a dead node's flow is reset long after":         handshake + "lan moving \n n1 dies \n n1 starts +1s \n lan settled +5s \n client1 DATA 1001 5001 \n n2 RST 5001",
+		"a restarted node resets its own old flow":       handshake + "lan moving \n n1 dies \n n1 starts +1s \n client1 DATA 1001 5001 \n n1 RST 5001",
+		"a restarted node resets its own old half-open":  "client1 SYN 1000 \n n1 SYNACK 5000 1001 \n lan moving \n n1 dies \n n1 starts +1s \n client1 ACK 1001 7777 \n n1 RST 7777",
+		"a flow of a node that was cut for long":         handshake + "lan moving \n n1 cut \n n1 whole +4s \n client1 DATA 1001 5001 \n n2 RST 5001",
+		"a flow of a node that was whole almost in time": handshake + "lan moving \n n1 cut \n n1 whole +2500ms \n client1 DATA 1001 5001 +600ms \n n2 RST 5001",
+		"a new owner answers the retransmission": `
+			client1 SYN 1000
+			n1 SYNACK 5000 1001
+			lan moving
+			client1 SYN 1000 +1s
+			n2 SYNACK 9000 1001
+			n2 SYNACK 9000 1001 +1s
+			client1 ACK 1001 9001
+			n2 DATA 9001 1001`,
+		"what began while owners changed may go on after it": `
+			lan moving
+			client1 SYN 1000
+			n1 SYNACK 5000 1001
+			lan settled
+			client1 SYN 1000 +1s
+			n2 SYNACK 9000 1001`,
+		"the old owner's answer crosses the new one's": `
+			lan moving
+			client1 SYN 1000
+			n1 SYNACK 5000 1001
+			client1 SYN 1000 +1s
+			n2 SYNACK 9000 1001
+			n1 SYNACK 5000 1001
+			client1 ACK 1001 5001
+			n1 DATA 5001 1001`,
+		"the retransmission is answered after the handshake": `
+			lan moving
+			client1 SYN 1000
+			n1 SYNACK 5000 1001
+			client1 SYN 1000 +1s
+			client1 ACK 1001 5001
+			n2 SYNACK 9000 1001
+			n1 DATA 5001 1001`,
+		"a node that was killed answers anew": `
+			lan moving
+			client1 SYN 1000
+			n1 SYNACK 5000 1001
+			n1 dies
+			n1 starts +500ms
+			client1 SYN 1000 +500ms
+			n1 SYNACK 6000 1001
+			client1 ACK 1001 6001
+			n1 DATA 6001 1001`,
+		"an ARP request met nobody, the next one the new owner": "lan moving \n client1 who-has \n client1 who-has +1s \n n2 is-at \n client1 who-has +1s \n n3 is-at",
+		"two questions at once, between them a move":            "lan moving \n client1 ping 1 \n client1 ping 1 \n n1 pong 1 \n n2 pong 1",
+		"the cluster's own frames":                              "n1 beat \n n2 beat \n n1 raft \n n1 beat +40ms",
+		"a flow is reset by its node":                           handshake + "client1 DATA 1001 5001 \n n1 RST 5001",
+		"a flow is reset by its node for no reason":             handshake + "n1 RSTACK 5001 1001",
+		"a half-open flow is restarted by a new SYN":            "client1 SYN 1000 \n n1 SYNACK 5000 1001 \n client1 SYN 2000 \n n1 RSTACK 0 2001",
+		"a closed port refuses each SYN":                        "client1 SYN 1000 port=23 \n n1 RSTACK 0 1001 port=23 \n client1 SYN 1000 port=23 +1s \n n1 RSTACK 0 1001 port=23",
+		"a stray is reset":                                      "client1 ACK 1001 5001 \n n1 RST 5001",
+		"three strays are reset three times":                    "client1 ACK 1001 5001 \n client1 DATA 1001 5001 \n client1 FIN 1011 5001 \n n1 RST 5001 \n n1 RST 5001 \n n1 RST 5001",
+		"a FIN without ACK is reset":                            "client1 BAREFIN 1000 0 port=23 \n n1 RSTACK 0 1001 port=23",
+		"a late segment of a flow that is over":                 handshake + "client1 RST 1001 5001 \n client1 ACK 1001 5001 +1s \n n2 RST 5001",
+		"a flow that ran before the sniffer did":                "n1 DATA 5001 1001 \n client1 ACK 1001 5011 \n n1 DATA 5011 1001 \n n1 RST 5021",
+		"an ARP request is answered":                            "client1 who-has \n n1 is-at",
+		"an ARP request is not answered":                        "client1 who-has",
+		"more questions at once than are remembered":            strings.Repeat("client1 ping 1\n", 20) + strings.Repeat("n1 pong 1\n", 20),
+		"more strays at once than are remembered":               strings.Repeat("client1 ACK 1001 5001\n", 20) + strings.Repeat("n1 RST 5001\n", 20),
+		"two ARP requests, two answers":                         "client1 who-has \n client1 who-has \n n1 is-at \n n1 is-at",
+		"the owner changes between two ARP requests":            "client1 who-has \n n1 is-at \n client1 who-has \n n2 is-at",
+		"a probe for the VIP":                                   "client1 who-has addr=0 \n client1 who-has",
+		"a node asks for a neighbour in its own name":           "n1 who-has",
+		"pings with different numbers":                          "client1 ping 1 \n client1 ping 2 \n n1 pong 2 \n n1 pong 1",
+		"the same ping from two addresses":                      "client1 ping 1 \n client1 ping 1 addr=102 \n n1 pong 1 \n n2 pong 1 addr=102",
+		"a partial checksum":                                    handshake + "n1 DATA 5001 1001 sum vouched",
+		"a super-frame that was cut":                            handshake + "n1 DATA 5001 1001 sum vouched cut",
+		"a long frame that cannot be checked":                   handshake + "n1 DATA 5001 1001 cut",
+		"a fragment":                                            "client1 ping 1 fragment \n n1 DATA 1 1 fragment",
+		"a client sends nonsense":                               "client1 SYN 1000 ipsum \n client1 ping 1 sum \n client1 who-has short",
+		"a client's MAC is a router's virtual one":              "client1 who-has from=vmac",
+		"a client announces itself with a foreign MAC":          "client1 who-has mac=other",
+		"two clients with one port and their own flows":         handshake + "client2 SYN 1000 addr=102 \n n2 SYNACK 9000 1001 addr=102 \n client2 ACK 1001 9001 addr=102",
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := judgeStory(text).Verdict()
@@ -248,7 +323,7 @@ func TestServing(t *testing.T) {
 		j := newTestJudge()
 		j.Serving(testSSH(), serving)
 		for _, f := range tell(refused) {
-			j.Frame(f.at, f.sender, &f.capture)
+			f.feed(j, 0)
 		}
 		if held := j.Verdict().Held(); held == serving {
 			t.Errorf("serving %v, held %v", serving, held)
@@ -273,9 +348,12 @@ func TestCounts(t *testing.T) {
 		n2 pong 1
 		client1 ping 1 fragment
 		client1 who-has short
-		n1 DATA 5001 1001 cut`)
+		n1 DATA 5001 1001 cut
+		n1 beat
+		n1 beat +40ms
+		n1 raft`)
 	v := j.Verdict()
-	want := JudgeCounts{Frames: 19, SYNs: 5, RepeatedSYNs: 1, AnsweredSYNs: 4, Handshakes: 1, ARPRequests: 2, EchoRequests: 1,
+	want := JudgeCounts{Frames: 22, SYNs: 5, RepeatedSYNs: 1, AnsweredSYNs: 4, Handshakes: 1, ARPRequests: 2, EchoRequests: 1,
 		Malformed: 1, Fragments: 1, Unchecked: 1}
 	want.Bytes = v.Counts.Bytes
 	if diff := cmp.Diff(want, v.Counts); diff != "" {
@@ -283,7 +361,7 @@ func TestCounts(t *testing.T) {
 	}
 	n1 := v.Nodes["n1"]
 	n1.Bytes = 0
-	if diff := cmp.Diff(NodeCounts{Frames: 5, SYNACKs: 1, Flows: 1, Resets: 2, ARPReplies: 1}, n1); diff != "" {
+	if diff := cmp.Diff(NodeCounts{Frames: 8, Heartbeats: 2, HeartbeatGap: 41 * time.Millisecond, Control: 1, SYNACKs: 1, Flows: 1, Resets: 2, ARPReplies: 1}, n1); diff != "" {
 		t.Errorf("n1 (-want +got):\n%s", diff)
 	}
 	if len(v.Nodes) != 2 {
@@ -311,6 +389,22 @@ func TestAnsweredSYNs(t *testing.T) {
 	} {
 		if got := judgeStory(text).Verdict().Counts.AnsweredSYNs; got != want {
 			t.Errorf("%d answered, want %d:\n%s", got, want, text)
+		}
+	}
+}
+
+// SYNs that come while owners change, or just before, are counted apart.
+func TestUnsettledSYNs(t *testing.T) {
+	for text, want := range map[string][4]uint64{
+		"client1 SYN 1 \n lan moving +200ms":                                   {1, 0, 1, 0},
+		"client1 SYN 1 \n lan moving +300ms":                                   {1, 0, 0, 0},
+		"client1 SYN 1 \n n1 SYNACK 5 2 \n lan moving":                         {1, 1, 0, 0},
+		"client1 SYN 1 \n lan moving \n lan moving \n n1 SYNACK 5 2":           {1, 1, 1, 1},
+		"lan moving \n client1 SYN 1 \n lan settled \n client1 SYN 1 cport=99": {2, 0, 1, 0},
+	} {
+		c := judgeStory(text).Verdict().Counts
+		if got := [4]uint64{c.SYNs, c.AnsweredSYNs, c.UnsettledSYNs, c.AnsweredUnsettledSYNs}; got != want {
+			t.Errorf("%d, want %d:\n%s", got, want, text)
 		}
 	}
 }

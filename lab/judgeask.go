@@ -139,6 +139,10 @@ func (j *Judge) answer(key askKey, p *packet) {
 		return
 	}
 	open, last := a.find(j.at)
+	if fresh := a.openSince(j.at - lateTime); fresh != nil && j.movedSince(open.At) {
+		// What was asked long ago met nobody; this is for the new question.
+		open = fresh
+	}
 	switch {
 	case open != nil:
 		open.closeBy(p)
@@ -159,8 +163,10 @@ func (j *Judge) answer(key askKey, p *packet) {
 		}
 	}
 	// With two questions open at once, each may have got one answer of two
-	// nodes, which is two for each.
-	if open != nil && last != nil && last.answer.Host != p.Host && last.answer.At >= open.At {
+	// nodes, which is two for each. While owners change, it is only when the
+	// first of the questions is too old to be answered still.
+	if open != nil && last != nil && last.answer.Host != p.Host && last.answer.At >= open.At &&
+		(!j.movedSince(open.At) || j.at-open.At > lateTime) {
 		j.breach(RuleAnswerTwoNodes, fmt.Sprintf("%s and %s both answer %s", last.answer.Host, p.Host, p.Dst.Addr()),
 			open.Sight, *last.answer, p.Sight)
 	}
@@ -180,4 +186,15 @@ func (a *judgedAsk) find(now time.Duration) (open, last *question) {
 		}
 	}
 	return open, last
+}
+
+// openSince is the oldest open question since an instant, nil when there is
+// none.
+func (a *judgedAsk) openSince(at time.Duration) *question {
+	for i := range a.times {
+		if q := &a.times[(a.next+i)%strayMemory]; q.asked && !q.answered() && q.At >= at {
+			return q
+		}
+	}
+	return nil
 }

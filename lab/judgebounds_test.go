@@ -72,7 +72,7 @@ func TestExpiry(t *testing.T) {
 	j := newTestJudge()
 	feed := func(at time.Duration, text string) {
 		for _, f := range tell(text) {
-			j.Frame(at+f.at, f.sender, &f.capture)
+			f.feed(j, at)
 		}
 	}
 	feed(0, handshake+"client1 SYN 1 cport=40001 \n client1 SYN 1 cport=40002 \n client1 ping 1")

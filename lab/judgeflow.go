@@ -3,6 +3,7 @@ package lab
 import (
 	"container/list"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -28,19 +29,31 @@ type judgedFlow struct {
 // connection is one life of a tuple, from a SYN on.
 type connection struct {
 	begun bool
-	syn   Sight
-	// syns and refused count the SYN with its retransmissions, and the resets
-	// that answered it.
-	syns, refused int
-	// synACK is the first one, from node.
-	answered bool
-	synACK   Sight
-	node     string
+	// unsettled: the SYN came while owners changed.
+	unsettled bool
+	answered  bool
 	// complete: the client has acknowledged the SYN-ACK.
 	complete              bool
 	clientFIN, serviceFIN bool
 	// over: both have sent FIN, or one has sent a reset.
 	over bool
+	syn  Sight
+	// syns and refused count the SYN with its retransmissions, and the resets
+	// that answered it.
+	syns, refused int
+	// lastSYN is when the SYN came last, and lastAnswer when a SYN-ACK did.
+	lastSYN, lastAnswer time.Duration
+	// synACK is the first one of node; when owners change, the last owner's
+	// first one, and older are those of the others.
+	synACK Sight
+	node   string
+	older  []olderAnswer
+}
+
+// olderAnswer is what a former owner answered to a SYN.
+type olderAnswer struct {
+	node string
+	seq  uint32
 }
 
 // question is a frame that may be answered once.
@@ -120,18 +133,22 @@ func (j *Judge) fromClient(p *packet) {
 func (j *Judge) clientSYN(f *judgedFlow, p *packet) {
 	if c := &f.now; c.begun && c.syn.Seq == p.Seq && !c.over {
 		c.syns++
+		c.lastSYN = j.at
 		j.counts.RepeatedSYNs++
 		return
 	}
 	j.counts.SYNs++
 	f.before = f.now
-	f.now = connection{begun: true, syn: p.Sight, syns: 1}
+	f.now = connection{begun: true, syn: p.Sight, syns: 1, lastSYN: j.at}
+	if j.moving {
+		j.unsettle(&f.now)
+	}
 }
 
 func (j *Judge) clientACK(f *judgedFlow, p *packet) {
 	c := &f.now
-	if c.answered && !c.complete && p.Ack == c.synACK.Seq+1 && p.Flags&tcpSYN == 0 {
-		c.complete = true
+	if node := c.accepterOf(p.Ack - 1); node != "" && !c.complete && p.Flags&tcpSYN == 0 {
+		c.complete, c.node = true, node
 		f.before, f.overrun = connection{}, 0
 		j.counts.Handshakes++
 		j.node(c.node).Flows++
@@ -167,15 +184,72 @@ func (j *Judge) judgeSYNACK(f *judgedFlow, p *packet) {
 	case !c.answered && c.syns <= c.refused:
 		j.breach(RuleSYNACKAndReset, fmt.Sprintf("%s accepted a SYN of %s that had been refused by a reset", p.Host, p.Dst), c.syn, p.Sight)
 	case !c.answered:
-		c.answered, c.synACK, c.node = true, p.Sight, p.Host
+		c.answered, c.synACK, c.node, c.lastAnswer = true, p.Sight, p.Host, j.at
 		if c.refused == 0 {
-			j.counts.AnsweredSYNs++
+			j.noteAnswered(c)
 		}
-	case c.node != p.Host:
-		j.breach(RuleSYNTwoNodes, fmt.Sprintf("%s and %s answered one SYN of %s", c.node, p.Host, p.Dst), c.syn, c.synACK, p.Sight)
-	case c.synACK.Seq != p.Seq:
-		j.breach(RuleSYNTwoNumbers, fmt.Sprintf("%s answered one SYN of %s with two sequence numbers", p.Host, p.Dst), c.syn, c.synACK, p.Sight)
+	case c.synACK.Host == p.Host && c.synACK.Seq == p.Seq:
+		c.lastAnswer = j.at
+	case !j.mayAnswer(c, p):
+		j.judgeOtherAnswer(c, p)
 	}
+}
+
+// noteAnswered counts a SYN that was answered for the first time.
+func (j *Judge) noteAnswered(c *connection) {
+	j.counts.AnsweredSYNs++
+	if c.unsettled {
+		j.counts.AnsweredUnsettledSYNs++
+	}
+}
+
+// mayAnswer reports whether another SYN-ACK than that before is the answer of a
+// new owner to a retransmission that nobody has answered, or one of an old
+// owner that crossed it. It notes a new owner's.
+func (j *Judge) mayAnswer(c *connection, p *packet) bool {
+	if !j.movedSince(c.syn.At) {
+		return false
+	}
+	if slices.Contains(c.older, olderAnswer{p.Host, p.Seq}) {
+		return j.at-c.synACK.At <= crossTime
+	}
+	if c.lastSYN <= c.lastAnswer || len(c.older) >= maxOlderAnswers {
+		return false
+	}
+	c.lastAnswer = j.at
+	if c.complete {
+		// It was on its way when the client acknowledged the other.
+		c.older = append(c.older, olderAnswer{p.Host, p.Seq})
+		return true
+	}
+	c.older = append(c.older, olderAnswer{c.node, c.synACK.Seq})
+	c.synACK, c.node = p.Sight, p.Host
+	return true
+}
+
+// maxOlderAnswers is how many owners a SYN may meet: clients give up after
+// about six retransmissions.
+const maxOlderAnswers = 8
+
+func (j *Judge) judgeOtherAnswer(c *connection, p *packet) {
+	if c.synACK.Host != p.Host {
+		j.breach(RuleSYNTwoNodes, fmt.Sprintf("%s and %s answered one SYN of %s", c.synACK.Host, p.Host, p.Dst), c.syn, c.synACK, p.Sight)
+		return
+	}
+	j.breach(RuleSYNTwoNumbers, fmt.Sprintf("%s answered one SYN of %s with two sequence numbers", p.Host, p.Dst), c.syn, c.synACK, p.Sight)
+}
+
+// accepterOf is the node whose SYN-ACK had this sequence number.
+func (c *connection) accepterOf(seq uint32) string {
+	if c.answered && c.synACK.Seq == seq {
+		return c.synACK.Host
+	}
+	for _, a := range c.older {
+		if a.seq == seq {
+			return a.node
+		}
+	}
+	return ""
 }
 
 // askedBy is the connection whose SYN a SYN-ACK or the reset of a SYN

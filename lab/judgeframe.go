@@ -21,6 +21,7 @@ const (
 	SightEchoRequest
 	SightEchoReply
 	SightTCP
+	SightUDP
 )
 
 // Sight is a frame in a few words, kept as evidence.
@@ -76,6 +77,8 @@ func (s Sight) String() string {
 			line += fmt.Sprintf(" ack %d", s.Ack)
 		}
 		return line
+	case SightUDP:
+		return head + fmt.Sprintf("%s > %s UDP, %d bytes", s.Src, s.Dst, s.Bytes)
 	}
 	return head + "another frame"
 }
@@ -110,8 +113,8 @@ func flagNames(flags uint8) string {
 // packet is a frame taken apart.
 type packet struct {
 	Sight
-	from   Sender
-	from48 responder.MAC
+	from         Sender
+	to48, from48 responder.MAC
 	// target is the other MAC inside an ARP packet.
 	target responder.MAC
 }
@@ -138,6 +141,7 @@ const (
 	etherTypeARP  = 0x0806
 	protoICMP     = 1
 	protoTCP      = 6
+	protoUDP      = 17
 )
 
 // read takes a frame apart. The fault is "" when nothing is wrong with it or it
@@ -147,7 +151,7 @@ func (p *packet) read(c *Capture) string {
 	if len(b) < ethernetBytes {
 		return faultLength
 	}
-	p.from48 = responder.MAC(b[6:12])
+	p.to48, p.from48 = responder.MAC(b[:6]), responder.MAC(b[6:12])
 	if c.Tagged {
 		return faultTag
 	}
@@ -214,6 +218,8 @@ func (p *packet) readIPv4(b []byte, c *Capture) string {
 		return p.readTCP(body, total-header, whole, c.Vouched)
 	case protoICMP:
 		return p.readICMP(body, whole, c.Vouched)
+	case protoUDP:
+		return p.readUDP(body, total-header)
 	}
 	return ""
 }
@@ -297,6 +303,17 @@ func (p *packet) readICMP(b []byte, whole, vouched bool) string {
 	case foldedSum(0, b) != 0xffff:
 		return faultICMPSum
 	}
+	return ""
+}
+
+// readUDP reads the header of RFC 768. Its checksum is not looked at.
+func (p *packet) readUDP(b []byte, size int) string {
+	if len(b) < 8 || int(binary.BigEndian.Uint16(b[4:])) > size {
+		return faultLength
+	}
+	p.Kind = SightUDP
+	p.Src.port, p.Dst.port = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
+	p.Bytes = uint32(size - 8)
 	return ""
 }
 

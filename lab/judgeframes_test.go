@@ -18,6 +18,9 @@ import (
 //	client1 ACK 1001 5001     also FIN, RST, RSTACK and DATA, which carries 10 bytes
 //	client1 who-has           an ARP request for the VIP; n1 is-at answers it
 //	client1 ping 7            an echo request, n1 pong 7 its reply
+//	n1 beat                   a heartbeat, and n1 raft a control datagram
+//	n1 dies                   also starts, cut, whole: what the judge is told,
+//	lan moving                also settled
 //
 // After these, words change the frame or its sender:
 //
@@ -38,6 +41,26 @@ type told struct {
 	at      time.Duration
 	sender  Sender
 	capture Capture
+	// fate is what the judge is told instead of a frame.
+	fate func(j *Judge, node string, at time.Duration)
+}
+
+// feed gives the judge what the line says.
+func (f *told) feed(j *Judge, later time.Duration) {
+	if f.fate != nil {
+		f.fate(j, f.sender.Host, f.at+later)
+		return
+	}
+	j.Frame(f.at+later, f.sender, &f.capture)
+}
+
+// fates are the lines of what was done to a node, or to the LAN.
+func fates() map[string]func(j *Judge, node string, at time.Duration) {
+	return map[string]func(*Judge, string, time.Duration){
+		"dies": (*Judge).Dead, "starts": (*Judge).Alive, "cut": (*Judge).Cut, "whole": (*Judge).Whole,
+		"moving":  func(j *Judge, _ string, at time.Duration) { j.Moving(at) },
+		"settled": func(j *Judge, _ string, at time.Duration) { j.Settled(at) },
+	}
 }
 
 func testVIP() netip.Addr     { return netip.MustParseAddr("10.77.0.2") }
@@ -106,7 +129,12 @@ func (s *story) frame(line string) told {
 	s.now += time.Millisecond
 	node := strings.HasPrefix(host, "n")
 	var b []byte
+	if fate := fates()[what]; fate != nil {
+		return told{line: line, at: s.now, sender: Sender{host, node}, fate: fate}
+	}
 	switch what {
+	case "beat", "raft":
+		b = o.udp(host, what)
 	case "who-has", "is-at":
 		b = o.arp(host, what, node)
 	case "ping", "pong":
@@ -121,7 +149,7 @@ func (s *story) frame(line string) told {
 	if o.words["cut"] {
 		c.Data = c.Data[:len(b)-1]
 	}
-	return told{line, s.now, Sender{host, node}, c}
+	return told{line: line, at: s.now, sender: Sender{host, node}, capture: c}
 }
 
 func ethernet(to, from [6]byte, etherType uint16, payload []byte) []byte {
@@ -194,6 +222,27 @@ func (o *options) echo(host, what string) []byte {
 		m[2] ^= 1
 	}
 	return o.ip(host, 1, what == "pong", m)
+}
+
+// udp is a datagram of a node's own address: to the VIP at the cluster MAC, or
+// to another node.
+func (o *options) udp(host, what string) []byte {
+	u := []byte{0, 9, 0, 9, 0, 12, 0, 0, 'b', 'e', 'a', 't'}
+	if what == "raft" {
+		binary.BigEndian.PutUint16(u[2:], controlPort)
+	}
+	if o.words["short"] {
+		u = u[:10]
+	}
+	b := o.ip(host, 17, false, u)
+	b[29] = 11
+	if what == "raft" {
+		copy(b, []byte{2, 'O', 'V', 0, 0, 12})
+		b[33] = 12
+	}
+	binary.BigEndian.PutUint16(b[24:], 0)
+	binary.BigEndian.PutUint16(b[24:], ^foldedSum(0, b[14:34]))
+	return b
 }
 
 func (o *options) tcp(host, what string, fromVIP bool) []byte {

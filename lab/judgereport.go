@@ -22,6 +22,7 @@ const (
 	RuleResetUnasked  Rule = "reset-needs-segment"
 	RuleResetTwice    Rule = "one-reset-per-segment"
 	RuleResetForeign  Rule = "reset-only-by-holder"
+	RuleResetEarly    Rule = "orphans-get-grace"
 	RuleResetHalfOpen Rule = "no-reset-of-half-open"
 	RuleResetServed   Rule = "no-reset-of-served-port"
 
@@ -115,7 +116,7 @@ func claims() []struct {
 		{"one node speaks in each flow, for its whole life",
 			[]Rule{RuleFlowTwoNodes, RuleSegmentUnasked}},
 		{"no reset that nobody earned",
-			[]Rule{RuleResetUnasked, RuleResetTwice, RuleResetForeign, RuleResetHalfOpen, RuleResetServed}},
+			[]Rule{RuleResetUnasked, RuleResetTwice, RuleResetForeign, RuleResetEarly, RuleResetHalfOpen, RuleResetServed}},
 		{"never two answers to an ARP request or a ping",
 			[]Rule{RuleAnswerUnasked, RuleAnswerTwice, RuleAnswerTwoNodes}},
 		{"only nodes speak for the VIP, and only with the cluster MAC",
@@ -136,7 +137,11 @@ func (v *Verdict) tell(n *narrator) {
 	}
 	n.say("%-8s %8d %8s %8s %8d %8d", "asked", c.SYNs+c.RepeatedSYNs, "", "", c.ARPRequests, c.EchoRequests)
 	n.claim(v.Lost == 0 && c.Forgotten == 0, "it missed nothing (%d frames lost, %d flows forgotten)", v.Lost, c.Forgotten)
-	n.claim(c.AnsweredSYNs == c.SYNs, "%d of %d SYNs were answered (%d were sent more than once)", c.AnsweredSYNs, c.SYNs, c.RepeatedSYNs)
+	calm, answered := c.SYNs-c.UnsettledSYNs, c.AnsweredSYNs-c.AnsweredUnsettledSYNs
+	n.claim(answered == calm, "%d of %d SYNs were answered (%d were sent more than once)", answered, calm, c.RepeatedSYNs)
+	if c.UnsettledSYNs > 0 {
+		n.say("and %d of %d that came while owners changed", c.AnsweredUnsettledSYNs, c.UnsettledSYNs)
+	}
 	for _, claim := range claims() {
 		broken := 0
 		for _, r := range claim.rules {

@@ -1,6 +1,9 @@
 package lab
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // A reset in the name of a VIP is earned in three ways (OWNERSHIP.md R14,
 // RFC 9293 §3.10.7):
@@ -8,7 +11,8 @@ import "fmt"
 //   - it ends a flow whose handshake its sender completed;
 //   - it answers a SYN for a port that has no service or whose backend does not
 //     accept, with <SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>;
-//   - it answers another segment, by its numbers, of a flow that no node holds:
+//   - it answers another segment, by its numbers, of a flow that no node holds,
+//     or whose node is dead or cut off for so long that it is orphaned (R18):
 //     <SEQ=SEG.ACK><CTL=RST>, or as for a SYN where the segment has no ACK.
 //
 // Each segment earns one at most, from one node.
@@ -25,7 +29,7 @@ func (j *Judge) judgeReset(f *judgedFlow, p *packet) {
 			return
 		}
 	}
-	open, answered := f.reasons(p)
+	open, answered := f.reasons(p, j.heardUntil(f))
 	switch {
 	case open != nil:
 		open.closeBy(p)
@@ -41,13 +45,22 @@ func (j *Judge) judgeReset(f *judgedFlow, p *packet) {
 	}
 }
 
-// reasons finds the client's segments that a reset fits by its numbers: the
-// oldest that was not answered, and one that was.
-func (f *judgedFlow) reasons(p *packet) (open, answered *question) {
+// heardUntil is until when the client's segments were heard by a node that held
+// the flow and that is dead or cut off since, 0 for other flows.
+func (j *Judge) heardUntil(f *judgedFlow) time.Duration {
+	if c := &f.now; c.complete && j.orphaned(c.node, c.synACK.At) {
+		return j.fates[c.node].since
+	}
+	return 0
+}
+
+// reasons finds the client's segments since an instant that a reset fits by its
+// numbers: the oldest that was not answered, and one that was.
+func (f *judgedFlow) reasons(p *packet, since time.Duration) (open, answered *question) {
 	for i := range f.strays {
 		q := &f.strays[(f.nextStrays+i)%strayMemory]
 		switch {
-		case !q.asked || !q.earns(p):
+		case !q.asked || q.At < since || !q.earns(p):
 		case q.answered():
 			answered = q
 		case open == nil:
@@ -81,6 +94,11 @@ func (j *Judge) judgeAnswer(f *judgedFlow, q *question, p *packet) {
 	for _, c := range []*connection{&f.now, &f.before} {
 		switch {
 		case !c.answered || c.over:
+		case j.orphaned(c.node, c.synACK.At):
+			c.over = true
+		case c.node != p.Host && j.spared(c.node):
+			j.breach(RuleResetEarly, fmt.Sprintf("%s reset %s, a flow of %s, %v after that was cut off", p.Host, p.Dst, c.node, (j.at-j.fates[c.node].since).Round(time.Millisecond)), c.syn, c.synACK, q.Sight, p.Sight)
+			return
 		case c.node != p.Host:
 			j.breach(RuleResetForeign, fmt.Sprintf("%s reset a flow of %s that %s holds", p.Host, p.Dst, c.node), c.syn, c.synACK, q.Sight, p.Sight)
 			return
@@ -100,7 +118,7 @@ func (j *Judge) judgeRefusal(f *judgedFlow, q *question, p *packet) {
 		return
 	}
 	if c.refused++; c.refused == 1 && !c.answered {
-		j.counts.AnsweredSYNs++
+		j.noteAnswered(c)
 	}
 	switch {
 	case c.answered:

@@ -93,9 +93,6 @@ func badFrames(mac net.HardwareAddr, from netip.Addr) []badFrame {
 	}
 }
 
-// protoUDP is UDP's number in an IPv4 header.
-const protoUDP = 17
-
 // change is a copy of a frame with one byte changed.
 func change(frame []byte, at int, b byte) []byte {
 	frame = slices.Clone(frame)
