@@ -1,12 +1,12 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 	"unicode"
 )
 
@@ -28,6 +28,7 @@ func (p *problems) check(raw *rawFile, host string) *Config {
 		p.at("admin.socket", "%s is no place for a socket; write an absolute path of at most %d bytes", shown(c.Admin.Socket), maxSocketPathBytes)
 	}
 	p.vips(raw.VIP, c)
+	p.pingsOwn(c)
 	p.services(raw.Service, c)
 	c.Warnings = warnings(c)
 	return c
@@ -57,76 +58,28 @@ func isInterface(s string) bool {
 	return isName(s) && len(s) <= maxInterfaceBytes && s != "." && s != ".." && !strings.ContainsAny(s, "/:")
 }
 
+// parseAddr takes no zone: no address of ours has one, and it could be anything
+// that a terminal obeys.
+func parseAddr(text string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(text)
+	if err == nil && a.Zone() != "" {
+		return netip.Addr{}, errZone
+	}
+	return a, err
+}
+
+func parseAddrPort(text string) (netip.AddrPort, error) {
+	at, err := netip.ParseAddrPort(text)
+	if err == nil && at.Addr().Zone() != "" {
+		return netip.AddrPort{}, errZone
+	}
+	return at, err
+}
+
+var errZone = errors.New("an address with a zone")
+
 func isHost(a netip.Addr) bool {
 	return a.Is4() && a.As4()[0] != 0 && !a.IsLoopback() && a.As4()[0] < 224
-}
-
-func (p *problems) cluster(raw *rawCluster, c *Cluster) {
-	if v, ok := p.required("cluster.name", raw.Name, "campus-ssh"); ok && !isName(v) {
-		p.at("cluster.name", "%s is no name; write one without spaces, of at most %d bytes", shown(v), maxNameBytes)
-	}
-	if v, ok := p.required("cluster.interface", raw.Interface, "eth0"); ok && !isInterface(v) {
-		p.at("cluster.interface", "%s is no interface; write the one on the clients' LAN, such as \"eth0\"", shown(v))
-	}
-	if v, ok := p.required("cluster.key_file", raw.KeyFile, "/etc/onevoice/cluster.key"); ok && !isPath(v) {
-		p.at("cluster.key_file", "%s is not an absolute path; write one, such as \"/etc/onevoice/cluster.key\", and make the file with `onevoice keygen`", shown(v))
-	}
-	*c = Cluster{Name: or(raw.Name, ""), Interface: or(raw.Interface, ""), KeyFile: or(raw.KeyFile, ""), TwoNodes: or(raw.TwoNodes, "")}
-	p.peers(raw, c)
-	p.twoNodes(raw)
-}
-
-func (p *problems) peers(raw *rawCluster, c *Cluster) {
-	const key = "cluster.peers"
-	if n := len(raw.Peers); n == 0 || n > MaxPeers {
-		p.at(key, "there are %d; write the 1 to %d addresses of the nodes", n, MaxPeers)
-		return
-	}
-	for i, s := range raw.Peers {
-		key := fmt.Sprintf("%s[%d]", key, i)
-		a, err := netip.ParseAddr(s)
-		switch {
-		case err != nil:
-			p.at(key, "%s is not an address; write one like \"10.77.0.11\"", shown(s))
-		case !isHost(a):
-			p.at(key, "%s is not the IPv4 address of a host; write one like \"10.77.0.11\"", a)
-		case slices.Contains(c.Peers, a):
-			p.at(key, "%s is there twice; write each node once", a)
-		default:
-			c.Peers = append(c.Peers, a)
-		}
-	}
-}
-
-func (p *problems) twoNodes(raw *rawCluster) {
-	const key = "cluster.two_nodes"
-	two := raw.TwoNodes
-	switch n := len(raw.Peers); {
-	case two != nil && *two != "witness" && *two != "preferred":
-		p.at(key, "%s is not a choice; write \"witness\" or \"preferred\"", shown(*two))
-	case two != nil && n != 2 && !p.toldIn("cluster.peers"):
-		p.at(key, "is for two peers, and there are %d; leave it out", n)
-	case two == nil && n == 2:
-		p.at(key, "is missing, and two nodes alone cannot tell a dead peer from a cut cable; write \"witness\" (safe: any third box decides) or \"preferred\" (safe too, but service stops while the preferred node, the first peer, is away)")
-	}
-}
-
-func (p *problems) node(raw *rawNode, n *Node, host string) {
-	*n = Node{Name: or(raw.Name, host), StateDir: or(raw.StateDir, DefaultStateDir), StopTimeout: DefaultStopTimeout}
-	if !isName(n.Name) {
-		p.at("node.name", "%s is no name; write one without spaces, of at most %d bytes", shown(n.Name), maxNameBytes)
-	}
-	if !isPath(n.StateDir) {
-		p.at("node.state_dir", "%s is not an absolute path; write one, such as %q", shown(n.StateDir), DefaultStateDir)
-	}
-	if raw.StopTimeout == nil {
-		return
-	}
-	d, err := time.ParseDuration(*raw.StopTimeout)
-	if err != nil || d < 0 || d > MaxStopTimeout {
-		p.at("node.stop_timeout", "%s is not a time from \"0s\" to \"10m\"; write one like \"10s\"", shown(*raw.StopTimeout))
-	}
-	n.StopTimeout = d
 }
 
 func (p *problems) services(raw []rawService, c *Config) {
@@ -155,11 +108,9 @@ func (p *problems) service(key string, raw *rawService, c *Config) {
 	if s.Source != SourceTransparent && s.Source != SourcePlain {
 		p.at(key+".source", "%s is not a source; write %q or %q", shown(string(s.Source)), SourceTransparent, SourcePlain)
 	}
-	if v := or(raw.Check, "tcp"); v != "tcp" {
-		p.at(key+".check", "%s is not a check; write \"tcp\"", shown(v))
-	}
 	p.listen(key+".listen", raw.Listen, c, &s)
 	p.backend(key+".backend", raw.Backend, &s)
+	s.Check = p.serviceCheck(key, raw, s.Backend)
 	c.Services = append(c.Services, s)
 }
 
@@ -168,7 +119,7 @@ func (p *problems) listen(key string, raw *string, c *Config, s *Service) {
 	if !ok {
 		return
 	}
-	at, err := netip.ParseAddrPort(text)
+	at, err := parseAddrPort(text)
 	switch {
 	case err != nil || at.Port() == 0:
 		p.at(key, "%s is not an address with a port; write a VIP and port, such as \"10.77.0.2:22\"", shown(text))
@@ -189,7 +140,7 @@ func (p *problems) backend(key string, raw *string, s *Service) {
 	if !ok {
 		return
 	}
-	at, err := netip.ParseAddrPort(text)
+	at, err := parseAddrPort(text)
 	switch {
 	case err != nil || at.Port() == 0:
 		p.at(key, "%s is not an address with a port; write one like \"127.0.0.1:22\", an address and no name", shown(text))

@@ -23,10 +23,37 @@ type Cluster struct {
 	Name      string
 	Interface string
 	KeyFile   string
-	Peers     []netip.Addr
-	// TwoNodes is "", "witness" or "preferred".
+	// Peers are the nodes' addresses on Interface.
+	Peers []netip.Addr
+	// Controls are their addresses on a management network, in the order of
+	// Peers; the zero Addr is that of a peer who has none.
+	Controls []netip.Addr
+	// ControlPort is the UDP port of the datagrams between the peers' addresses.
+	ControlPort uint16
+	// TwoNodes is TwoNodesWitness or TwoNodesPreferred when there are two peers,
+	// else "".
 	TwoNodes string
+	// Witness is not valid when there is none. It may be with every even number
+	// of peers.
+	Witness netip.AddrPort
+	Timing  Timing
 }
+
+// What two nodes do when one does not hear the other.
+const (
+	TwoNodesWitness   = "witness"
+	TwoNodesPreferred = "preferred"
+)
+
+// Timing is how soon a node is given up, by its name in the file.
+type Timing string
+
+// Timings.
+const (
+	TimingFast Timing = "fast"
+	TimingLAN  Timing = "lan"
+	TimingCalm Timing = "calm"
+)
 
 // Node is this node's own.
 type Node struct {
@@ -34,6 +61,27 @@ type Node struct {
 	StateDir string
 	// StopTimeout is how long running flows get at a stop.
 	StopTimeout time.Duration
+	// Weight is this node's share of the buckets beside the others', 1 to
+	// MaxWeight.
+	Weight int
+	// Voter is nil when the rule decides: the first peers, an odd number with
+	// the witness.
+	Voter *bool
+	// Agent says 0 to 100, the percentage of Weight that counts.
+	Agent         Agent
+	AgentInterval time.Duration
+	// Ping are hosts whose losses and round-trip times lower the weight.
+	Ping []netip.Addr
+	// GatewayCheck: a gateway that no longer answers takes the node out.
+	GatewayCheck bool
+}
+
+// Agent is where the load comes from: a program that prints it, or a file that
+// holds it. There is none when both are "".
+type Agent struct {
+	Program string // absolute path
+	Args    []string
+	File    string // absolute path
 }
 
 // Admin is how the daemon is asked.
@@ -66,7 +114,36 @@ type Service struct {
 	Backend  netip.AddrPort
 	Affinity Affinity
 	Source   Source
+	Check    Check
 }
+
+// Check is how a service is watched.
+type Check struct {
+	Kind CheckKind
+	// Target is the backend as address:port for CheckTCP and CheckSSHBanner, a
+	// URL for CheckHTTP, and the absolute path of a program for CheckExec.
+	Target string
+	Args   []string // of CheckExec
+	// Interval is from probe to probe. Timeout, at most Interval, is when a
+	// probe without an answer has failed.
+	Interval, Timeout time.Duration
+	// Rise good answers in a row bring the service up, Fall bad ones take it
+	// down.
+	Rise, Fall int
+	// HoldDown is how long the service stays down at least.
+	HoldDown time.Duration
+}
+
+// CheckKind is how a check asks, by its name in the file.
+type CheckKind string
+
+// Check kinds.
+const (
+	CheckTCP       CheckKind = "tcp"
+	CheckSSHBanner CheckKind = "ssh-banner"
+	CheckHTTP      CheckKind = "http"
+	CheckExec      CheckKind = "exec"
+)
 
 // Affinity is what is hashed, by its name in the file.
 type Affinity string
@@ -97,7 +174,20 @@ const (
 	MaxPeers       = 32
 	MaxVIPs        = 16
 	MaxServices    = 256
+	MaxPings       = 8
+	MaxWeight      = 1000
 	MaxStopTimeout = 10 * time.Minute
+
+	MinCheckInterval = 200 * time.Millisecond
+	MaxCheckInterval = time.Hour
+	// MinBannerInterval keeps clear of sshd's PerSourcePenalties, a second for
+	// each connection without a login (sshd_config(5)).
+	MinBannerInterval = 2 * time.Second
+	MaxRiseFall       = 100
+	MaxHoldDown       = time.Hour
+
+	maxPort      = 1<<16 - 1
+	maxArguments = 64
 )
 
 // Defaults of keys that need not be written.
@@ -105,6 +195,15 @@ const (
 	DefaultSocket      = "/run/onevoice/onevoice.sock"
 	DefaultStateDir    = "/var/lib/onevoice"
 	DefaultStopTimeout = 10 * time.Second
+
+	DefaultControlPort   = 7177
+	DefaultWeight        = 100
+	DefaultAgentInterval = 5 * time.Second
+	DefaultCheckInterval = 2 * time.Second
+	DefaultCheckTimeout  = time.Second
+	DefaultCheckRise     = 2
+	DefaultCheckFall     = 3
+	DefaultHoldDown      = 10 * time.Second
 )
 
 // Load reads the file at path.

@@ -44,6 +44,10 @@ func (p *problems) decode(key string, value any, into reflect.Value) {
 			p.decodeTable(key, table, into)
 			return
 		}
+		if text, ok := value.(string); ok && alone(into.Type()) {
+			into.Field(0).Set(reflect.ValueOf(&text))
+			return
+		}
 	case reflect.Slice:
 		list, ok := value.([]any)
 		if !ok {
@@ -114,6 +118,10 @@ func wanted(key string, t reflect.Type) string {
 	name := key[strings.LastIndexByte(key, '.')+1:]
 	name, _, element := strings.Cut(name, "[")
 	switch {
+	case alone(t):
+		return fmt.Sprintf(`a text in quotes, or a table { %s = "…" }`, strings.Join(keysOf(t), ` = "…", `))
+	case t.Kind() == reflect.Slice && alone(t.Elem()):
+		return `a list of texts, ["…", "…"]`
 	case t.Kind() == reflect.Struct && element, t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
 		return fmt.Sprintf("tables [[%s]]", name)
 	case t.Kind() == reflect.Struct:

@@ -17,17 +17,12 @@ type notYet struct {
 // comes true.
 func notYets() []notYet {
 	return []notYet{
-		{"cluster.timing", nil, "leave it out"},
-		{"cluster.witness", nil, "leave it out"},
-		{"node.weight", nil, "leave it out"},
-		{"node.voter", nil, "leave it out"},
 		{"admin.listen", nil, "leave it out"},
 		{"vip.address", isIPv6Prefix, "write an IPv4 address"},
 		{"vip.mac_mode", anyOf(MACIGMP, MACUnicast), `write "multicast"`},
 		{"service.listen", isUDP, `write a TCP address and port, such as "10.77.0.2:22"`},
 		{"service.backend", isIPv6Port, `write an IPv4 address and port, such as "127.0.0.1:22"`},
 		{"service.source", anyOf(SourceProxyV1, SourceProxyV2), `write "transparent" or "plain"`},
-		{"service.check", isLaterCheck, `write "tcp"`},
 		// Beside these, a backend off loopback with source = "transparent":
 		// problems.backend has it, for it needs both keys.
 	}
@@ -59,10 +54,6 @@ func isIPv6Port(s string) bool {
 }
 
 func isUDP(s string) bool { return strings.HasPrefix(s, "udp://") }
-
-func isLaterCheck(s string) bool {
-	return s == "ssh-banner" || strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "exec:")
-}
 
 // refuseNotYet refuses a value of the right type by the table.
 func (p *problems) refuseNotYet(key string, value any) {

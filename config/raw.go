@@ -18,21 +18,32 @@ type rawFile struct {
 }
 
 type rawCluster struct {
-	Name      *string  `toml:"name"`
-	Interface *string  `toml:"interface"`
-	KeyFile   *string  `toml:"key_file"`
-	Peers     []string `toml:"peers"`
-	TwoNodes  *string  `toml:"two_nodes"`
-	Witness   *string  `toml:"witness"`
-	Timing    *string  `toml:"timing"`
+	Name        *string   `toml:"name"`
+	Interface   *string   `toml:"interface"`
+	KeyFile     *string   `toml:"key_file"`
+	Peers       []rawPeer `toml:"peers"`
+	ControlPort *int64    `toml:"control_port"`
+	TwoNodes    *string   `toml:"two_nodes"`
+	Witness     *string   `toml:"witness"`
+	Timing      *string   `toml:"timing"`
+}
+
+// rawPeer may be written as a table, or as its address alone.
+type rawPeer struct {
+	Address *string `toml:"address" alone:"yes"`
+	Control *string `toml:"control"`
 }
 
 type rawNode struct {
-	Name        *string `toml:"name"`
-	StateDir    *string `toml:"state_dir"`
-	StopTimeout *string `toml:"stop_timeout"`
-	Weight      *int64  `toml:"weight"`
-	Voter       *bool   `toml:"voter"`
+	Name          *string  `toml:"name"`
+	StateDir      *string  `toml:"state_dir"`
+	StopTimeout   *string  `toml:"stop_timeout"`
+	Weight        *int64   `toml:"weight"`
+	Voter         *bool    `toml:"voter"`
+	Agent         *string  `toml:"agent"`
+	AgentInterval *string  `toml:"agent_interval"`
+	Ping          []string `toml:"ping"`
+	GatewayCheck  *bool    `toml:"gateway_check"`
 }
 
 type rawAdmin struct {
@@ -53,6 +64,11 @@ type rawService struct {
 	Affinity *string `toml:"affinity"`
 	Source   *string `toml:"source"`
 	Check    *string `toml:"check"`
+	Interval *string `toml:"check_interval"`
+	Timeout  *string `toml:"check_timeout"`
+	Rise     *int64  `toml:"check_rise"`
+	Fall     *int64  `toml:"check_fall"`
+	HoldDown *string `toml:"hold_down"`
 }
 
 // keysOf are the keys of a raw struct, as the file writes them.
@@ -65,11 +81,16 @@ func keysOf(table reflect.Type) []string {
 }
 
 // or is what is written, or else the default.
-func or(written *string, byDefault string) string {
+func or[T any](written *T, byDefault T) T {
 	if written == nil {
 		return byDefault
 	}
 	return *written
+}
+
+// alone reports whether a text may stand for a whole table, as its first key.
+func alone(table reflect.Type) bool {
+	return table.Kind() == reflect.Struct && table.Field(0).Tag.Get("alone") != ""
 }
 
 // nearest is the known key that is most like a wrong one, or "".

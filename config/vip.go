@@ -49,6 +49,10 @@ func (p *problems) vipAddress(key string, raw *string, c *Config, v *VIP) bool {
 		p.at(key, "%s is the network's own or its broadcast address; write a host's", prefix)
 	case slices.Contains(c.Cluster.Peers, a):
 		p.at(key, "%s is also in cluster.peers; write an address that no node has", a)
+	case slices.Contains(c.Cluster.Controls, a):
+		p.at(key, "%s is also a control address in cluster.peers; write an address that no node has", a)
+	case c.Cluster.Witness.Addr() == a:
+		p.at(key, "%s is also cluster.witness; write an address that nobody has", a)
 	case slices.ContainsFunc(c.VIPs, func(o VIP) bool { return o.Address.Addr() == a }):
 		p.at(key, "%s is there twice; write each VIP once", a)
 	default:
@@ -107,9 +111,6 @@ func reserved(m net.HardwareAddr) bool {
 // warnings are about what is allowed and may bite.
 func warnings(c *Config) []string {
 	var out []string
-	if c.Cluster.TwoNodes != "" {
-		out = append(out, fmt.Sprintf("two_nodes = %q is kept for later and changes nothing in this version: while one of the two nodes is away, its share of new clients is not served", c.Cluster.TwoNodes))
-	}
 	for i, v := range c.VIPs {
 		for _, o := range c.VIPs[:i] {
 			if o.MAC.String() == v.MAC.String() {

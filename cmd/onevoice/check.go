@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -41,52 +42,71 @@ func printConfig(out io.Writer, c *config.Config) error {
 		fmt.Fprintf(out, "WARNING  %s\n", w)
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "cluster\t%s on %s, %d nodes: %s\n", c.Cluster.Name, c.Cluster.Interface, len(c.Cluster.Peers), join(c.Cluster.Peers))
+	cl := &c.Cluster
+	fmt.Fprintf(w, "cluster\t%s on %s, %d nodes: %s\n", cl.Name, cl.Interface, len(cl.Peers), join(cl.Peers))
+	fmt.Fprintf(w, "agreement\t%s\n", agreement(cl))
 	for _, v := range c.VIPs {
 		fmt.Fprintf(w, "VIP\t%s, %s, MAC %s\n", v.Address, v.MACMode, v.MAC)
 	}
 	for _, s := range c.Services {
 		fmt.Fprintf(w, "service\t%s on %s to %s, affinity %s, source %s\n", s.Name, s.Listen, s.Backend, s.Affinity, s.Source)
+		k := &s.Check
+		fmt.Fprintf(w, "\tcheck %s every %s, failed after %s; up after %d good answers, down after %d bad ones, for %s at least\n", k.Text(), k.Interval, k.Timeout, k.Rise, k.Fall, k.HoldDown)
 	}
-	fmt.Fprintf(w, "node\t%s, running flows get %s at a stop\n", c.Node.Name, c.Node.StopTimeout)
+	printNode(w, &c.Node)
 	fmt.Fprintf(w, "socket\t%s\n", c.Admin.Socket)
 	return w.Flush()
 }
 
-// checkedConfig is a configuration as `check --json` prints it.
-type checkedConfig struct {
-	Cluster  string           `json:"cluster"`
-	Node     string           `json:"node"`
-	Peers    []string         `json:"peers"`
-	VIPs     []checkedVIP     `json:"vips"`
-	Services []checkedService `json:"services"`
-	Warnings []string         `json:"warnings"`
+// agreement says by which votes, ways and times the nodes agree.
+func agreement(c *config.Cluster) string {
+	text := fmt.Sprintf("timing %s, UDP port %d", c.Timing, c.ControlPort)
+	for i, a := range c.Controls {
+		if a.IsValid() {
+			text += fmt.Sprintf(", %s also at %s", c.Peers[i], a)
+		}
+	}
+	switch {
+	case c.TwoNodes == config.TwoNodesPreferred:
+		text += fmt.Sprintf(", no service while %s is away", c.Peers[0])
+	case c.Witness.IsValid():
+		text += fmt.Sprintf(", witness %s", c.Witness)
+	}
+	return text
 }
 
-type checkedVIP struct {
-	Address string `json:"address"`
-	MAC     string `json:"mac"`
-	MACMode string `json:"mac_mode"`
+func printNode(w io.Writer, n *config.Node) {
+	fmt.Fprintf(w, "node\t%s, weight %d, %s, state in %s, running flows get %s at a stop\n", n.Name, n.Weight, vote(n.Voter), n.StateDir, n.StopTimeout)
+	if a := agentText(&n.Agent); a != "" {
+		fmt.Fprintf(w, "\tof its weight counts what %s says, every %s\n", a, n.AgentInterval)
+	}
+	if len(n.Ping) > 0 {
+		fmt.Fprintf(w, "\tof its weight counts how well %s answer pings\n", join(n.Ping))
+	}
+	if !n.GatewayCheck {
+		fmt.Fprint(w, "\tserves without a gateway too\n")
+	}
 }
 
-type checkedService struct {
-	Name     string `json:"name"`
-	Listen   string `json:"listen"`
-	Backend  string `json:"backend"`
-	Affinity string `json:"affinity"`
-	Source   string `json:"source"`
+func vote(voter *bool) string {
+	switch {
+	case voter == nil:
+		return "votes by its place among the peers"
+	case *voter:
+		return "votes"
+	default:
+		return "does not vote"
+	}
 }
 
-func checked(c *config.Config) checkedConfig {
-	out := checkedConfig{Cluster: c.Cluster.Name, Node: c.Node.Name, Warnings: c.Warnings}
-	for _, p := range c.Cluster.Peers {
-		out.Peers = append(out.Peers, p.String())
+// agentText is an agent as the file writes it.
+func agentText(a *config.Agent) string {
+	switch {
+	case a.Program != "":
+		return strings.Join(append([]string{"exec:" + a.Program}, a.Args...), " ")
+	case a.File != "":
+		return "file:" + a.File
+	default:
+		return ""
 	}
-	for _, v := range c.VIPs {
-		out.VIPs = append(out.VIPs, checkedVIP{v.Address.String(), v.MAC.String(), string(v.MACMode)})
-	}
-	for _, s := range c.Services {
-		out.Services = append(out.Services, checkedService{s.Name, s.Listen.String(), s.Backend.String(), string(s.Affinity), string(s.Source)})
-	}
-	return out
 }
