@@ -254,6 +254,69 @@ func TestRoutesAreTakenBackAlsoAfterACrash(t *testing.T) {
 	}
 }
 
+// Flows that have outlived a crash go through the routes: the next start leaves
+// them alone, and mends what is amiss.
+func TestRoutesThatAreRightStay(t *testing.T) {
+	inNamespace(t)
+	const table = 1003
+	backends, vips, host := []netip.Addr{netip.MustParseAddr("127.0.0.1")}, []netip.Addr{netip.MustParseAddr("10.77.0.2")}, ownAddress(t)
+	install := func() {
+		t.Helper()
+		if _, err := InstallRoutes(table, backends, vips, host); err != nil {
+			t.Fatal(err)
+		}
+		if n := hostRules(t, table); n != 4 {
+			t.Errorf("%d rules and routes, want 4", n)
+		}
+	}
+	install()
+	updates, done := make(chan netlink.RouteUpdate, 16), make(chan struct{})
+	defer close(done)
+	if err := netlink.RouteSubscribe(updates, done); err != nil {
+		t.Fatal(err)
+	}
+	install()
+	sentinel := &netlink.Route{LinkIndex: loopbackIndex, Dst: &net.IPNet{IP: net.IP{10, 1, 0, 0}, Mask: net.CIDRMask(16, 32)}, Table: table + 1, Scope: unix.RT_SCOPE_LINK}
+	if err := netlink.RouteAdd(sentinel); err != nil {
+		t.Fatal(err)
+	}
+	if u := <-updates; u.Table != table+1 {
+		t.Errorf("the second start touched %v", u)
+	}
+	r := &Routes{table: table, froms: backends, vips: vips, host: host}
+	for name, amiss := range map[string]func() error{
+		"a rule is gone": func() error {
+			rule := r.rule()
+			rule.Src = prefix(netip.PrefixFrom(backends[0], 32))
+			return netlink.RuleDel(rule)
+		},
+		"a route is gone": func() error {
+			routes, err := r.routes()
+			if err != nil {
+				return err
+			}
+			return netlink.RouteDel(&routes[0])
+		},
+		"a route too many": func() error { return r.addRoute(netip.MustParsePrefix("10.9.9.9/32"), host) },
+		"another backend's": func() error {
+			rule := r.rule()
+			rule.Src = prefix(netip.MustParsePrefix("127.0.0.9/32"))
+			return netlink.RuleAdd(rule)
+		},
+	} {
+		if err := amiss(); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if there, err := r.inForce(); there || err != nil {
+			t.Errorf("%s, and nothing is amiss: %v", name, err)
+		}
+		install()
+	}
+	if err := RemoveRoutes(table); err != nil || hostRules(t, table) != 0 {
+		t.Errorf("rules and routes are left: %v", err)
+	}
+}
+
 func TestRoutesRefuseATableOfSomebodyElse(t *testing.T) {
 	inNamespace(t)
 	const table = 1002

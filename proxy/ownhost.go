@@ -135,11 +135,24 @@ func copyHalf(to, from *net.TCPConn) {
 	_ = to.CloseWrite()
 }
 
-// Close ends the listeners and resets what still runs.
-func (h *OwnHost) Close() error {
+// Conns is how many connections run.
+func (h *OwnHost) Conns() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.conns)
+}
+
+// Retire ends the listeners, so that another process can have them. What runs
+// goes on.
+func (h *OwnHost) Retire() {
 	for _, l := range h.listeners {
 		l.Close()
 	}
+}
+
+// Close ends the listeners and resets what still runs.
+func (h *OwnHost) Close() error {
+	h.Retire()
 	h.mu.Lock()
 	for c := range h.conns {
 		_ = c.(*net.TCPConn).SetLinger(0)

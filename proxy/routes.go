@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 
@@ -53,9 +54,10 @@ func TableFor(vip netip.Addr) int {
 }
 
 // InstallRoutes sets the rules and routes for the addresses of transparent
-// backends, and for this host's own connections to the VIPs from its address,
-// after taking away what a daemon that crashed has left in the same table. It
-// fails, and changes nothing, when the table holds a route that is not ours.
+// backends, and for this host's own connections to the VIPs from its address. It
+// takes away what a daemon that crashed has left in the same table, unless that is
+// what is needed: flows that have outlived the crash go through it. It fails, and
+// changes nothing, when the table holds a route that is not ours.
 func InstallRoutes(table int, backends, vips []netip.Addr, host netip.Addr) (*Routes, error) {
 	r := &Routes{table: table, vips: vips, host: host}
 	seen := map[netip.Addr]bool{}
@@ -72,6 +74,10 @@ func InstallRoutes(table int, backends, vips []netip.Addr, host netip.Addr) (*Ro
 	if foreign {
 		return nil, fmt.Errorf("proxy: routing table %d is in use by another program; onevoice needs it for answers to clients", table)
 	}
+	there, err := r.inForce()
+	if there || err != nil {
+		return r, err
+	}
 	if err := r.Remove(); err != nil {
 		return nil, err
 	}
@@ -79,6 +85,41 @@ func InstallRoutes(table int, backends, vips []netip.Addr, host netip.Addr) (*Ro
 		return nil, errors.Join(err, r.Remove())
 	}
 	return r, nil
+}
+
+// inForce reports whether the table and the rules that lead to it are what they
+// should be.
+func (r *Routes) inForce() (bool, error) {
+	want, have := map[string]bool{}, map[string]bool{}
+	if len(r.froms) > 0 {
+		want["route 0.0.0.0/0"] = true
+	}
+	for _, from := range r.froms {
+		want[fmt.Sprintf("rule %d %s/32 <nil> lo", rulePriority, from)] = true
+	}
+	for _, vip := range r.vips {
+		want[fmt.Sprintf("route %s/32 %s", vip, r.host)] = true
+		want[fmt.Sprintf("rule %d <nil> %s/32 lo", rulePriority, vip)] = true
+	}
+	rules, err := r.rules()
+	if err != nil {
+		return false, err
+	}
+	for i := range rules {
+		have[fmt.Sprintf("rule %d %v %v %s", rules[i].Priority, rules[i].Src, rules[i].Dst, rules[i].IifName)] = true
+	}
+	routes, err := r.routes()
+	if err != nil {
+		return false, err
+	}
+	for i := range routes {
+		text := "route 0.0.0.0/0"
+		if routes[i].Dst != nil && !routes[i].Dst.IP.IsUnspecified() {
+			text = fmt.Sprintf("route %v %v", routes[i].Dst, routes[i].Src)
+		}
+		have[text] = routes[i].Type == unix.RTN_LOCAL && routes[i].LinkIndex == loopbackIndex
+	}
+	return len(rules)+len(routes) == len(want) && maps.Equal(want, have), nil
 }
 
 func (r *Routes) install() error {
@@ -142,12 +183,16 @@ func prefix(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
+// RemoveRoutes takes away what InstallRoutes has set for the daemon of a table,
+// by whichever process.
+func RemoveRoutes(table int) error { return (&Routes{table: table}).Remove() }
+
 // Remove takes away the rules and routes of the table that are ours. It may be
 // called when none are there.
 func (r *Routes) Remove() error {
-	rules, err := netlink.RuleListFiltered(unix.AF_INET, &netlink.Rule{Table: r.table}, netlink.RT_FILTER_TABLE)
+	rules, err := r.rules()
 	if err != nil {
-		return fmt.Errorf("proxy: list rules: %w", err)
+		return err
 	}
 	var errs []error
 	for i := range rules {
@@ -165,6 +210,14 @@ func (r *Routes) Remove() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (r *Routes) rules() ([]netlink.Rule, error) {
+	rules, err := netlink.RuleListFiltered(unix.AF_INET, &netlink.Rule{Table: r.table}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return nil, fmt.Errorf("proxy: list rules: %w", err)
+	}
+	return rules, nil
 }
 
 func (r *Routes) routes() ([]netlink.Route, error) {
