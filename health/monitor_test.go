@@ -157,6 +157,10 @@ func TestCloseEndsProbesUnderWay(t *testing.T) {
 		}
 	}
 	m.Close()
+	buf := make([]byte, 1<<18)
+	if stacks := string(buf[:runtime.Stack(buf, true)]); strings.Contains(stacks, "health.(*Monitor)") {
+		t.Errorf("goroutines of the monitor are left after Close:\n%s", stacks)
+	}
 	gone(t, pid)
 	noneLeft(t, before+1) // the test's own server
 }
