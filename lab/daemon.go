@@ -66,7 +66,7 @@ func settings(l *LAN, d *Daemon, keyFile string) string {
 	}
 	two := ""
 	if len(peers) == 2 {
-		two = "two_nodes = \"witness\"\n"
+		two = "two_nodes = \"preferred\"\n"
 	}
 	return fmt.Sprintf(`[cluster]
 name = "lab"
