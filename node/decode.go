@@ -38,7 +38,8 @@ type Decoded struct {
 
 // TCPFields are what the gate looks at.
 type TCPFields struct {
-	Flags uint8
+	Flags    uint8
+	Seq, Ack uint32
 }
 
 // Flags of a TCP header, RFC 9293 §3.1.
@@ -173,7 +174,7 @@ func (d *Decoded) decodeTCP() Verdict {
 	if d.Flow.SrcPort == 0 || d.Flow.DstPort == 0 {
 		return BadTCPPort
 	}
-	d.TCP.Flags = s[13]
+	d.TCP = TCPFields{Flags: s[13], Seq: binary.BigEndian.Uint32(s[4:]), Ack: binary.BigEndian.Uint32(s[8:])}
 	if badFlags(s[13]) {
 		return BadTCPFlags
 	}

@@ -6,30 +6,104 @@ import (
 	"time"
 
 	"onevoice/hashing"
+	"onevoice/internal/flowstate"
 )
 
-// MayLeave judges a TCP segment that netstack wants to send; flow is the
-// client's. Undecided lets it leave, any other verdict is why it may not, and is
-// counted.
-func (n *Node) MayLeave(now time.Duration, flow *hashing.Flow, flags uint8) Verdict {
-	if flags&flagSYN == 0 {
+// MayLeave judges an IPv4 packet that our TCP has made, of which at least all
+// headers are in ip, and learns from it what the flow expects. Undecided lets it
+// leave; any other verdict is why it may not, and is counted.
+func (n *Node) MayLeave(now time.Duration, ip []byte) Verdict {
+	s, ok := leaving(ip)
+	if !ok {
 		return Undecided
 	}
-	if n.mayAnswer(now, flow) {
-		return Undecided
+	v := n.mayLeave(now, &s)
+	if v != Undecided {
+		n.counts[v]++
 	}
-	n.counts[LateSYNACK]++
-	return LateSYNACK
+	return v
 }
 
-// mayAnswer reports whether the flow's bucket is this node's under a valid
-// lease.
-func (n *Node) mayAnswer(now time.Duration, flow *hashing.Flow) bool {
-	service, ok := n.byListen[netip.AddrPortFrom(flow.Dst, flow.DstPort)]
-	if !ok || !n.lease.covers(now) {
-		return false
+func (n *Node) mayLeave(now time.Duration, s *outgoing) Verdict {
+	service, ok := n.byListen[netip.AddrPortFrom(s.flow.Dst, s.flow.DstPort)]
+	if !ok {
+		return UnearnedReset
 	}
-	return n.ownership.Services[service].Accept.Has(n.hasher.Bucket(n.services[service].Affinity, flow))
+	e := n.table.find(&s.flow)
+	switch {
+	case s.flags&(flagSYN|flagACK) == flagSYN|flagACK:
+		return n.maySYNACK(now, service, e, s)
+	case e != nil && e.muted:
+		return Muted
+	case s.flags&flagRST != 0:
+		return n.mayLeaveReset(now, service, e, s)
+	case e == nil:
+		if e, _ = n.lookup(now, service, &s.flow); e == nil {
+			// The last acknowledgment of a flow that is gone.
+			return Undecided
+		}
+	}
+	e.windows.told(s)
+	return Undecided
+}
+
+// maySYNACK lets a SYN-ACK leave only under the lease and for a bucket of ours,
+// for it accepts a flow: netstack may have made it a while after the SYN was let
+// in, and repeats it (OWNERSHIP.md R10, R12).
+func (n *Node) maySYNACK(now time.Duration, service int, e *tracked, s *outgoing) Verdict {
+	bucket := n.hasher.Bucket(n.services[service].Affinity, &s.flow)
+	if !n.lease.covers(now) || !n.ownership.Services[service].Accept.Has(bucket) {
+		return LateSYNACK
+	}
+	if e != nil && !e.muted && e.ownISN == s.seq && e.clientISN == s.ack-1 {
+		return Undecided
+	}
+	if n.flows.State(&s.flow) != flowstate.HalfOpen {
+		n.cookies[service], n.unproven[service][bucket] = now, now
+		return Undecided
+	}
+	if e != nil {
+		n.unmap(e)
+		n.table.remove(e)
+	}
+	if n.table.full() {
+		return FlowsFull
+	}
+	e = n.table.add(&s.flow, now)
+	e.ownISN, e.clientISN, e.windows.scale = s.seq, s.ack-1, s.scale()
+	e.windows.told(s)
+	return Undecided
+}
+
+// mayLeaveReset lets a reset leave only for a flow whose handshake this node saw
+// complete, or for a stray that nobody else can hold (OWNERSHIP.md R14).
+func (n *Node) mayLeaveReset(now time.Duration, service int, e *tracked, s *outgoing) Verdict {
+	if e != nil {
+		if e.proven {
+			return Undecided
+		}
+		return UnearnedReset
+	}
+	bucket := n.hasher.Bucket(n.services[service].Affinity, &s.flow)
+	if n.lease.covers(now) && n.ownership.Services[service].Accept.Has(bucket) &&
+		n.mayReset(service, bucket, &s.flow) == Undecided {
+		return Undecided
+	}
+	return UnearnedReset
+}
+
+// cookiesOut reports whether a SYN cookie that the service's listener has sent
+// may still come back.
+func (n *Node) cookiesOut(now time.Duration, service int) bool {
+	return now-n.cookies[service] < unprovenTime
+}
+
+// noteUnproven notes that a SYN-ACK may still be answered of which nothing here
+// knows any more.
+func (n *Node) noteUnproven(now time.Duration, f *hashing.Flow) {
+	if service, ok := n.byListen[netip.AddrPortFrom(f.Dst, f.DstPort)]; ok {
+		n.unproven[service][n.hasher.Bucket(n.services[service].Affinity, f)] = now
+	}
 }
 
 // Address writes the Ethernet header of a packet that netstack sends: from our

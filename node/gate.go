@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"onevoice/hashing"
 	"onevoice/responder"
 )
 
@@ -66,71 +67,12 @@ func (n *Node) broadcastSource(vip int) bool {
 	return v == 0 || v == host
 }
 
-func (n *Node) handleTCP(now time.Duration, vip int, frame []byte) Handled {
-	d := &n.decoded
-	service, ok := n.byListen[netip.AddrPortFrom(d.Flow.Dst, d.Flow.DstPort)]
-	if !ok {
-		return n.closedPort(now, vip, frame)
-	}
-	syn := d.TCP.Flags&(flagSYN|flagACK) == flagSYN
-	owned := &n.ownership.Services[service].Accept
-	verdict := n.mayAccept(now, owned, n.hasher.Bucket(n.services[service].Affinity, &d.Flow))
-	switch {
-	case syn && verdict == Undecided:
-		return n.acceptSYN(now, service, frame)
-	case syn:
-		// Never answer a SYN for a bucket that is not ours, whatever netstack
-		// still has of that tuple (OWNERSHIP.md R13).
-		return Handled{Verdict: verdict}
-	case n.flows.Holds(&d.Flow):
-		return n.deliver(now, DeliverHeld)
-	case verdict == Undecided:
-		return n.deliver(now, DeliverStray)
-	}
-	return Handled{Verdict: verdict}
-}
-
-// acceptSYN lets a SYN in that is ours to answer.
-func (n *Node) acceptSYN(now time.Duration, service int, frame []byte) Handled {
-	if !n.flows.Up(service) {
-		return n.reset(now, RefusedSYN, frame)
-	}
-	if n.flows.Full() {
-		return Handled{Verdict: FlowsFull}
-	}
-	return n.deliver(now, DeliverSYN)
-}
-
 // deliver hands the packet on and remembers where its sender is, for the
 // answer goes back the way the question came.
 func (n *Node) deliver(now time.Duration, v Verdict) Handled {
 	d := &n.decoded
 	n.neighbours.Learn(now, d.Flow.Src, d.From)
 	return Handled{Verdict: v, Packet: d.IP}
-}
-
-// closedPort answers for a port of the VIP that no service has: one node, the
-// owner in the VIP's own table, resets (RFC 9293 §3.10.7.1).
-func (n *Node) closedPort(now time.Duration, vip int, frame []byte) Handled {
-	if v := n.answersFor(now, vip, n.decoded.Flow.Src); v != Undecided {
-		return Handled{Verdict: v}
-	}
-	return n.reset(now, ClosedPort, frame)
-}
-
-// reset answers with a reset, at a bounded rate. Only one that is owed and can
-// be sent takes of that rate.
-func (n *Node) reset(now time.Duration, v Verdict, frame []byte) Handled {
-	d := &n.decoded
-	reply, outcome := responder.AppendReset(n.reply[:0], frame, n.own, d.From, d.Vouched)
-	n.reply = reply[:0]
-	switch {
-	case outcome != responder.ResetSent:
-		return Handled{Verdict: StrayReset}
-	case !n.resets.Allow(now):
-		return Handled{Verdict: ResetLimited}
-	}
-	return Handled{Verdict: v, Reply: reply}
 }
 
 func (n *Node) handleICMP(now time.Duration, vip int, frame []byte) Handled {
@@ -140,7 +82,7 @@ func (n *Node) handleICMP(now time.Duration, vip int, frame []byte) Handled {
 		return n.echo(now, vip, frame)
 	case icmpUnreachable, icmpTimeExceeded, icmpParameterProblem:
 		quoted, ok := d.quotedFlow()
-		if !ok || quoted.Dst != d.Flow.Dst || !n.flows.Holds(&quoted) {
+		if !ok || quoted.Dst != d.Flow.Dst || !n.holds(now, &quoted) {
 			return Handled{Verdict: UnknownQuote}
 		}
 		// The sender is a router on the way, not the flow's client: its MAC is
@@ -150,6 +92,16 @@ func (n *Node) handleICMP(now time.Duration, vip int, frame []byte) Handled {
 	// Redirects and source quench are not obeyed; echo replies were not asked
 	// for.
 	return Handled{Verdict: OtherICMP}
+}
+
+// holds reports whether our TCP holds the flow.
+func (n *Node) holds(now time.Duration, f *hashing.Flow) bool {
+	service, ok := n.byListen[netip.AddrPortFrom(f.Dst, f.DstPort)]
+	if !ok {
+		return false
+	}
+	e, _ := n.lookup(now, service, f)
+	return e != nil
 }
 
 func (n *Node) echo(now time.Duration, vip int, frame []byte) Handled {

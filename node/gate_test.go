@@ -7,26 +7,39 @@ import (
 	"time"
 
 	"onevoice/hashing"
+	"onevoice/internal/flowstate"
 	"onevoice/link"
 	"onevoice/responder"
 )
 
-// fakeFlows is what netstack has, as the test says.
-type fakeFlows struct {
-	held map[hashing.Flow]bool
-	full bool
-	down bool
+// modelFlows is a TCP behind the gate, as far as the gate asks: what it has of
+// each flow is what the test says.
+type modelFlows struct {
+	states map[hashing.Flow]flowstate.State
+	// forgotten and ended are the flows that the gate has let go of, in order.
+	forgotten, ended []hashing.Flow
+	full, down       bool
 }
 
-func (f *fakeFlows) Holds(flow *hashing.Flow) bool { return f.held[*flow] }
-func (f *fakeFlows) Full() bool                    { return f.full }
-func (f *fakeFlows) Up(int) bool                   { return !f.down }
+func (m *modelFlows) State(f *hashing.Flow) flowstate.State { return m.states[*f] }
+func (m *modelFlows) Full() bool                            { return m.full }
+func (m *modelFlows) Up(int) bool                           { return !m.down }
+
+func (m *modelFlows) Forget(f *hashing.Flow) {
+	m.forgotten = append(m.forgotten, *f)
+	delete(m.states, *f)
+}
+
+func (m *modelFlows) End(f *hashing.Flow) {
+	m.ended = append(m.ended, *f)
+	delete(m.states, *f)
+}
 
 var key = hashing.DeriveKey([]byte("a key for the tests of the gate."))
 
-func newNode(t testing.TB) (*Node, *fakeFlows) {
+func newNode(t testing.TB) (*Node, *modelFlows) {
 	t.Helper()
-	flows := &fakeFlows{held: map[hashing.Flow]bool{}}
+	flows := &modelFlows{states: map[hashing.Flow]flowstate.State{}}
 	n, err := New(Config{
 		Own: ownMAC, Address: ownAddr, MTU: 1500,
 		VIPs:     []VIP{{VIP: responder.VIP{Addr: vipAddr, MAC: clusterMAC}, LAN: lan}},
@@ -57,6 +70,53 @@ func own(t testing.TB, n *Node, buckets Bitmap, until time.Duration) {
 }
 
 func handle(n *Node, f *link.Frame) Verdict { return n.Handle(0, f).Verdict }
+
+// Sequence numbers of the tests' flows.
+const (
+	clientISN = 1000
+	ownISN    = 0xfffffff0 // wraps soon
+)
+
+// in is a client's segment for the service in an IPv4 packet.
+func in(port uint16, flags uint8, seq, ack uint32, payload []byte) []byte {
+	return numbered(tcp(asker, port, 22, flags, payload), seq, ack)
+}
+
+// out is a segment of the service for a client in an IPv4 packet.
+func out(port uint16, flags uint8, seq, ack uint32, payload []byte) []byte {
+	b := tcp(asker, port, 22, flags, payload)
+	copy(b[12:], vipAddr.AsSlice())
+	copy(b[16:], asker.AsSlice())
+	binary.BigEndian.PutUint16(b[20:], 22)
+	binary.BigEndian.PutUint16(b[22:], port)
+	binary.BigEndian.PutUint16(b[34:], 0xffff)
+	fixIP(b)
+	return numbered(b, seq, ack)
+}
+
+func numbered(b []byte, seq, ack uint32) []byte {
+	binary.BigEndian.PutUint32(b[24:], seq)
+	binary.BigEndian.PutUint32(b[28:], ack)
+	fixTransport(b)
+	return b
+}
+
+// hold gives the node a flow in a state, by the way that a flow takes: its
+// SYN-ACK leaves.
+func hold(t testing.TB, n *Node, flows *modelFlows, port uint16, state flowstate.State) {
+	t.Helper()
+	flows.states[toFlow(port)] = flowstate.HalfOpen
+	if v := n.MayLeave(n.last, out(port, flagSYN|flagACK, ownISN, clientISN+1, nil)); v != Undecided {
+		t.Fatalf("the SYN-ACK for port %d: %v", port, v)
+	}
+	if state == flowstate.HalfOpen {
+		return
+	}
+	if v := n.Handle(n.last, frame(etherTypeIPv4, in(port, flagACK, clientISN+1, ownISN+1, nil))).Verdict; v != DeliverHeld {
+		t.Fatalf("the ACK for port %d: %v", port, v)
+	}
+	flows.states[toFlow(port)] = state
+}
 
 func toFlow(port uint16) hashing.Flow {
 	return hashing.Flow{Src: asker, Dst: vipAddr, SrcPort: port, DstPort: 22, Proto: protoTCP}
@@ -119,10 +179,10 @@ func TestGateLetsInWhatIsOurs(t *testing.T) {
 	const port = 40000
 	kinds := map[string][]byte{
 		"SYN":       tcp(asker, port, 22, flagSYN, nil),
-		"ACK":       tcp(asker, port, 22, flagACK, []byte("data")),
-		"FIN":       tcp(asker, port, 22, flagFIN|flagACK, nil),
-		"RST":       tcp(asker, port, 22, flagRST, nil),
-		"SYN-ACK":   tcp(asker, port, 22, flagSYN|flagACK, nil),
+		"ACK":       in(port, flagACK, clientISN+1, ownISN+1, []byte("data")),
+		"FIN":       in(port, flagFIN|flagACK, clientISN+1, ownISN+1, nil),
+		"RST":       in(port, flagRST, clientISN+1, 0, nil),
+		"SYN-ACK":   in(port, flagSYN|flagACK, clientISN+1, ownISN+1, nil),
 		"HTTP port": tcp(asker, port, 80, flagSYN, nil),
 	}
 	for _, c := range []struct {
@@ -133,9 +193,9 @@ func TestGateLetsInWhatIsOurs(t *testing.T) {
 		want             map[string]Verdict
 	}{
 		{name: "owned, new", owned: true, lease: Forever, want: map[string]Verdict{
-			"SYN": DeliverSYN, "ACK": DeliverStray, "FIN": DeliverStray, "RST": DeliverStray, "SYN-ACK": DeliverStray, "HTTP port": ClosedPort}},
+			"SYN": DeliverSYN, "ACK": StrayAnswered, "FIN": StrayAnswered, "RST": StrayReset, "SYN-ACK": StrayAnswered, "HTTP port": ClosedPort}},
 		{name: "owned, held", owned: true, held: true, lease: Forever, want: map[string]Verdict{
-			"SYN": DeliverSYN, "ACK": DeliverHeld, "FIN": DeliverHeld, "RST": DeliverHeld, "SYN-ACK": DeliverHeld}},
+			"SYN": DeliverHeld, "ACK": DeliverHeld, "FIN": DeliverHeld, "RST": DeliverHeld, "SYN-ACK": DeliverHeld}},
 		{name: "another's, new", lease: Forever, want: map[string]Verdict{
 			"SYN": NotOwner, "ACK": NotOwner, "FIN": NotOwner, "RST": NotOwner, "SYN-ACK": NotOwner, "HTTP port": NotOwner}},
 		// Never a SYN for a bucket that is not ours, whatever we still hold (R13).
@@ -155,7 +215,10 @@ func TestGateLetsInWhatIsOurs(t *testing.T) {
 		{name: "backend down, another's", lease: Forever, down: true, want: map[string]Verdict{"SYN": NotOwner}},
 	} {
 		n, flows := newNode(t)
-		flows.full, flows.down, flows.held[toFlow(port)] = c.full, c.down, c.held
+		if c.held {
+			hold(t, n, flows, port, flowstate.Open)
+		}
+		flows.full, flows.down = c.full, c.down
 		buckets := Bitmap{}
 		if c.owned {
 			buckets = allBuckets()
@@ -231,13 +294,13 @@ func TestEveryAskerHasExactlyOneAnswer(t *testing.T) {
 
 func TestICMPErrorsGoToTheHolderWhoeverOwnsTheBucket(t *testing.T) {
 	n, flows := newNode(t)
+	hold(t, n, flows, 40000, flowstate.Open)
 	own(t, n, Bitmap{}, Forever)
-	flows.held[toFlow(40000)] = true
 	router := netip.MustParseAddr("10.77.0.1")
 	about := func(kind uint8, q []byte) *link.Frame { return frame(etherTypeIPv4, icmp(router, kind, q)) }
 	foreign := quote(asker, 22, 40000)
 	copy(foreign[12:], []byte{10, 77, 0, 3})
-	flows.held[hashing.Flow{Src: asker, Dst: netip.MustParseAddr("10.77.0.3"), SrcPort: 40000, DstPort: 22, Proto: protoTCP}] = true
+	flows.states[hashing.Flow{Src: asker, Dst: netip.MustParseAddr("10.77.0.3"), SrcPort: 40000, DstPort: 22, Proto: protoTCP}] = flowstate.Open
 	for _, c := range []struct {
 		name  string
 		frame *link.Frame
@@ -380,7 +443,7 @@ func TestAddressKnowsWhereClientsAre(t *testing.T) {
 }
 
 func TestNewRefusesWhatCannotBe(t *testing.T) {
-	flows := &fakeFlows{}
+	flows := &modelFlows{}
 	ok := Config{Own: ownMAC, Address: ownAddr, MTU: 1500, VIPs: []VIP{{VIP: responder.VIP{Addr: vipAddr, MAC: clusterMAC}, LAN: lan}}, Flows: flows}
 	if _, err := New(ok); err != nil {
 		t.Fatal(err)

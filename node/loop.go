@@ -251,6 +251,7 @@ func (l *Loop) turn(now time.Duration, events []poller.Event) error {
 	// that one pass accepts, copies and sends what the batch has brought.
 	runtime.Gosched()
 	l.stack.Turn(now)
+	l.node.Tick(now)
 	l.send()
 	if l.turned != nil {
 		l.turned(now, l.node.Generation())

@@ -230,7 +230,10 @@ func TestR10AgeOfASYN(t *testing.T) {
 	} {
 		b := newBench(t)
 		b.lease = lease{begin: begin, end: Forever}
-		b.turn() // the lease is known
+		b.now -= 20 * time.Second
+		b.turn() // ownership and lease are known from here on
+		b.now += 20 * time.Second
+		b.turn()
 		b.put(c.stamp, synFrom(40000))
 		b.turn()
 		if counts := b.node.Counts(); counts[c.want] != 1 {

@@ -1,12 +1,14 @@
 package node
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
 	"time"
 
 	"onevoice/hashing"
+	"onevoice/internal/flowstate"
 	"onevoice/link"
 	"onevoice/responder"
 )
@@ -36,14 +38,22 @@ type Config struct {
 	VIPs     []VIP
 	Services []Service
 	Hasher   hashing.Hasher
+	// ListKey is the key of FlowHash, the same on all nodes.
+	ListKey hashing.Key
 	// Flows is asked what netstack has and can take.
 	Flows Flows
 }
 
-// Flows is the part of the stack that the gate asks.
+// Flows is the part of the TCP behind the gate that the gate asks: a
+// stack.Stack, or a model of one.
 type Flows interface {
-	// Holds reports whether netstack has an endpoint of its own for the flow.
-	Holds(*hashing.Flow) bool
+	// State is where a flow stands.
+	State(*hashing.Flow) flowstate.State
+	// Forget removes a flow. What the TCP says about it all the same, MayLeave
+	// keeps back.
+	Forget(*hashing.Flow)
+	// End ends an open flow with a reset.
+	End(*hashing.Flow)
 	// Full reports whether no further flow may begin.
 	Full() bool
 	// Up reports whether the backend of the service with that index took the
@@ -56,6 +66,9 @@ type Flows interface {
 const (
 	resetsPerSecond = 1000
 	resetBurst      = 1000
+	// Strays are the users of a node that died, who all deserve theirs soon.
+	strayResetsPerSecond = 20_000
+	strayResetBurst      = 20_000
 )
 
 // Node is the pipeline from frame to verdict. It belongs to one goroutine.
@@ -70,9 +83,27 @@ type Node struct {
 	arp        *responder.ARP
 	neighbours *responder.Neighbours
 	resets     *responder.Limit
+	strays     *responder.Limit
 	ownership  *Ownership
 	lease      lease
 	stopping   bool
+
+	// rights and vipRights are the ownership's Accept with times; fresh: some of
+	// them wait for settle.
+	rights, vipRights []right
+	fresh             bool
+	// last is the latest `now`.
+	last time.Duration
+
+	table table
+	// cookies is when a service last sent a SYN cookie, unproven when there was
+	// last one, or a half-open flow, without proof in the table.
+	cookies  []time.Duration
+	unproven [][hashing.Buckets]time.Duration
+	listKey  [2]uint64
+	lists    [][hashing.Buckets]*flowList
+	filter   Filter
+	passing  []Bitmap
 
 	// real belongs to the `now` of the present batch, stamp is that of the frame
 	// being handled; see stale.
@@ -110,7 +141,21 @@ func New(cfg Config) (*Node, error) {
 		hasher:    cfg.Hasher,
 		flows:     cfg.Flows,
 		resets:    responder.NewLimit(resetsPerSecond, resetBurst),
+		strays:    responder.NewLimit(strayResetsPerSecond, strayResetBurst),
 		ownership: &Ownership{VIPs: make([]Rows, len(cfg.VIPs)), Services: make([]Rows, len(cfg.Services))},
+		rights:    make([]right, len(cfg.Services)),
+		vipRights: make([]right, len(cfg.VIPs)),
+		table:     newTable(),
+		cookies:   make([]time.Duration, len(cfg.Services)),
+		unproven:  make([][hashing.Buckets]time.Duration, len(cfg.Services)),
+		listKey:   [2]uint64{binary.LittleEndian.Uint64(cfg.ListKey[:8]), binary.LittleEndian.Uint64(cfg.ListKey[8:])},
+		lists:     make([][hashing.Buckets]*flowList, len(cfg.Services)),
+	}
+	for i := range cfg.Services {
+		n.cookies[i] = never
+		for b := range n.unproven[i] {
+			n.unproven[i][b] = never
+		}
 	}
 	vips := make([]responder.VIP, len(cfg.VIPs))
 	for i, v := range cfg.VIPs {
@@ -140,8 +185,17 @@ func (n *Node) SetOwnership(o *Ownership) error {
 		return fmt.Errorf("node: ownership of %d VIPs and %d services given to a node with %d and %d",
 			len(o.VIPs), len(o.Services), len(n.vips), len(n.services))
 	}
+	for i := range o.VIPs {
+		n.vipRights[i].set(&o.VIPs[i].Accept)
+	}
+	for i := range o.Services {
+		n.rights[i].set(&o.Services[i].Accept)
+		n.forgetLists(i, &n.ownership.Services[i].Shared, &o.Services[i].Shared)
+	}
+	n.fresh = true
 	n.ownership = o
 	n.SetLease(o.LeaseBegin, o.LeaseEnd)
+	n.refilter()
 	return nil
 }
 
@@ -169,6 +223,7 @@ func (n *Node) Handle(now time.Duration, f *link.Frame) Handled {
 }
 
 func (n *Node) handle(now time.Duration, f *link.Frame) Handled {
+	n.settle(now)
 	d := &n.decoded
 	n.stamp = f.Stamp
 	if v := d.Decode(f); v != Undecided {
@@ -233,20 +288,20 @@ func (n *Node) vip(a netip.Addr) int {
 // of the asker's bucket in the VIP's own table, under a valid lease.
 func (n *Node) answersFor(now time.Duration, vip int, asker netip.Addr) Verdict {
 	bucket := n.hasher.Bucket(hashing.SourceIP, &hashing.Flow{Src: asker})
-	return n.mayAccept(now, &n.ownership.VIPs[vip].Accept, bucket)
+	return n.mayAccept(now, &n.vipRights[vip], bucket)
 }
 
 // mayAccept is the rule for everything new: Undecided when this node may take
 // it (OWNERSHIP.md R12).
-func (n *Node) mayAccept(now time.Duration, owned *Bitmap, bucket uint8) Verdict {
+func (n *Node) mayAccept(now time.Duration, r *right, bucket uint8) Verdict {
 	switch {
-	case !owned.Has(bucket):
+	case !r.accept.Has(bucket):
 		return NotOwner
 	case !n.lease.covers(now):
 		return NoLease
 	case n.stopping:
 		return Stopping
-	case n.stale(now, 0):
+	case n.stale(now, r.since[bucket]):
 		return Stale
 	}
 	return Undecided

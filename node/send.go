@@ -23,7 +23,7 @@ func (l *Loop) send() {
 	packets := l.stack.Egress()
 	for i := range packets {
 		p := &packets[i]
-		if v := l.node.MayLeave(now, &p.Flow, p.Flags); v == Undecided {
+		if l.node.MayLeave(now, p.Vector.Pieces[0][stack.EthernetBytes:]) == Undecided {
 			l.route(now, p)
 		}
 	}

@@ -13,8 +13,9 @@ const (
 	DeliverSYN
 	// DeliverHeld: belongs to a flow that netstack has.
 	DeliverHeld
-	// DeliverStray: belongs to no flow, in a bucket that this node owns: it
-	// completes a SYN cookie or earns a reset.
+	// DeliverStray: belongs to no flow that netstack has, while SYN cookies of
+	// ours may come back: it completes one, or earns a reset, which is judged on
+	// its way out.
 	DeliverStray
 	// DeliverError: an ICMP error that quotes a flow that netstack has.
 	DeliverError
@@ -27,6 +28,9 @@ const (
 	RefusedSYN
 	// ClosedPort: a segment for a port of the VIP without a service, reset here.
 	ClosedPort
+	// StrayAnswered: a segment of a flow that nobody holds, in a bucket of ours,
+	// reset here.
+	StrayAnswered
 	// ResetLimited: a reset was owed and held back by the rate limit.
 	ResetLimited
 	// StrayReset: a reset, or another segment that earns no answer, for a port
@@ -42,6 +46,9 @@ const (
 
 	// NotOwner: another node answers this one.
 	NotOwner
+	// ForgotFlow: a SYN for another node's bucket; what we had of its tuple,
+	// half-open or closed, was forgotten in silence.
+	ForgotFlow
 	// NoLease: the bucket is ours, but the right to answer has run out.
 	NoLease
 	// Stale: came in before this node had the right to answer it, or with a stamp
@@ -49,6 +56,22 @@ const (
 	Stale
 	// Stopping: this node accepts nothing new any more.
 	Stopping
+	// SecondSYN: a SYN with another sequence number into a half-open flow.
+	SecondSYN
+	// BadHandshakeACK: a segment into a half-open flow that does not complete its
+	// handshake.
+	BadHandshakeACK
+	// OutsideWindows: belongs to the tuple of a flow that we hold in another
+	// node's bucket, and cannot be that flow's.
+	OutsideWindows
+	// StrayInGrace: belongs to no flow of ours, in a bucket of ours whose flows a
+	// node may hold that is not known to be dead.
+	StrayInGrace
+	// StrayShared: belongs to no flow of ours, in a bucket of ours whose flows a
+	// drainer may hold.
+	StrayShared
+	// StrayListed: belongs to a flow that is on a drainer's list.
+	StrayListed
 	// FlowsFull: the bound on flows is reached.
 	FlowsFull
 	// OtherAddress: for an address that is not a VIP.
@@ -63,6 +86,11 @@ const (
 	// LateSYNACK: netstack wanted to send a SYN-ACK for a bucket that is not, or
 	// no longer, this node's to answer.
 	LateSYNACK
+	// UnearnedReset: netstack wanted to reset a flow that is not known to have
+	// been this node's, and that others may hold.
+	UnearnedReset
+	// Muted: netstack wanted to say something about a flow that was forgotten.
+	Muted
 
 	// Runt: too short for the header it must have.
 	Runt
@@ -128,21 +156,31 @@ func (v Verdict) String() string {
 		AnsweredEcho:      "answered-echo",
 		RefusedSYN:        "refused-syn",
 		ClosedPort:        "closed-port",
+		StrayAnswered:     "stray-answered",
 		ResetLimited:      "reset-limited",
 		StrayReset:        "stray-reset",
 		LearnedNeighbour:  "learned-neighbour",
 		OtherARP:          "other-arp",
 		StrangerClaim:     "stranger-claim",
 		NotOwner:          "not-owner",
+		ForgotFlow:        "forgot-flow",
 		NoLease:           "no-lease",
 		Stale:             "stale",
 		Stopping:          "stopping",
+		SecondSYN:         "second-syn",
+		BadHandshakeACK:   "bad-handshake-ack",
+		OutsideWindows:    "outside-windows",
+		StrayInGrace:      "stray-in-grace",
+		StrayShared:       "stray-shared",
+		StrayListed:       "stray-listed",
 		FlowsFull:         "flows-full",
 		OtherAddress:      "other-address",
 		NoService:         "no-service",
 		OtherICMP:         "other-icmp",
 		UnknownQuote:      "unknown-quote",
 		LateSYNACK:        "late-syn-ack",
+		UnearnedReset:     "unearned-reset",
+		Muted:             "muted",
 		Runt:              "runt",
 		OwnMAC:            "own-mac",
 		ClusterMACSource:  "cluster-mac-source",

@@ -11,7 +11,6 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
-	"onevoice/hashing"
 	"onevoice/link"
 )
 
@@ -150,12 +149,8 @@ func (l *linkEndpoint) discard() {
 type Packet struct {
 	// To is the client.
 	To netip.Addr
-	// Flow is the packet's flow, with the client as its source, and Flags are
-	// those of its TCP header (RFC 9293 §3.1).
-	Flow  hashing.Flow
-	Flags uint8
 	// Vector is the packet with EthernetBytes of room at the start of its first
-	// piece.
+	// piece, which has all of the packet's headers.
 	Vector link.Vector
 }
 
@@ -191,15 +186,6 @@ func (s *Stack) Release() {
 func fill(out *Packet, p *netstack.PacketBuffer) {
 	ip := header.IPv4(p.NetworkHeader().Slice())
 	out.To = netip.AddrFrom4(ip.DestinationAddress().As4())
-	out.Flow, out.Flags = hashing.Flow{}, 0
-	if segment := header.TCP(p.TransportHeader().Slice()); len(segment) >= header.TCPMinimumSize {
-		out.Flow = hashing.Flow{
-			Src: out.To, SrcPort: segment.DestinationPort(),
-			Dst: netip.AddrFrom4(ip.SourceAddress().As4()), DstPort: segment.SourcePort(),
-			Proto: uint8(header.TCPProtocolNumber),
-		}
-		out.Flags = uint8(segment.Flags())
-	}
 	pieces := out.Vector.Pieces[:0]
 	views, offset := p.AsViewList()
 	for v := views.Front(); v != nil; v = v.Next() {

@@ -12,7 +12,6 @@ import (
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
-	"onevoice/hashing"
 	"onevoice/internal/poller"
 	"onevoice/proxy"
 )
@@ -153,19 +152,6 @@ func (s *Stack) tcpOptions() error {
 // Deliver hands an IPv4 packet to netstack, which copies it. The packet is
 // whole, checked (header and transport checksums) and let through by the gate.
 func (s *Stack) Deliver(ip []byte) { s.link.deliver(ip) }
-
-// Holds reports whether netstack has an endpoint of its own for the flow:
-// half-open, established, closing or in TIME-WAIT.
-func (s *Stack) Holds(f *hashing.Flow) bool {
-	ep := s.net.FindTransportEndpoint(ipv4.ProtocolNumber, tcp.ProtocolNumber, netstack.TransportEndpointID{
-		LocalAddress:  toAddress(f.Dst),
-		LocalPort:     f.DstPort,
-		RemoteAddress: toAddress(f.Src),
-		RemotePort:    f.SrcPort,
-	}, nicID)
-	t, ok := ep.(*tcp.Endpoint)
-	return ok && t.EndpointState() != tcp.StateListen
-}
 
 // Full reports whether MaxFlows is reached.
 func (s *Stack) Full() bool { return len(s.flows) >= MaxFlows }

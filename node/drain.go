@@ -1,0 +1,174 @@
+package node
+
+import (
+	"encoding/binary"
+	"slices"
+	"time"
+
+	"github.com/dchest/siphash"
+
+	"onevoice/hashing"
+	"onevoice/internal/flowstate"
+)
+
+// MaxListed bounds the flows of a bucket that a drainer lists. A list that says
+// that it is not complete excludes nothing (OWNERSHIP.md R14, R17).
+const MaxListed = 4096
+
+// never is before anything that happens.
+const never = time.Duration(-1 << 62)
+
+// flowList is the hashes of the flows of a bucket that other nodes hold, in
+// order.
+type flowList struct {
+	complete bool
+	hashes   []uint64
+}
+
+// excludes is Undecided when the list proves that no other node holds the flow,
+// or else why it does not. The nil list proves nothing.
+func (l *flowList) excludes(hash uint64) Verdict {
+	if l == nil || !l.complete {
+		return StrayShared
+	}
+	if _, listed := slices.BinarySearch(l.hashes, hash); listed {
+		return StrayListed
+	}
+	return Undecided
+}
+
+// SetFlowLists says which flows of a bucket its drainers hold, all of them
+// together, by FlowHash. complete: each drainer's list is there, is current, and
+// has all of its flows; false takes back what was said before, as an ownership
+// does in which the bucket has become shared. The hashes are copied.
+func (n *Node) SetFlowLists(service int, bucket uint8, complete bool, hashes []uint64) {
+	l := &flowList{complete: complete}
+	if complete {
+		l.hashes = slices.Clone(hashes)
+		slices.Sort(l.hashes)
+	}
+	n.lists[service][bucket] = l
+}
+
+// forgetLists takes back the lists of buckets that have become shared.
+func (n *Node) forgetLists(service int, was, is *Bitmap) {
+	for b := range n.lists[service] {
+		if is.Has(uint8(b)) && !was.Has(uint8(b)) {
+			n.lists[service][b] = nil
+		}
+	}
+}
+
+// FlowHash is the hash by which nodes name a flow to each other: SipHash-2-4
+// under Config.ListKey of source, destination and protocol.
+func (n *Node) FlowHash(f *hashing.Flow) uint64 {
+	var b [13]byte
+	src, dst := f.Src.As4(), f.Dst.As4()
+	copy(b[0:], src[:])
+	copy(b[4:], dst[:])
+	binary.BigEndian.PutUint16(b[8:], f.SrcPort)
+	binary.BigEndian.PutUint16(b[10:], f.DstPort)
+	b[12] = f.Proto
+	return siphash.Hash(n.listKey[0], n.listKey[1], b[:])
+}
+
+// Held is what this node holds of one bucket of a service.
+type Held struct {
+	Bucket uint8
+	// Flows counts all that its TCP holds, in TIME-WAIT too: nobody else may
+	// answer for them. HalfOpen of them are half-open.
+	Flows, HalfOpen int
+	// Unproven: a SYN-ACK of ours may still be answered of which there is no
+	// proof in Flows: a SYN cookie, or one of a half-open flow. It left, or the
+	// half-open flow was there, less than a minute ago. A node that holds no flow
+	// of the bucket stays its drainer until this is false.
+	Unproven bool
+	// Hashes are the flows by FlowHash, MaxListed at most; Overflow says that
+	// there are more.
+	Hashes   []uint64
+	Overflow bool
+}
+
+// Held reports what this node holds of the wanted buckets of a service: those of
+// which anything is left, in order. It looks at every flow of the node.
+func (n *Node) Held(now time.Duration, service int, wanted *Bitmap) []Held {
+	var by [hashing.Buckets]Held
+	for _, e := range n.table.order {
+		bucket, ok := n.bucketOf(e, service)
+		if !ok || !wanted.Has(bucket) {
+			continue
+		}
+		switch n.stateOf(e) {
+		case flowstate.None:
+			continue
+		case flowstate.HalfOpen:
+			by[bucket].HalfOpen++
+			n.unproven[service][bucket] = now
+		}
+		h := &by[bucket]
+		h.Flows++
+		if len(h.Hashes) < MaxListed {
+			h.Hashes = append(h.Hashes, n.FlowHash(&e.flow))
+		} else {
+			h.Overflow = true
+		}
+	}
+	var out []Held
+	for b := range by {
+		h := &by[b]
+		h.Bucket = uint8(b)
+		h.Unproven = now-n.unproven[service][b] < unprovenTime
+		if wanted.Has(h.Bucket) && (h.Flows > 0 || h.Unproven) {
+			out = append(out, *h)
+		}
+	}
+	return out
+}
+
+// bucketOf is the bucket of a flow if it is one of the service.
+func (n *Node) bucketOf(e *tracked, service int) (uint8, bool) {
+	s := &n.services[service]
+	if e.flow.DstPort != s.Listen.Port() || e.flow.Dst != s.Listen.Addr() {
+		return 0, false
+	}
+	return n.hasher.Bucket(s.Affinity, &e.flow), true
+}
+
+// stateOf is a flow's state, None when it was forgotten.
+func (n *Node) stateOf(e *tracked) flowstate.State {
+	if e.muted {
+		return flowstate.None
+	}
+	return n.flows.State(&e.flow)
+}
+
+// EndFlows ends the flows of the buckets: open ones with a reset, which leaves
+// at the end of the turn, all others in silence. It returns how many it ended.
+// It is for drained flows whose time is over.
+func (n *Node) EndFlows(now time.Duration, service int, buckets *Bitmap) int {
+	return n.each(service, buckets, func(e *tracked) {
+		if n.flows.State(&e.flow) != flowstate.Open || !e.proven {
+			n.forget(now, e)
+			return
+		}
+		n.flows.End(&e.flow)
+	})
+}
+
+// ForgetFlows closes the flows of the buckets and says nothing to anybody: this
+// node was taken for dead, and others may reset them by now (OWNERSHIP.md R18).
+// It returns how many it closed.
+func (n *Node) ForgetFlows(now time.Duration, service int, buckets *Bitmap) int {
+	return n.each(service, buckets, func(e *tracked) { n.forget(now, e) })
+}
+
+// each calls fn for the flows of the buckets that our TCP holds.
+func (n *Node) each(service int, buckets *Bitmap, fn func(*tracked)) (count int) {
+	for _, e := range n.table.order {
+		if b, ok := n.bucketOf(e, service); ok && buckets.Has(b) && n.stateOf(e) != flowstate.None {
+			fn(e)
+			count++
+		}
+	}
+	return count
+}

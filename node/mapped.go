@@ -1,0 +1,97 @@
+package node
+
+import "onevoice/hashing"
+
+// SetFilter gives the node a filter to keep, which passes every bucket now.
+func (n *Node) SetFilter(f Filter) {
+	n.filter = f
+	n.passing = make([]Bitmap, len(n.services))
+	for i := range n.passing {
+		n.passing[i] = everyBucket()
+		f.Pass(i, &n.passing[i])
+	}
+	n.refilter()
+}
+
+func everyBucket() Bitmap {
+	var b Bitmap
+	for i := range b {
+		b[i] = ^uint64(0)
+	}
+	return b
+}
+
+// refilter brings the filter up to the ownership. The order matters: held flows
+// are in its map before their bucket's bit is cleared, and a bucket whose flows
+// found no room keeps its bit (OWNERSHIP.md R16). So does one whose SYN cookies
+// may still come back, since nothing tells their flows.
+func (n *Node) refilter() {
+	if n.filter == nil {
+		return
+	}
+	for i := range n.services {
+		n.refilterService(i)
+	}
+}
+
+func (n *Node) refilterService(service int) {
+	pass := n.ownership.Services[service].Accept
+	for _, e := range n.table.order {
+		b, ok := n.bucketOf(e, service)
+		if ok && !pass.Has(b) && !e.muted && !e.mapped {
+			if e.mapped = n.filter.Hold(&e.flow); !e.mapped {
+				pass.Set(b)
+			}
+		}
+	}
+	for b := range hashing.Buckets {
+		if n.last-n.unproven[service][b] < unprovenTime {
+			pass.Set(uint8(b))
+		}
+	}
+	if pass != n.passing[service] {
+		n.passing[service] = pass
+		n.filter.Pass(service, &n.passing[service])
+	}
+}
+
+// mapHeld puts a flow that has just been found into the filter's map, where its
+// bucket does not pass.
+func (n *Node) mapHeld(e *tracked) {
+	if n.filter == nil {
+		return
+	}
+	for i := range n.services {
+		b, ok := n.bucketOf(e, i)
+		if !ok || n.passing[i].Has(b) {
+			continue
+		}
+		if e.mapped = n.filter.Hold(&e.flow); !e.mapped {
+			n.passing[i].Set(b)
+			n.filter.Pass(i, &n.passing[i])
+		}
+	}
+}
+
+// unmap takes a flow out of the filter's map.
+func (n *Node) unmap(e *tracked) {
+	if e.mapped {
+		n.filter.Release(&e.flow)
+		e.mapped = false
+	}
+}
+
+// Unmapped counts the flows of the buckets that this node holds and the filter
+// keeps from it: 0, always, and what a node makes sure of before it says that it
+// has released a bucket (OWNERSHIP.md R16).
+func (n *Node) Unmapped(service int, buckets *Bitmap) (count int) {
+	if n.filter == nil {
+		return 0
+	}
+	n.each(service, buckets, func(e *tracked) {
+		if b, _ := n.bucketOf(e, service); !e.mapped && !n.passing[service].Has(b) {
+			count++
+		}
+	})
+	return count
+}

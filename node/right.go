@@ -1,0 +1,61 @@
+package node
+
+import (
+	"time"
+
+	"onevoice/hashing"
+)
+
+// right is which buckets of a service, or of a VIP, this node answers for, and
+// since when.
+type right struct {
+	accept Bitmap
+	// since is when a bucket of accept was found to be in it, pending before
+	// that.
+	since [hashing.Buckets]time.Duration
+	// fresh: some are pending.
+	fresh bool
+}
+
+// pending stands for the `now` of the next frame or turn.
+const pending = Forever
+
+// set puts another bitmap in force.
+func (r *right) set(accept *Bitmap) {
+	for b := range hashing.Buckets {
+		if b := uint8(b); accept.Has(b) && !r.accept.Has(b) {
+			r.since[b], r.fresh = pending, true
+		}
+	}
+	r.accept = *accept
+}
+
+// settle gives the pending buckets their time. The frames of the batch that
+// comes with it were in the queue before: what had been the answer of another
+// node is not ours to give.
+func (r *right) settle(now time.Duration) {
+	if !r.fresh {
+		return
+	}
+	r.fresh = false
+	for b := range r.since {
+		if r.since[b] == pending {
+			r.since[b] = now
+		}
+	}
+}
+
+// settle gives a new ownership its time.
+func (n *Node) settle(now time.Duration) {
+	n.last = now
+	if !n.fresh {
+		return
+	}
+	n.fresh = false
+	for i := range n.vipRights {
+		n.vipRights[i].settle(now)
+	}
+	for i := range n.rights {
+		n.rights[i].settle(now)
+	}
+}

@@ -1,0 +1,193 @@
+package node
+
+import (
+	"time"
+
+	"onevoice/hashing"
+	"onevoice/internal/flowstate"
+)
+
+// MaxTracked bounds the flows that a node knows: those that its TCP holds, and
+// for a moment those that it has just let go of. Beyond it no SYN is let in.
+const MaxTracked = 1 << 18
+
+// Times of the table.
+const (
+	// unprovenTime is how long a SYN-ACK of ours is good for: a half-open flow is
+	// forgotten after it, and after it no ACK of an unknown flow is taken for the
+	// end of a SYN cookie. A drainer stays one for as long (OWNERSHIP.md R12, R17).
+	unprovenTime = 60 * time.Second
+	// sweepTime is within what the whole table is looked through once.
+	sweepTime = time.Second
+	// maxSweep bounds the flows that one sweep looks at.
+	maxSweep = 4096
+	// mutedTime is how long nothing of a forgotten flow leaves. What netstack
+	// says about it lies in the egress queue within the same turn.
+	mutedTime = time.Second
+)
+
+// tuple is a flow in the form in which the table finds it fastest.
+type tuple struct {
+	src, dst         [4]byte
+	srcPort, dstPort uint16
+}
+
+func tupleOf(f *hashing.Flow) tuple {
+	return tuple{f.Src.As4(), f.Dst.As4(), f.SrcPort, f.DstPort}
+}
+
+// tracked is one flow that this node's TCP holds.
+type tracked struct {
+	flow hashing.Flow
+	// at is its place in the table's order.
+	at int
+	// ownISN and clientISN are those of a flow that began with a SYN-ACK of ours
+	// which the TCP remembers; a SYN cookie's are not known.
+	ownISN, clientISN uint32
+	// since is when that SYN-ACK first left.
+	since time.Duration
+	// proven: this node saw the handshake complete.
+	proven bool
+	// muted: forgotten; nothing of it leaves any more until mutedUntil.
+	muted      bool
+	mutedUntil time.Duration
+	// mapped: the in-kernel filter passes its frames.
+	mapped  bool
+	windows windows
+}
+
+// table is the flows that this node's TCP holds. Entries are made when a SYN-ACK
+// leaves, and go when the TCP has nothing of the flow any more.
+type table struct {
+	flows map[tuple]*tracked
+	order []*tracked
+	// next is where the sweep goes on, swept when the last one was.
+	next  int
+	swept time.Duration
+}
+
+func newTable() table { return table{flows: map[tuple]*tracked{}} }
+
+func (t *table) find(f *hashing.Flow) *tracked {
+	if len(t.flows) == 0 {
+		return nil
+	}
+	return t.flows[tupleOf(f)]
+}
+
+func (t *table) full() bool { return len(t.order) >= MaxTracked }
+
+func (t *table) add(f *hashing.Flow, now time.Duration) *tracked {
+	e := &tracked{flow: *f, at: len(t.order), since: now}
+	t.order = append(t.order, e)
+	t.flows[tupleOf(f)] = e
+	return e
+}
+
+func (t *table) remove(e *tracked) {
+	last := len(t.order) - 1
+	t.order[e.at] = t.order[last]
+	t.order[e.at].at = e.at
+	t.order[last] = nil
+	t.order = t.order[:last]
+	delete(t.flows, tupleOf(&e.flow))
+}
+
+// lookup finds a flow that the TCP holds, and its state; nil when it holds none.
+// A flow that began with a SYN cookie is found once its ACK was taken.
+func (n *Node) lookup(now time.Duration, service int, f *hashing.Flow) (*tracked, flowstate.State) {
+	e := n.table.find(f)
+	if e == nil {
+		if !n.cookiesOut(now, service) {
+			return nil, flowstate.None
+		}
+		return n.adopt(now, f)
+	}
+	if e.muted {
+		return nil, flowstate.None
+	}
+	state := n.flows.State(f)
+	switch state {
+	case flowstate.None:
+		n.drop(now, e)
+		return nil, flowstate.None
+	case flowstate.HalfOpen:
+	default:
+		e.proven = true
+	}
+	return e, state
+}
+
+// adopt takes a flow into the table that began with a SYN cookie.
+func (n *Node) adopt(now time.Duration, f *hashing.Flow) (*tracked, flowstate.State) {
+	state := n.flows.State(f)
+	// A half-open one has no SYN-ACK out yet that an ACK could fit.
+	if state == flowstate.None || state == flowstate.HalfOpen || n.table.full() {
+		return nil, flowstate.None
+	}
+	e := n.table.add(f, now)
+	e.proven = true
+	n.mapHeld(e)
+	return e, state
+}
+
+// drop takes a flow out of the table that the TCP does not hold any more.
+func (n *Node) drop(now time.Duration, e *tracked) {
+	if !e.proven && !e.muted {
+		n.noteUnproven(now, &e.flow)
+	}
+	n.unmap(e)
+	n.table.remove(e)
+}
+
+// forget removes a flow without a word: nothing that the TCP says about it from
+// now on leaves (OWNERSHIP.md R13, R18).
+func (n *Node) forget(now time.Duration, e *tracked) {
+	if !e.proven {
+		n.noteUnproven(now, &e.flow)
+	}
+	e.muted, e.proven, e.mutedUntil = true, false, now+mutedTime
+	n.unmap(e)
+	n.flows.Forget(&e.flow)
+}
+
+// Tick lets go of flows that have ended and of half-open ones whose time is
+// over. It looks at a part of the table, in proportion to the time since the
+// last call, and is to be called once in each turn.
+func (n *Node) Tick(now time.Duration) {
+	n.settle(now)
+	t := &n.table
+	part := min(now-t.swept, sweepTime)
+	quota := min(len(t.order)*int(part/time.Millisecond)/int(sweepTime/time.Millisecond), maxSweep)
+	if quota == 0 && len(t.order) > 0 {
+		return
+	}
+	t.swept = now
+	for range quota {
+		if len(t.order) == 0 {
+			return
+		}
+		t.next = (t.next + 1) % len(t.order)
+		n.look(now, t.order[t.next])
+	}
+}
+
+// look is what the sweep does about one flow.
+func (n *Node) look(now time.Duration, e *tracked) {
+	if e.muted {
+		if now >= e.mutedUntil {
+			n.drop(now, e)
+		}
+		return
+	}
+	switch n.flows.State(&e.flow) {
+	case flowstate.None:
+		n.drop(now, e)
+	case flowstate.HalfOpen:
+		if now-e.since >= unprovenTime {
+			n.forget(now, e)
+		}
+	default:
+		e.proven = true
+	}
+}

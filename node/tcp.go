@@ -1,0 +1,164 @@
+package node
+
+import (
+	"net/netip"
+	"time"
+
+	"onevoice/hashing"
+	"onevoice/internal/flowstate"
+	"onevoice/responder"
+)
+
+// handleTCP is the gate for TCP (OWNERSHIP.md R12 to R14).
+func (n *Node) handleTCP(now time.Duration, vip int, frame []byte) Handled {
+	d := &n.decoded
+	service, ok := n.byListen[netip.AddrPortFrom(d.Flow.Dst, d.Flow.DstPort)]
+	if !ok {
+		return n.closedPort(now, vip, frame)
+	}
+	bucket := n.hasher.Bucket(n.services[service].Affinity, &d.Flow)
+	verdict := n.mayAccept(now, &n.rights[service], bucket)
+	if d.TCP.Flags&(flagSYN|flagACK) == flagSYN {
+		return n.handleSYN(now, service, bucket, verdict, frame)
+	}
+	if e, state := n.lookup(now, service, &d.Flow); e != nil {
+		return n.handleHeld(now, service, e, state, verdict == Undecided)
+	}
+	return n.handleStray(now, service, bucket, verdict, frame)
+}
+
+// handleSYN judges a segment that opens a flow.
+func (n *Node) handleSYN(now time.Duration, service int, bucket uint8, verdict Verdict, frame []byte) Handled {
+	d := &n.decoded
+	e, state := n.lookup(now, service, &d.Flow)
+	if verdict != Undecided {
+		return Handled{Verdict: n.foreignSYN(now, service, bucket, e, state, verdict)}
+	}
+	if e != nil && state == flowstate.HalfOpen && d.TCP.Seq != e.clientISN {
+		// Netstack would reset the first SYN's flow.
+		return Handled{Verdict: SecondSYN}
+	}
+	switch {
+	case e != nil && state == flowstate.Open:
+		// It challenges the client (RFC 9293 §3.10.7.4), for a flow of ours.
+		return n.deliver(now, DeliverHeld)
+	case !n.flows.Up(service):
+		return n.reset(now, n.resets, RefusedSYN, frame)
+	case n.flows.Full() || n.table.full():
+		return Handled{Verdict: FlowsFull}
+	}
+	return n.deliver(now, DeliverSYN)
+}
+
+// foreignSYN judges a SYN that is not ours to answer. Where its bucket is
+// another node's, that node answers it, and what we had of the tuple is over:
+// the flow is forgotten in silence, half-open or closed. An open one stays until
+// its own end, and does not answer the SYN (OWNERSHIP.md R13).
+func (n *Node) foreignSYN(now time.Duration, service int, bucket uint8, e *tracked, state flowstate.State, verdict Verdict) Verdict {
+	if e == nil || state == flowstate.Open || n.ownership.Services[service].Accept.Has(bucket) {
+		return verdict
+	}
+	n.forget(now, e)
+	return ForgotFlow
+}
+
+// handleHeld judges a segment of a flow that our TCP holds. answers: its bucket
+// is ours under a valid lease.
+func (n *Node) handleHeld(now time.Duration, service int, e *tracked, state flowstate.State, answers bool) Handled {
+	d := &n.decoded
+	switch {
+	case state == flowstate.HalfOpen:
+		return n.handleHandshake(now, service, e)
+	case answers:
+	case state == flowstate.TimeWait && d.TCP.Flags&flagFIN == 0, !e.windows.contain(d.TCP.Seq, d.TCP.Ack, d.TCP.Flags):
+		// The tuple may have been used again with the bucket's owner. Our TCP would
+		// answer what is outside its windows with an acknowledgment.
+		return Handled{Verdict: OutsideWindows}
+	}
+	return n.deliver(now, DeliverHeld)
+}
+
+// handleHandshake judges a segment of a half-open flow: a reset, or what
+// acknowledges our SYN and begins where the client's ends. Anything else would
+// draw a reset with the client's exact number.
+func (n *Node) handleHandshake(now time.Duration, service int, e *tracked) Handled {
+	d := &n.decoded
+	fits := e.windows.contain(d.TCP.Seq, d.TCP.Ack, d.TCP.Flags) && int32(d.TCP.Seq-e.clientISN) > 0
+	switch {
+	case d.TCP.Flags&flagSYN != 0 || !fits && d.TCP.Flags&flagRST != 0:
+		return Handled{Verdict: BadHandshakeACK}
+	case d.TCP.Flags&flagRST != 0:
+		return n.deliver(now, DeliverHeld)
+	case fits && d.TCP.Ack == e.ownISN+1:
+		e.proven = true
+		return n.deliver(now, DeliverHeld)
+	case !e.proven && n.cookiesOut(now, service):
+		// It may complete a cookie that went out for the same SYN before. If it
+		// does not, the reset that it draws does not leave.
+		return n.deliver(now, DeliverHeld)
+	}
+	return Handled{Verdict: BadHandshakeACK}
+}
+
+// handleStray judges a segment, not a SYN, of a flow that our TCP does not hold;
+// verdict says whether its bucket is ours. It completes a SYN cookie, or earns a
+// reset if nobody else can hold the flow.
+func (n *Node) handleStray(now time.Duration, service int, bucket uint8, verdict Verdict, frame []byte) Handled {
+	rows := &n.ownership.Services[service]
+	cookie := n.cookiesOut(now, service) && n.decoded.TCP.Flags&(flagACK|flagSYN|flagRST) == flagACK
+	if cookie && (verdict == Stopping || verdict == NotOwner && rows.Draining.Has(bucket)) {
+		return n.deliver(now, DeliverStray)
+	}
+	if verdict != Undecided {
+		return Handled{Verdict: verdict}
+	}
+	why := n.mayReset(service, bucket, &n.decoded.Flow)
+	switch {
+	case why == StrayInGrace:
+		return Handled{Verdict: why}
+	case cookie:
+		// Netstack takes a cookie or makes a reset, which MayLeave judges.
+		return n.deliver(now, DeliverStray)
+	case why != Undecided:
+		return Handled{Verdict: why}
+	}
+	return n.reset(now, n.strays, StrayAnswered, frame)
+}
+
+// mayReset reports whether a flow of an owned bucket that this node does not
+// hold may be reset: Undecided, or why another node may hold it (OWNERSHIP.md
+// R14).
+func (n *Node) mayReset(service int, bucket uint8, flow *hashing.Flow) Verdict {
+	rows := &n.ownership.Services[service]
+	switch {
+	case rows.Grace.Has(bucket):
+		return StrayInGrace
+	case !rows.Shared.Has(bucket):
+		return Undecided
+	}
+	return n.lists[service][bucket].excludes(n.FlowHash(flow))
+}
+
+// closedPort answers for a port of the VIP that no service has: one node, the
+// owner in the VIP's own table, resets (RFC 9293 §3.10.7.1).
+func (n *Node) closedPort(now time.Duration, vip int, frame []byte) Handled {
+	if v := n.answersFor(now, vip, n.decoded.Flow.Src); v != Undecided {
+		return Handled{Verdict: v}
+	}
+	return n.reset(now, n.resets, ClosedPort, frame)
+}
+
+// reset answers with a reset, at a bounded rate. Only one that is owed and can
+// be sent takes of that rate.
+func (n *Node) reset(now time.Duration, limit *responder.Limit, v Verdict, frame []byte) Handled {
+	d := &n.decoded
+	reply, outcome := responder.AppendReset(n.reply[:0], frame, n.own, d.From, d.Vouched)
+	n.reply = reply[:0]
+	switch {
+	case outcome != responder.ResetSent:
+		return Handled{Verdict: StrayReset}
+	case !limit.Allow(now):
+		return Handled{Verdict: ResetLimited}
+	}
+	return Handled{Verdict: v, Reply: reply}
+}
