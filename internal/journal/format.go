@@ -168,7 +168,7 @@ func parseBatch(b []byte, t tail) (records [][]byte, next tail, fault string) {
 		return nil, t, torn
 	}
 	number, length := binary.BigEndian.Uint64(rest[4:]), int(binary.BigEndian.Uint32(rest[12:]))
-	if string(rest[:4]) != batchMark || number != t.number || length > MaxBatchBytes ||
+	if string(rest[:4]) != batchMark || number != t.number ||
 		sum(t.sum, rest[:16]) != binary.BigEndian.Uint32(rest[16:]) {
 		return nil, t, tornIf(endsInZeros(b, t.end), "a batch's header does not match its sum, or is another file's")
 	}

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // stateDir is where a journal may be.
@@ -214,11 +216,18 @@ func TestPassedLockIsTakenBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// As a file inherited by exec.
+	if _, err := unix.FcntlInt(lock.Fd(), unix.F_SETFD, 0); err != nil {
+		t.Fatal(err)
+	}
 	j, _, err = Adopt(dir, lock)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer j.Close()
+	if flags, err := unix.FcntlInt(lock.Fd(), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+		t.Errorf("a worker would inherit the lock: %d, %v", flags, err)
+	}
 	if err := j.Append([][]byte{{1}}); err != nil {
 		t.Error(err)
 	}
@@ -248,6 +257,11 @@ func TestAdoptWantsTheDirectoryItself(t *testing.T) {
 	}
 	if _, _, err := Adopt(dir, file); err == nil || !strings.Contains(err.Error(), "no directory") {
 		t.Error(err)
+	}
+	for _, f := range []*os.File{lock, unlocked, file} {
+		if err := f.Close(); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("a refused lock was left open: %v", err)
+		}
 	}
 	if err := held.Append([][]byte{{1}}); err != nil {
 		t.Error(err)

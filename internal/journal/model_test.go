@@ -15,9 +15,10 @@ type disk struct {
 	names map[string]*inode
 	// past are the names as they were at each change since the last sync.
 	past []map[string]*inode
-	// op counts calls; at crashAt the machine stops within one, at failAt a call
-	// fails.
+	// op counts calls; at crashAt the machine stops within one, from failAt on so
+	// many fail.
 	op, crashAt, failAt int
+	failing             int
 	fault               error
 }
 
@@ -34,7 +35,7 @@ func (n *inode) data() []byte { return n.states[len(n.states)-1] }
 type crash struct{}
 
 func newDisk(journal []byte) *disk {
-	d := &disk{names: map[string]*inode{}, crashAt: -1, failAt: -1}
+	d := &disk{names: map[string]*inode{}, crashAt: -1, failAt: -1, failing: 1}
 	if journal != nil {
 		d.names[journalName] = &inode{states: [][]byte{bytes.Clone(journal)}}
 	}
@@ -45,7 +46,7 @@ func newDisk(journal []byte) *disk {
 // step counts a call, and tells whether the machine stops in it or it fails.
 func (d *disk) step() (stops bool, err error) {
 	d.op++
-	if d.op-1 == d.failAt {
+	if at := d.op - 1; d.failAt >= 0 && at >= d.failAt && at < d.failAt+d.failing {
 		return false, d.fault
 	}
 	return d.op-1 == d.crashAt, nil
@@ -103,13 +104,13 @@ func (d *disk) create(name string) (file, error) {
 }
 
 func (d *disk) rename(from, to string) error {
-	if err := d.plain(); err != nil {
-		return err
+	err := d.plain()
+	if err == nil || err == unix.EIO { // nobody knows then
+		d.names[to] = d.names[from]
+		delete(d.names, from)
+		d.renamed()
 	}
-	d.names[to] = d.names[from]
-	delete(d.names, from)
-	d.renamed()
-	return nil
+	return err
 }
 
 func (d *disk) remove(name string) error {

@@ -74,20 +74,13 @@ func openStore(f folder, newID func() [16]byte) (*store, Loaded, error) {
 	s.generation, s.tail = c.generation, c.tail
 	l := Loaded{Snapshot: c.snapshot, Records: c.records, Cut: c.torn, CutAt: c.tail.end}
 	if c.torn > 0 {
-		if err := s.cut(); err != nil {
+		// Nothing must stand behind the next append, which makes this durable too.
+		if err := s.file.Truncate(s.tail.end); err != nil {
 			s.file.Close()
 			return nil, Loaded{}, fmt.Errorf("cut a torn write off: %w", err)
 		}
 	}
 	return s, l, nil
-}
-
-// cut takes what was never acknowledged off the file, for good.
-func (s *store) cut() error {
-	if err := s.file.Truncate(s.tail.end); err != nil {
-		return err
-	}
-	return s.file.Sync()
 }
 
 func (s *store) append(records [][]byte) error {
@@ -126,7 +119,7 @@ func (s *store) replace(snapshot []byte, records [][]byte) error {
 	if s.broken != nil {
 		return s.broken
 	}
-	if len(snapshot) > MaxBatchBytes-8 || batchBytes(records) > MaxBatchBytes {
+	if len(snapshot) > MaxBatchBytes-4 || batchBytes(records) > MaxBatchBytes {
 		return fmt.Errorf("replace the journal: a snapshot of %d bytes and records of %d; at most %d each", len(snapshot), batchBytes(records), MaxBatchBytes)
 	}
 	if s.generation == math.MaxUint64 {

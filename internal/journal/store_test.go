@@ -60,6 +60,7 @@ func history() []scripted {
 		{replace: true, snapshot: "snapshot", records: []string{"after it", "and more"}},
 		{records: []string{strings.Repeat("\x00", 1200)}},
 		{replace: true, snapshot: strings.Repeat("S", 700)},
+		{records: []string{strings.Repeat("long", 50)}},
 		{records: []string{"last"}},
 	}
 }
@@ -171,9 +172,9 @@ func TestEveryFaultLeavesWhatWasAcknowledged(t *testing.T) {
 	whole := newDisk(nil)
 	run(t, whole, steps)
 	for k := range whole.op {
-		for _, fault := range faults() {
+		for i, fault := range append(faults(), faults()...) {
 			d := newDisk(nil)
-			d.failAt, d.fault = k, fault
+			d.failAt, d.fault, d.failing = k, fault, 1+i/len(faults())
 			_, opened, done, failed := run(t, d, steps)
 			if len(failed) == 0 && opened {
 				t.Fatalf("call %d failed with %v and nobody was told", k, fault)
@@ -210,12 +211,12 @@ func TestFullDiskIsOverWhenThereIsRoom(t *testing.T) {
 		if err := step.do(s); !errors.Is(err, faults()[0]) || s.broken != nil {
 			t.Fatalf("%v, broken: %v", err, s.broken)
 		}
+		if _, ok := d.names[newName]; ok {
+			t.Error("a failed replacement was left behind")
+		}
 		if err := step.do(s); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if _, ok := d.names[newName]; ok {
-		t.Error("a failed replacement was left behind")
 	}
 }
 
@@ -313,6 +314,9 @@ func TestZerosInTheMiddleAreRefused(t *testing.T) {
 		clear(bad[from : len(bad)-1])
 		refused(t, bad, "zeros from %d to the last byte but one", from)
 	}
+	first, _ := makeFile(1, [16]byte{}, bytes.Repeat([]byte("S"), 1200), nil)
+	clear(first[2*sectorBytes:])
+	refused(t, first, "zeros where the snapshot ended")
 	bad := append(bytes.Clone(b), "\x00\x00x"...)
 	bad = append(bad, make([]byte, 30)...)
 	refused(t, bad, "what nobody wrote at the end")
@@ -345,7 +349,10 @@ func TestBoundsAreRefused(t *testing.T) {
 	if err := s.append([][]byte{{1}}); err == nil || !strings.Contains(err.Error(), "replace it by a snapshot") {
 		t.Errorf("a file too long: %v", err)
 	}
-	if err := s.replace(big[:MaxBatchBytes-8], nil); err != nil {
+	if err := s.replace(big[:MaxBatchBytes-3], nil); err == nil {
+		t.Error("a snapshot too long by one byte was taken")
+	}
+	if err := s.replace(big[:MaxBatchBytes-4], nil); err != nil {
 		t.Errorf("the longest snapshot: %v", err)
 	}
 }

@@ -45,6 +45,9 @@ func TestMessagesOfEverySizeArrive(t *testing.T) {
 	order := rand.New(rand.NewPCG(1, 2))
 	for _, n := range []int{0, 1, MaxPayload, MaxPayload + 1, 2 * FragmentBytes, 2*FragmentBytes + 1, 100_000, MaxMessage} {
 		ds := fragments(t, a, n)
+		if want := fragmentsOf(n); n > MaxPayload && len(ds) != want || n <= MaxPayload && len(ds) != 1 {
+			t.Errorf("%d bytes are %d datagrams", n, len(ds))
+		}
 		order.Shuffle(len(ds), func(i, j int) { ds[i], ds[j] = ds[j], ds[i] })
 		for i, d := range ds {
 			if len(d) > MaxDatagram {
@@ -114,6 +117,17 @@ func TestOldestMessageMakesRoom(t *testing.T) {
 	}
 	if got := b.Opener.senders.pending; got != MaxPartialBytes {
 		t.Errorf("%d bytes pending, want the bound %d", got, MaxPartialBytes)
+	}
+}
+
+func TestForgottenBootTakesNoRoom(t *testing.T) {
+	a, b := boot(1, 1), boot(2, 2)
+	introduce(t, 0, a, b)
+	b.expect(t, 0, fragments(t, a, 5000)[0], Partial)
+	crowd(t, time.Hour, b)
+	introduce(t, time.Hour+SenderIdle-1-time.Second, boot(3, 3), b)
+	if len(b.Senders()) != MaxSenders || b.Opener.senders.pending != 0 {
+		t.Errorf("%d bytes pending", b.Opener.senders.pending)
 	}
 }
 

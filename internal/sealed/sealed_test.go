@@ -420,7 +420,11 @@ func TestTwinsAreSeen(t *testing.T) {
 		t.Errorf("twins %v", got)
 	}
 	if got := b.Twins(time.Second + SenderIdle); got != nil {
-		t.Errorf("twins %v after one has fallen silent", got)
+		t.Errorf("twins %v after the newer has fallen silent", got)
+	}
+	b.expect(t, 8*time.Second, twin.whole(t, "x"), OK)
+	if got := b.Twins(8 * time.Second); got != nil {
+		t.Errorf("twins %v after the older has fallen silent", got)
 	}
 }
 
