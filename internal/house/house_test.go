@@ -23,10 +23,10 @@ func floors() map[string]int {
 	for floor, folders := range [][]string{
 		{"link", "link/egress", "proxy", "health", "internal/netns", "internal/page", "internal/poller", "internal/sealed", "internal/journal", "internal/flowstate"},
 		{"hashing", "responder", "config", "sim"},
-		{"stack"},
+		{"cluster", "stack"},
 		{"node"},
-		{"lab"},
-		{"admin"},
+		{"lab", "control"},
+		{"admin", "sim/scenario"},
 		{"cmd/onevoice"},
 	} {
 		for _, f := range folders {
@@ -39,7 +39,7 @@ func floors() map[string]int {
 }
 
 // pure folders have neither clock nor socket.
-func pure() []string { return []string{"hashing", "responder", "config", "sim"} }
+func pure() []string { return []string{"hashing", "responder", "config", "sim", "cluster"} }
 
 const maxLines = 500
 

@@ -1,0 +1,389 @@
+package cluster
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"onevoice/hashing"
+)
+
+// Why an entry changed nothing. Operators see these.
+var (
+	errStale     = errors.New("the table has gone on since; look again")
+	errNoHost    = errors.New("there is no such node")
+	errNoService = errors.New("there is no such service")
+	errNotNow    = errors.New("the bucket is on its way already; try again")
+	errHolder    = errors.New("the node is not in, or takes no buckets now")
+	errFull      = errors.New("the table is full")
+)
+
+// apply changes the table by an entry. It is the same on every host: it looks at
+// the table and the entry only. An error says why the entry changed nothing.
+func (t *Table) apply(index uint64, c *command) error {
+	switch c.Kind {
+	case kindJoin:
+		return t.join(index, c)
+	case kindEvict:
+		return t.evict(index, c)
+	case kindOrphaned:
+		return t.orphaned(c)
+	case kindMove:
+		return t.move(index, c)
+	case kindReleased:
+		return t.released(index, c)
+	case kindDrained:
+		return t.drained(c)
+	case kindHealth:
+		return t.health(c)
+	case kindSettled:
+		return t.settled(c)
+	case kindSet:
+		return t.set(c)
+	case kindPin:
+		return t.pin(c)
+	case kindDefine:
+		return t.define(index, c)
+	case kindRemap:
+		return t.remap(index, c)
+	case kindRetime:
+		return t.retime(c)
+	}
+	return fmt.Errorf("cluster: entry of kind %d", c.Kind)
+}
+
+// join lets a host in, or renews its epoch. A renewal keeps its rows: they are
+// bound to the new epoch from here on, and an eviction of that one needs
+// withdrawals from all before it.
+func (t *Table) join(index uint64, c *command) error {
+	h := t.host(c.ID)
+	if h == nil || c.Epoch <= h.Epoch {
+		return errStale
+	}
+	renewed := h.In
+	bare := !c.Flows || !h.In && h.Orphaned
+	h.Epoch, h.In, h.Orphaned = c.Epoch, true, false
+	h.Bare = bare && c.Flows
+	me := bit(h.Slot)
+	for i := range t.Services {
+		for b := range t.Services[i].Rows {
+			r := &t.Services[i].Rows[b]
+			if r.Grace&me != 0 && !bare {
+				r.Drainers |= me
+			}
+			r.Grace &^= me
+			if bare {
+				r.Drainers &^= me
+			}
+		}
+	}
+	if !renewed {
+		t.giveAway(index)
+	}
+	return nil
+}
+
+// evict takes a host's rows away. It counts only with withdrawals that leave no
+// majority in any voter set that a lease of that epoch may rest on (R8).
+func (t *Table) evict(index uint64, c *command) error {
+	h := t.host(c.ID)
+	if h == nil || !h.In || h.Epoch != c.Epoch {
+		return errStale
+	}
+	withdrew := func(v uint64) bool { return slices.Contains(c.Withdrew, v) }
+	for i := range t.Sets {
+		if !t.Sets[i].blocked(withdrew) {
+			return errStale
+		}
+	}
+	t.takeOut(h)
+	t.giveAway(index)
+	return nil
+}
+
+// takeOut makes a host one that may still hold flows, and owns nothing.
+func (t *Table) takeOut(h *Host) {
+	h.In, h.Orphaned = false, false
+	me, name := bit(h.Slot), h.Slot+1
+	for i := range t.Services {
+		s := &t.Services[i]
+		s.Holders &^= me
+		for b := range s.Rows {
+			r := &s.Rows[b]
+			if r.Owner == name || r.Drainers&me != 0 {
+				r.Grace |= me
+			}
+			r.Drainers &^= me
+			if r.To == name {
+				r.To = 0
+			}
+			if r.Owner == name {
+				r.Owner, r.To = 0, 0
+			}
+		}
+	}
+}
+
+// giveAway gives every row without an owner to one, by the least change.
+func (t *Table) giveAway(index uint64) {
+	for i := range t.Services {
+		s := &t.Services[i]
+		cur := s.owners()
+		if cur.Count(0) == 0 {
+			continue
+		}
+		shares := t.shares(s.Name, fullWeight)
+		if len(shares) == 0 {
+			// Nobody healthy: whoever is in keeps the table going.
+			shares = t.anybody()
+		}
+		next, err := hashing.Next(cur, shares)
+		if err != nil || len(shares) == 0 {
+			continue
+		}
+		for b := range s.Rows {
+			if r := &s.Rows[b]; r.Owner == 0 {
+				r.Owner = t.heir(s, b, uint8(next[b]))
+			}
+		}
+		t.mapAnew(index, s)
+	}
+}
+
+// heir is who gets an ownerless row: who it is pinned to, when that host is in.
+func (t *Table) heir(s *Service, b int, by uint8) uint8 {
+	if h := t.at(s.Rows[b].Pinned); h != nil && h.In && !h.Draining {
+		return s.Rows[b].Pinned
+	}
+	return by
+}
+
+// anybody are all that are in, whatever their health or weight.
+func (t *Table) anybody() []hashing.Share {
+	var out []hashing.Share
+	for i := range t.Hosts {
+		if h := &t.Hosts[i]; h.In && !h.Witness {
+			out = append(out, hashing.Share{Node: hashing.NodeID(h.Slot) + 1, Weight: 1})
+		}
+	}
+	return out
+}
+
+// orphaned takes an evicted host's flows for dead, so that others may reset
+// them.
+func (t *Table) orphaned(c *command) error {
+	h := t.host(c.ID)
+	if h == nil || h.In || h.Epoch != c.Epoch || h.Orphaned {
+		return errStale
+	}
+	h.Orphaned = true
+	for i := range t.Services {
+		for b := range t.Services[i].Rows {
+			t.Services[i].Rows[b].Grace &^= bit(h.Slot)
+		}
+	}
+	return nil
+}
+
+// move begins moves: from here on the owners accept nothing new in those rows.
+func (t *Table) move(index uint64, c *command) error {
+	done := errStale
+	for _, m := range c.Moves {
+		s, to := t.service(m.Service), t.host(m.To)
+		switch {
+		case s == nil:
+			done = errNoService
+			continue
+		case to == nil || !to.In || to.Witness:
+			done = errHolder
+			continue
+		}
+		r := &s.Rows[m.Bucket]
+		if r.To != 0 || r.Owner == 0 || r.Owner == to.Slot+1 {
+			done = errNotNow
+			continue
+		}
+		r.To, r.Moved = to.Slot+1, index
+		done = nil
+	}
+	return done
+}
+
+// released ends the moves that a host's workers have all written back. The host
+// drains: it may hold flows, half-open ones and cookies of the rows.
+func (t *Table) released(index uint64, c *command) error {
+	h := t.host(c.ID)
+	if h == nil || !h.In || h.Epoch != c.Epoch {
+		return errStale
+	}
+	for i := range t.Services {
+		for b := range t.Services[i].Rows {
+			r := &t.Services[i].Rows[b]
+			if r.Owner != h.Slot+1 || r.To == 0 || r.Moved > c.Index {
+				continue
+			}
+			r.Owner, r.To, r.Since = r.To, 0, index
+			r.Drainers |= bit(h.Slot)
+			r.Drainers &^= bit(r.Owner - 1)
+		}
+	}
+	return nil
+}
+
+// drained ends a host's draining of rows, unless it became a drainer of them
+// after it had looked.
+func (t *Table) drained(c *command) error {
+	h, s := t.host(c.ID), t.service(c.Service)
+	if h == nil || s == nil || !h.In || h.Epoch != c.Epoch {
+		return errStale
+	}
+	for b := range s.Rows {
+		if r := &s.Rows[b]; c.Buckets.has(uint8(b)) && r.Since <= c.Index {
+			r.Drainers &^= bit(h.Slot)
+		}
+	}
+	return nil
+}
+
+func (t *Table) health(c *command) error {
+	h := t.host(c.ID)
+	if h == nil || t.service(c.Service) == nil {
+		return errStale
+	}
+	i, ok := slices.BinarySearchFunc(h.Health, c.Service, func(x Health, n string) int { return cmp.Compare(x.Service, n) })
+	if !ok {
+		h.Health = slices.Insert(h.Health, i, Health{Service: c.Service})
+	}
+	h.Health[i].Up = c.Up
+	return nil
+}
+
+// settled drops the voter sets before an index: no lease rests on them any more.
+func (t *Table) settled(c *command) error {
+	i := slices.IndexFunc(t.Sets, func(s VoterSet) bool { return s.Index == c.Index })
+	if i <= 0 {
+		return errStale
+	}
+	t.Sets = slices.Delete(t.Sets, 0, i)
+	return nil
+}
+
+func (t *Table) set(c *command) error {
+	h := t.host(c.ID)
+	switch {
+	case h == nil:
+		return errNoHost
+	case c.Weight != nil && *c.Weight > MaxWeight:
+		return fmt.Errorf("a weight is at most %d", MaxWeight)
+	case c.Percent != nil && *c.Percent > 100:
+		return errStale
+	}
+	if c.Weight != nil {
+		h.Weight = *c.Weight
+	}
+	if c.Drain != nil {
+		h.Draining = *c.Drain
+	}
+	if c.Percent != nil {
+		h.Percent = *c.Percent
+	}
+	if c.Name != "" {
+		h.Name = c.Name
+	}
+	return nil
+}
+
+// pin keeps a row at a host, or with ID 0 lets it go where it likes.
+func (t *Table) pin(c *command) error {
+	s := t.service(c.Service)
+	if s == nil {
+		return errNoService
+	}
+	if c.ID == 0 {
+		s.Rows[c.Bucket].Pinned = 0
+		return nil
+	}
+	h := t.host(c.ID)
+	if h == nil || h.Witness {
+		return errNoHost
+	}
+	s.Rows[c.Bucket].Pinned = h.Slot + 1
+	return nil
+}
+
+// define adds a service, or begins to map one in another way: all who own rows
+// of it release them first (R3).
+func (t *Table) define(index uint64, c *command) error {
+	if c.Mapping == nil || c.Service == "" {
+		return errStale
+	}
+	s := t.service(c.Service)
+	if s == nil {
+		if len(t.Services) >= MaxServices {
+			return errFull
+		}
+		i, _ := slices.BinarySearchFunc(t.Services, c.Service, func(s Service, n string) int { return cmp.Compare(s.Name, n) })
+		m := *c.Mapping
+		m.Generation = index
+		t.Services = slices.Insert(t.Services, i, Service{Name: c.Service, Mapping: m})
+		t.giveAway(index)
+		return nil
+	}
+	if s.Next != nil || s.Mapping.Digest == c.Mapping.Digest && s.Mapping.Key == c.Mapping.Key {
+		return errStale
+	}
+	m := *c.Mapping
+	m.Generation = index
+	s.Next, s.NextIndex, s.Holders = &m, index, 0
+	for b := range s.Rows {
+		if o := s.Rows[b].Owner; o != 0 {
+			s.Holders |= bit(o - 1)
+		}
+	}
+	t.mapAnew(index, s)
+	return nil
+}
+
+// remap is a holder's word that it accepts nothing under the old mapping.
+func (t *Table) remap(index uint64, c *command) error {
+	h, s := t.host(c.ID), t.service(c.Service)
+	if h == nil || s == nil || s.Next == nil || s.NextIndex != c.Index || !h.In || h.Epoch != c.Epoch {
+		return errStale
+	}
+	s.Holders &^= bit(h.Slot)
+	t.mapAnew(index, s)
+	return nil
+}
+
+// mapAnew puts the next mapping in force once nobody holds the old one. A flow's
+// bucket is another now, so whoever may hold flows of any row may hold them of
+// every row.
+func (t *Table) mapAnew(index uint64, s *Service) {
+	if s.Next == nil || s.Holders != 0 {
+		return
+	}
+	s.Mapping, s.Next = *s.Next, nil
+	var drainers, grace slots
+	for b := range s.Rows {
+		r := &s.Rows[b]
+		drainers |= r.Drainers
+		grace |= r.Grace
+		if r.Owner != 0 {
+			drainers |= bit(r.Owner - 1)
+		}
+	}
+	for b := range s.Rows {
+		r := &s.Rows[b]
+		r.Drainers, r.Grace, r.To, r.Since = drainers, grace, 0, index
+	}
+}
+
+func (t *Table) retime(c *command) error {
+	if c.Timing == nil || !c.Timing.valid() {
+		return errStale
+	}
+	t.Timing = *c.Timing
+	t.LongestTTL = max(t.LongestTTL, t.Timing.TTL)
+	return nil
+}

@@ -1,0 +1,144 @@
+package cluster
+
+import (
+	"slices"
+	"time"
+)
+
+// beat sends this host's heartbeats.
+func (c *Core) beat() {
+	if c.table == nil || c.holder.low == 0 || c.failed != nil {
+		return
+	}
+	c.renewLeases()
+	for i, path := range c.o.Paths {
+		c.effects.Heartbeats = append(c.effects.Heartbeats, PathMessage{Path: i, Data: c.codec.marshal(c.heartbeat(path, i))})
+	}
+	for i := range c.table.Hosts {
+		h := &c.table.Hosts[i]
+		if h.ID == c.id || h.Witness == (c.o.Role == Witness) {
+			continue
+		}
+		// Between a witness and the nodes there is no LAN.
+		b := c.codec.marshal(c.heartbeat("", 0))
+		c.effects.Datagrams = append(c.effects.Datagrams, Datagram{To: h.ID, Data: append([]byte{messageBeat}, b...)})
+	}
+}
+
+func (c *Core) heartbeat(path string, i int) *heartbeat {
+	set := c.table.voters()
+	h := &heartbeat{
+		Version: Version, From: c.id, Path: path, Low: c.holder.low, High: c.holder.high, Sent: c.now,
+		Leased: c.holder.leased(c.now), Set: set.Index, Rests: c.holder.rests(c.now, set), Applied: c.table.Index,
+		Hears: c.voter.hearing(c.now, c.table), Gateway: c.outside.gateway, Alarm: c.outside.alarm,
+		Promises: c.voter.promises(c.now, c.table, path), Withdrawn: c.voter.withdrawals(),
+	}
+	if i < len(c.outside.clients) {
+		h.Clients = c.outside.clients[i]
+	}
+	return h
+}
+
+// hear takes in a heartbeat of another member.
+func (c *Core) hear(h *heartbeat) {
+	switch {
+	case h.From == c.id:
+		c.tellOnce("own id", true, "another host speaks with this node's id %x: a state directory was copied; give that host an empty one", c.id)
+		return
+	case c.table.host(h.From) == nil:
+		return
+	}
+	if c.holder.leased(c.now) {
+		c.voter.leasedAt = c.now
+	}
+	c.voter.hear(c.now, c.table, h, c.o.Role != Witness || c.witnesses(h))
+	for i := range h.Promises {
+		if h.Promises[i].To == c.id {
+			c.holder.promised(h.From, h.Set, h.Path, &h.Promises[i])
+		}
+	}
+	for _, w := range h.Withdrawn {
+		if w.Host == c.id {
+			c.duties.refused = max(c.duties.refused, w.Below)
+		}
+	}
+	c.renewLeases()
+}
+
+// renewLeases works out the leases as of now.
+func (c *Core) renewLeases() {
+	if c.table == nil || c.holder.low == 0 || c.o.Role == Witness {
+		return
+	}
+	c.holder.renew(c.now, c.table.Timing.TTL, c.table.voters())
+	c.showLeases()
+}
+
+// witnesses judges, as a witness off the LAN, whether a node may be supported:
+// of two that do not hear each other on the LAN only the one with the better
+// evidence (R11).
+func (c *Core) witnesses(h *heartbeat) bool {
+	me := c.table.host(h.From)
+	for i := range c.voter.hosts {
+		m := &c.voter.hosts[i]
+		o := c.table.host(m.id)
+		if o == nil || o.Witness || o.ID == h.From || m.heard < 0 || c.now-m.heard > c.table.Timing.TTL {
+			continue
+		}
+		if h.Hears.has(o.Slot) && m.hears.has(me.Slot) {
+			continue
+		}
+		if !betterEvidence(h, me, m, o) {
+			return false
+		}
+	}
+	return true
+}
+
+// betterEvidence compares two nodes that do not hear each other: the gateway
+// first, then client frames heard, then who is in the table, then the order.
+func betterEvidence(h *heartbeat, me *Host, m *support, o *Host) bool {
+	switch {
+	case h.Gateway != m.gateway:
+		return h.Gateway
+	case h.Leased != m.leased:
+		return h.Leased
+	case (h.Clients > 0) != (m.clients > 0):
+		return h.Clients > 0
+	case me.In != o.In:
+		return me.In
+	}
+	return me.Order < o.Order
+}
+
+// hearing are the nodes heard on the LAN within a TTL.
+func (s *supporter) hearing(now time.Duration, t *Table) slots {
+	var out slots
+	for i := range s.hosts {
+		m := &s.hosts[i]
+		if h := t.host(m.id); h != nil && m.heardLAN >= 0 && now-m.heardLAN <= t.Timing.TTL {
+			out |= bit(h.Slot)
+		}
+	}
+	return out
+}
+
+// blockedBy are the voters who are known to have withdrawn from a host's epoch,
+// when they leave no majority in any voter set in force; nil otherwise.
+func (c *Core) blockedBy(h *Host) []uint64 {
+	var out []uint64
+	for i := range c.table.Sets {
+		for _, v := range c.table.Sets[i].Voters {
+			if c.voter.withdrew(v, h.ID, h.Epoch) && !slices.Contains(out, v) {
+				out = append(out, v)
+			}
+		}
+	}
+	slices.Sort(out)
+	for i := range c.table.Sets {
+		if !c.table.Sets[i].blocked(func(v uint64) bool { return slices.Contains(out, v) }) {
+			return nil
+		}
+	}
+	return out
+}

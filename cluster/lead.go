@@ -1,0 +1,196 @@
+package cluster
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"onevoice/hashing"
+)
+
+// doMembers changes who belongs and who votes, one step at a time, each only
+// after no lease rests on the voters before (R1, R8).
+func (c *Core) doMembers() {
+	if len(c.table.Sets) > 1 {
+		return
+	}
+	if cc := c.nextMember(); cc != nil {
+		c.proposeChange(cc)
+		return
+	}
+	want, have := c.table.wantVoters(), c.table.voters().Voters
+	lacking := false
+	for _, v := range want {
+		if slices.Contains(have, v) {
+			continue
+		}
+		lacking = true
+		if c.progress(v) {
+			c.proposeChange(&raftpb.ConfChange{Type: raftpb.ConfChangeAddNode.Enum(), NodeId: &v})
+			return
+		}
+	}
+	for _, v := range have {
+		if !slices.Contains(want, v) && (!lacking || c.table.host(v) == nil) {
+			c.proposeChange(&raftpb.ConfChange{Type: raftpb.ConfChangeAddLearnerNode.Enum(), NodeId: &v})
+			return
+		}
+	}
+}
+
+func (c *Core) proposeChange(cc *raftpb.ConfChange) {
+	what := "member " + cc.GetType().String() + number(cc.GetNodeId())
+	if slices.ContainsFunc(c.duties.tried, func(t tried) bool { return t.what == what && c.now-t.at < 5*again }) {
+		return
+	}
+	if c.raft.node.ProposeConfChange(cc) == nil {
+		c.duties.tried = append(c.duties.tried, tried{what, c.now})
+	}
+}
+
+// replaceAfter is how long a host has to be silent until another one may take
+// its address.
+const replaceAfter = 3 * time.Second
+
+// nextMember finds a host that asks to be let in, or one that another has
+// replaced.
+func (c *Core) nextMember() *raftpb.ConfChange {
+	c.duties.hellos = slices.DeleteFunc(c.duties.hellos, func(h hello) bool { return c.now-h.at > time.Second })
+	for i := range c.duties.hellos {
+		h := &c.duties.hellos[i]
+		if c.table.host(h.ID) != nil {
+			continue
+		}
+		j := slices.IndexFunc(c.table.Hosts, func(o Host) bool { return o.Address == h.Address })
+		if j < 0 {
+			if len(c.table.Hosts) >= MaxHosts {
+				c.tellOnce("full", true, "%s at %s asks to join, and there are %d nodes already; remove one with `onevoice forget NODE`", h.Name, h.Address, MaxHosts)
+				continue
+			}
+			return c.admit(h, 0)
+		}
+		old := &c.table.Hosts[j]
+		m := c.voter.of(old.ID)
+		if old.In || m.heard >= 0 && c.now-m.heard < replaceAfter {
+			continue
+		}
+		c.note(true, "%s at %s has lost its state and comes as a new host; the old one is forgotten", h.Name, h.Address)
+		id := old.ID
+		return &raftpb.ConfChange{Type: raftpb.ConfChangeRemoveNode.Enum(), NodeId: &id}
+	}
+	return nil
+}
+
+func (c *Core) admit(h *hello, order uint32) *raftpb.ConfChange {
+	id := h.ID
+	return &raftpb.ConfChange{Type: raftpb.ConfChangeAddLearnerNode.Enum(), NodeId: &id, Context: c.codec.marshal(Host{
+		ID: h.ID, Name: h.Name, Address: h.Address, Order: cmp.Or(order, h.Order), Witness: h.Witness, Weight: h.Weight, Votes: h.Votes,
+	})}
+}
+
+// doDefine adds services of the leader's own file that the table lacks.
+func (c *Core) doDefine() {
+	if c.o.Role == Witness {
+		return
+	}
+	for _, s := range c.o.Services {
+		if c.table.service(s.Name) == nil && len(c.table.Services) > 0 {
+			m := Mapping{Digest: s.Digest, Key: c.table.Services[0].Mapping.Key}
+			c.propose("define "+s.Name, &command{Kind: kindDefine, Service: s.Name, Mapping: &m})
+		}
+	}
+}
+
+// doMoves plans moves that restore the quotas (R4).
+func (c *Core) doMoves() {
+	d := &c.duties
+	if c.now < d.movesAt || d.planned == c.table.Index && len(d.comers) == 0 {
+		return
+	}
+	d.movesAt = c.now + moveEvery
+	var moves []move
+	complete := true
+	for i := range c.table.Services {
+		var all bool
+		moves, all = c.planService(&c.table.Services[i], moves)
+		complete = complete && all
+	}
+	switch {
+	case len(moves) > 0:
+		// Two plans of one table are the same plan: no interval is needed.
+		cmd := &command{Kind: kindMove, From: c.id, Moves: moves}
+		if c.raft.node.Propose(c.codec.marshal(cmd)) == nil {
+			d.planned = c.table.Index
+		}
+	case complete:
+		d.planned = c.table.Index
+	}
+}
+
+// planService adds a service's moves, as long as there is room. It tells whether
+// nothing was left out.
+func (c *Core) planService(s *Service, moves []move) ([]move, bool) {
+	if s.Next != nil {
+		return moves, true
+	}
+	cur := s.owners()
+	for b := range s.Rows {
+		if to := s.Rows[b].To; to != 0 {
+			cur[b] = hashing.NodeID(to)
+		}
+	}
+	shares := c.table.shares(s.Name, fullWeight)
+	if len(shares) == 0 {
+		return moves, true
+	}
+	c.slowDown(shares, &cur)
+	next, err := hashing.Next(cur, shares)
+	if err != nil {
+		return moves, true
+	}
+	complete := true
+	for b := range s.Rows {
+		r := &s.Rows[b]
+		to := c.table.at(c.table.heir(s, b, uint8(next[b])))
+		if to == nil || r.Owner == 0 || r.To != 0 || r.Owner == to.Slot+1 {
+			continue
+		}
+		if len(moves) >= movesAtOnce || !c.leasedNow(to.ID) {
+			complete = false
+			continue
+		}
+		moves = append(moves, move{Service: s.Name, Bucket: uint8(b), To: to.ID})
+	}
+	return moves, complete
+}
+
+// slowDown lets those who have just come grow bit by bit. It never takes away
+// what they have.
+func (c *Core) slowDown(shares []hashing.Share, cur *hashing.Table) {
+	sum := uint64(0)
+	for _, s := range shares {
+		sum += uint64(s.Weight)
+	}
+	for i := range shares {
+		h := c.table.at(uint8(shares[i].Node))
+		j := slices.IndexFunc(c.duties.comers, func(o since) bool { return o.id == h.ID })
+		if j < 0 {
+			continue
+		}
+		full := max(hashing.Buckets*uint64(shares[i].Weight)/sum, 1)
+		ramp := uint64(c.now-c.duties.comers[j].at)*full/uint64(slowStart) + 1
+		have := min(max(uint64(cur.Count(shares[i].Node)), ramp), full)
+		shares[i].Weight = uint32(uint64(shares[i].Weight) * have / full)
+	}
+}
+
+// leasedNow reports whether a node is known to hold a lease.
+func (c *Core) leasedNow(id uint64) bool {
+	if id == c.id {
+		return c.holder.leased(c.now)
+	}
+	m := c.voter.of(id)
+	return m.leased && m.heardLAN >= 0 && c.now-m.heardLAN < c.table.Timing.TTL
+}

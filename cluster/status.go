@@ -1,0 +1,90 @@
+package cluster
+
+import (
+	"time"
+)
+
+// Status is what a core knows, for people. It is a copy.
+type Status struct {
+	ID uint64
+	// Phase is "blank", "joining" or "member", or "failed".
+	Phase   string
+	Cluster string
+	UUID    [16]byte
+	Leader  uint64
+	Index   uint64
+	Hosts   []HostStatus
+	// Tables are the owners of each service's buckets, 0 for nobody.
+	Tables   map[string][256]uint64
+	Voters   []uint64
+	Leases   []Lease
+	Warnings []string
+}
+
+// HostStatus is a host as this core sees it.
+type HostStatus struct {
+	Host
+	Self, Voter, Leader bool
+	// Leased: it said so in its last heartbeat, Heard ago; negative for never.
+	Leased bool
+	Heard  time.Duration
+	// Buckets of each service that it owns, and those in which it drains.
+	Buckets, Draining map[string]int
+}
+
+// Status describes the cluster as this core knows it.
+func (c *Core) Status(now time.Duration) Status {
+	s := Status{ID: c.id, Phase: "blank", Cluster: c.o.Cluster}
+	if c.raft != nil {
+		s.Phase, s.UUID, s.Leader = "joining", c.disk.own.UUID, c.raft.node.BasicStatus().Lead
+	}
+	if c.failed != nil {
+		s.Phase = "failed"
+		s.Warnings = append(s.Warnings, c.failed.Error())
+	}
+	if c.table == nil {
+		return s
+	}
+	if c.failed == nil {
+		s.Phase = "member"
+	}
+	t := c.table
+	s.Index, s.Voters, s.Leases = t.Index, append([]uint64(nil), t.voters().Voters...), append([]Lease(nil), c.rights.leases...)
+	s.Tables = map[string][256]uint64{}
+	for i := range t.Services {
+		var owners [256]uint64
+		for b := range t.Services[i].Rows {
+			if h := t.at(t.Services[i].Rows[b].Owner); h != nil {
+				owners[b] = h.ID
+			}
+		}
+		s.Tables[t.Services[i].Name] = owners
+	}
+	for i := range t.Hosts {
+		s.Hosts = append(s.Hosts, c.hostStatus(&t.Hosts[i], s.Leader, now))
+	}
+	return s
+}
+
+func (c *Core) hostStatus(h *Host, leader uint64, now time.Duration) HostStatus {
+	out := HostStatus{Host: *h, Self: h.ID == c.id, Voter: c.table.voters().has(h.ID), Leader: h.ID == leader, Heard: -1,
+		Buckets: map[string]int{}, Draining: map[string]int{}}
+	out.Health = append([]Health(nil), h.Health...)
+	if out.Self {
+		out.Leased, out.Heard = c.holder.leased(now), 0
+	} else if m := c.voter.of(h.ID); m.heard >= 0 {
+		out.Leased, out.Heard = m.leased, now-m.heard
+	}
+	for i := range c.table.Services {
+		s := &c.table.Services[i]
+		out.Buckets[s.Name] = s.shareOf(h)
+		n := 0
+		for b := range s.Rows {
+			if (s.Rows[b].Drainers | s.Rows[b].Grace).has(h.Slot) {
+				n++
+			}
+		}
+		out.Draining[s.Name] = n
+	}
+	return out
+}
