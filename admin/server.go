@@ -9,13 +9,21 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
 	"time"
+
+	"onevoice/control"
 )
 
-// Source answers for the daemon. withTable asks for the table and the running
-// flows as well.
-type Source func(withTable bool) (*Status, error)
+// Wanted is what a request asks for beside the rest.
+type Wanted struct {
+	// Table is the table and the running flows.
+	Table bool
+	// Collect is what is left in memory after garbage was collected.
+	Collect bool
+}
+
+// Source answers for the daemon.
+type Source func(Wanted) (*Status, error)
 
 // Server serves the admin socket.
 type Server struct {
@@ -105,33 +113,16 @@ func (s *Server) Close() error {
 
 func answerStatus(w http.ResponseWriter, r *http.Request, source Source) {
 	q := r.URL.Query()
-	status, err := source(q.Has("table"))
+	want := Wanted{Table: q.Has("table"), Collect: q.Has("gc")}
+	status, err := source(want)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	status.Process = process(q.Has("gc"))
+	status.Process = control.MeasureProcess(want.Collect)
 	w.Header().Set("Content-Type", "application/json")
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	// A caller that went away is nobody's error.
 	_ = enc.Encode(status)
-}
-
-// process measures this process; collect runs the garbage collector first.
-func process(collect bool) ProcessStatus {
-	var m runtime.MemStats
-	p := ProcessStatus{PID: os.Getpid(), Goroutines: runtime.NumGoroutine()}
-	if collect {
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		p.HeapBytesAfterGC = m.HeapAlloc
-	}
-	runtime.ReadMemStats(&m)
-	p.HeapBytes = m.HeapAlloc
-	if dir, err := os.ReadDir("/proc/self/fd"); err == nil {
-		// The directory itself was open while it was read.
-		p.FDs = len(dir) - 1
-	}
-	return p
 }

@@ -20,9 +20,9 @@ func serve(t *testing.T, path string, source Source) *Server {
 	return Serve(l, source)
 }
 
-func fixed(withTable bool) (*Status, error) {
+func fixed(want Wanted) (*Status, error) {
 	s := &Status{Node: "n1", Verdicts: map[string]uint64{"deliver-syn": 3}}
-	if withTable {
+	if want.Table {
 		s.Table = map[string][]string{"vip": {"10.77.0.11"}}
 	}
 	return s, nil
@@ -84,7 +84,7 @@ func TestListenReplacesOnlyADeadDaemonsSocket(t *testing.T) {
 
 func TestBadRequestsAreAnswered(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sock")
-	s := serve(t, path, func(bool) (*Status, error) { return nil, errors.New("the daemon is stopping") })
+	s := serve(t, path, func(Wanted) (*Status, error) { return nil, errors.New("the daemon is stopping") })
 	defer s.Close()
 	if _, err := Ask(context.Background(), path, false, false); err == nil || !strings.Contains(err.Error(), "the daemon is stopping") {
 		t.Errorf("a source that cannot answer: %v", err)

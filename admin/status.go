@@ -1,6 +1,10 @@
 package admin
 
 import (
+	"fmt"
+	"reflect"
+
+	"onevoice/control"
 	"onevoice/link"
 	"onevoice/node"
 	"onevoice/stack"
@@ -13,17 +17,69 @@ type Status struct {
 	Version string  `json:"version"`
 	Uptime  float64 `json:"uptime_seconds"`
 	// Warnings are sentences about what is wrong now, worst first.
-	Warnings []string            `json:"warnings"`
-	VIPs     []VIPStatus         `json:"vips"`
-	Services []ServiceStatus     `json:"services"`
-	Nodes    []NodeStatus        `json:"nodes"`
+	Warnings []string        `json:"warnings"`
+	VIPs     []VIPStatus     `json:"vips"`
+	Services []ServiceStatus `json:"services"`
+	Nodes    []NodeStatus    `json:"nodes"`
+	// Verdicts, Flows, Device, Loop and Running are of all workers together, and
+	// Workers of each.
 	Verdicts map[string]uint64   `json:"verdicts"`
-	Flows    FlowsStatus         `json:"flows"`
+	Flows    control.FlowsStatus `json:"flows"`
 	Device   link.Stats          `json:"device"`
 	Loop     node.LoopStats      `json:"loop"`
-	Process  ProcessStatus       `json:"process"`
-	Table    map[string][]string `json:"table,omitempty"`
-	Running  []stack.FlowStatus  `json:"running,omitempty"`
+	// Process is the control process.
+	Process control.ProcessStatus  `json:"process"`
+	Workers []control.WorkerStatus `json:"workers"`
+	Table   map[string][]string    `json:"table,omitempty"`
+	Running []stack.FlowStatus     `json:"running,omitempty"`
+}
+
+// Active is the worker that takes what is new, nil when there is none.
+func (s *Status) Active() *control.WorkerStatus {
+	for i := range s.Workers {
+		if !s.Workers[i].Retired {
+			return &s.Workers[i]
+		}
+	}
+	return nil
+}
+
+// Sum fills in what is of all workers together, and warns of backends that are
+// down.
+func (s *Status) Sum() {
+	s.Verdicts = map[string]uint64{}
+	for i := range s.Workers {
+		w := &s.Workers[i]
+		for name, n := range w.Verdicts {
+			s.Verdicts[name] += n
+		}
+		addAll(&s.Flows, &w.Flows)
+		addAll(&s.Device, &w.Device)
+		addAll(&s.Loop, &w.Loop)
+		s.Running = append(s.Running, w.Running...)
+		w.Running = nil
+	}
+	for _, svc := range s.Services {
+		if !svc.Up {
+			s.Warnings = append(s.Warnings, fmt.Sprintf("service %s: the backend %s does not accept; clients are reset", svc.Name, svc.Backend))
+		}
+	}
+}
+
+// addAll adds the counters of one struct to those of another of its kind.
+func addAll[T any](to, from *T) { addFields(reflect.ValueOf(to).Elem(), reflect.ValueOf(from).Elem()) }
+
+func addFields(to, from reflect.Value) {
+	for i := range to.NumField() {
+		switch f := to.Field(i); f.Kind() {
+		case reflect.Struct:
+			addFields(f, from.Field(i))
+		case reflect.Uint64:
+			f.SetUint(f.Uint() + from.Field(i).Uint())
+		case reflect.Int:
+			f.SetInt(f.Int() + from.Field(i).Int())
+		}
+	}
 }
 
 // VIPStatus is one address of the cluster.
@@ -47,21 +103,4 @@ type NodeStatus struct {
 	Self    bool   `json:"self"`
 	// Buckets is its share of the VIP's table.
 	Buckets int `json:"buckets"`
-}
-
-// FlowsStatus are the running flows and what became of the others.
-type FlowsStatus struct {
-	Running int `json:"running"`
-	Limit   int `json:"limit"`
-	stack.Counters
-}
-
-// ProcessStatus is what the daemon takes of its host.
-type ProcessStatus struct {
-	PID        int    `json:"pid"`
-	FDs        int    `json:"fds"`
-	Goroutines int    `json:"goroutines"`
-	HeapBytes  uint64 `json:"heap_bytes"`
-	// HeapBytesAfterGC is set when the request asked for a collection.
-	HeapBytesAfterGC uint64 `json:"heap_bytes_after_gc,omitempty"`
 }

@@ -54,6 +54,7 @@ func newRootCommand() *cobra.Command {
 	}
 	root.AddCommand(
 		newRunCommand(),
+		newWorkerCommand(),
 		newStatusCommand(),
 		newCheckCommand(),
 		newKeygenCommand(),

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"onevoice/config"
+	"onevoice/link"
+)
+
+// checkHost finds out which peer this host is, and that no kernel answers for a
+// VIP beside us.
+func (d *daemon) checkHost() error {
+	name := d.cfg.Cluster.Interface
+	have, err := link.Addresses(name)
+	if err != nil {
+		return fmt.Errorf("there is no interface %s on this host; set [cluster] interface to one of: %s", name, interfaceNames())
+	}
+	for _, p := range d.cfg.Cluster.Peers {
+		if slices.Contains(have, p) {
+			d.self = p
+		}
+	}
+	if !d.self.IsValid() {
+		return fmt.Errorf("none of the addresses of %s (%s) is in [cluster] peers, so this host does not know which peer it is; add its address there, on all nodes", name, join(have))
+	}
+	for _, v := range d.cfg.VIPs {
+		holder, err := link.Holder(v.Address.Addr())
+		if err != nil {
+			return err
+		}
+		if holder != "" {
+			return fmt.Errorf("%s is configured on %s, so this host's kernel would answer for it too; remove it there: ip address del %s dev %s", v.Address.Addr(), holder, v.Address, holder)
+		}
+	}
+	return nil
+}
+
+func interfaceNames() string {
+	all, _ := net.Interfaces()
+	var names []string
+	for _, i := range all {
+		if i.Flags&net.FlagLoopback == 0 {
+			names = append(names, i.Name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+func join[T fmt.Stringer](list []T) string {
+	var out []string
+	for _, v := range list {
+		out = append(out, v.String())
+	}
+	return strings.Join(out, ", ")
+}
+
+func addressesOf(vips []config.VIP) string {
+	var out []netip.Addr
+	for _, v := range vips {
+		out = append(out, v.Address.Addr())
+	}
+	return join(out)
+}
+
+// rights turns a missing right into a sentence.
+func rights(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("no right to open raw sockets; run as root, or give the program CAP_NET_RAW and CAP_NET_ADMIN (%w)", err)
+	}
+	return err
+}

@@ -1,0 +1,262 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"onevoice/config"
+	"onevoice/control"
+	"onevoice/hashing"
+	"onevoice/internal/poller"
+	"onevoice/link"
+	"onevoice/node"
+	"onevoice/proxy"
+	"onevoice/responder"
+	"onevoice/stack"
+)
+
+// workerCommand is the hidden command that `onevoice run` starts for the frames.
+const workerCommand = "worker"
+
+func newWorkerCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    workerCommand,
+		Short:  "Serve the frames of `onevoice run`, which starts it",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runWorker(slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
+		},
+	}
+}
+
+// serving is everything that a worker opens, in the order in which it is closed
+// again: last opened first.
+type serving struct {
+	guest    *control.Guest
+	settings *control.WorkerSettings
+	log      *slog.Logger
+	parts    control.WorkerParts
+	closers  []func() error
+}
+
+func (s *serving) opened(closer func() error) { s.closers = append(s.closers, closer) }
+
+func (s *serving) close() error {
+	var errs []error
+	for _, c := range slices.Backward(s.closers) {
+		errs = append(errs, c())
+	}
+	return errors.Join(errs...)
+}
+
+func runWorker(log *slog.Logger) (err error) {
+	// Whoever read the log of control may be gone with it.
+	signal.Ignore(syscall.SIGPIPE)
+	guest, err := control.InheritGuest(log)
+	if err != nil {
+		return err
+	}
+	s := &serving{guest: guest, settings: guest.Settings(), log: log}
+	defer func() { err = errors.Join(err, s.close()) }()
+	if err := s.open(); err != nil {
+		// Control tells it to whoever started it.
+		return errors.Join(guest.Fail(err), guest.Close(), exitCode(exitFailed))
+	}
+	return s.run()
+}
+
+// run serves until control says stop, or there is neither control nor a flow.
+func (s *serving) run() error {
+	stop := make(chan os.Signal, 2)
+	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(stop)
+	ended := make(chan struct{})
+	defer close(ended)
+	if err := s.guest.Start(s.parts); err != nil {
+		return errors.Join(err, s.guest.Close())
+	}
+	go s.waitForSignal(stop, ended)
+	err := s.parts.Loop.Run()
+	alone := s.guest.Orphaned()
+	if err := s.guest.Close(); err != nil {
+		return err
+	}
+	if err != nil {
+		return fmt.Errorf("interface %s: %w", s.settings.Config.Cluster.Interface, err)
+	}
+	if alone {
+		return s.tidy()
+	}
+	return nil
+}
+
+// waitForSignal is the goroutine `main.waitForSignal` of a worker. A signal to
+// all processes of a group is for control to obey; a worker without control
+// obeys by itself.
+func (s *serving) waitForSignal(stop <-chan os.Signal, ended <-chan struct{}) {
+	for {
+		select {
+		case <-ended:
+			return
+		case <-stop:
+			if s.guest.Orphaned() {
+				s.parts.Loop.Stop(s.settings.Config.Node.StopTimeout)
+			}
+		}
+	}
+}
+
+// tidy takes the host's settings back for a control process that can no longer
+// do so, unless another one, or another worker, needs them.
+func (s *serving) tidy() error {
+	vip := s.settings.Config.VIPs[0].Address.Addr()
+	claim, err := link.Claim(vip)
+	if errors.Is(err, link.ErrClaimed) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer claim.Close()
+	if others, err := control.FindWorkers(vip); err != nil || len(others) > 0 {
+		return err
+	}
+	return proxy.RemoveRoutes(proxy.TableFor(vip))
+}
+
+// open opens everything; what it opened is closed by close.
+func (s *serving) open() error {
+	if err := s.openDevice(); err != nil {
+		return err
+	}
+	wait, err := poller.New()
+	if err != nil {
+		return err
+	}
+	s.opened(wait.Close)
+	s.parts.Poller = wait
+	if s.parts.OwnHost, err = proxy.ServeOwnHost(s.backends()); err != nil {
+		return rights(err)
+	}
+	s.opened(s.parts.OwnHost.Close)
+	if s.parts.Stack, err = stack.New(s.stackConfig()); err != nil {
+		return err
+	}
+	s.opened(func() error { s.parts.Stack.Close(); return nil })
+	nodeConfig, err := s.nodeConfig()
+	if err != nil {
+		return err
+	}
+	if s.parts.Node, err = node.New(nodeConfig); err != nil {
+		return err
+	}
+	s.parts.Loop, err = node.NewLoop(node.LoopConfig{
+		Node: s.parts.Node, Stack: s.parts.Stack, Device: s.parts.Device, Poller: wait, Clock: boottime, Log: s.log,
+		Begin: s.guest.Begin, Turned: s.guest.Turned,
+	})
+	return err
+}
+
+func (s *serving) openDevice() error {
+	c := s.settings.Config
+	filter := &link.Filter{}
+	for _, v := range c.VIPs {
+		filter.Addresses = append(filter.Addresses, v.Address.Addr())
+		if !slices.ContainsFunc(filter.Groups, func(g net.HardwareAddr) bool { return g.String() == v.MAC.String() }) {
+			filter.Groups = append(filter.Groups, v.MAC)
+		}
+	}
+	dev, err := link.Open(c.Cluster.Interface, filter)
+	if err != nil {
+		return rights(err)
+	}
+	s.opened(dev.Close)
+	s.parts.Device = dev
+	if s.settings.Capture == "" {
+		return nil
+	}
+	f, err := os.OpenFile(s.settings.Capture, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	tap := link.NewTap(dev, f, time.Now)
+	s.opened(func() error { return errors.Join(tap.Err(), f.Close()) })
+	s.parts.Device = tap
+	return nil
+}
+
+// backends are for this host's own connections to the VIPs.
+func (s *serving) backends() map[netip.AddrPort]proxy.Backend {
+	out := map[netip.AddrPort]proxy.Backend{}
+	for i := range s.settings.Config.Services {
+		svc := &s.settings.Config.Services[i]
+		out[svc.Listen] = backendOf(svc)
+	}
+	return out
+}
+
+func backendOf(s *config.Service) proxy.Backend {
+	return proxy.Backend{Addr: s.Backend, Transparent: s.Source == config.SourceTransparent}
+}
+
+func (s *serving) stackConfig() stack.Config {
+	c := stack.Config{MTU: s.parts.Device.MTU(), Poller: s.parts.Poller, BackendChanged: s.backendChanged}
+	for _, v := range s.settings.Config.VIPs {
+		c.Addresses = append(c.Addresses, v.Address.Addr())
+	}
+	for i := range s.settings.Config.Services {
+		svc := &s.settings.Config.Services[i]
+		c.Services = append(c.Services, stack.Service{Name: svc.Name, Listen: svc.Listen, Backend: backendOf(svc)})
+	}
+	return c
+}
+
+func (s *serving) backendChanged(service string, up bool, err error) {
+	s.guest.BackendChanged(service, up, err)
+	if up {
+		s.log.Info("backend is back", "service", service)
+		return
+	}
+	s.log.Warn("backend does not accept; clients are reset until it does", "service", service, "error", err)
+}
+
+func (s *serving) nodeConfig() (node.Config, error) {
+	conf := s.settings.Config
+	gateway, err := link.Gateway(conf.Cluster.Interface)
+	if err != nil {
+		return node.Config{}, err
+	}
+	c := node.Config{
+		Own:     responder.MAC(s.parts.Device.HardwareAddr()),
+		Address: s.settings.Self,
+		Gateway: gateway,
+		MTU:     s.parts.Device.MTU(),
+		Hasher:  hashing.NewHasher(s.settings.HashKey),
+		Flows:   s.parts.Stack,
+	}
+	for _, v := range conf.VIPs {
+		c.VIPs = append(c.VIPs, node.VIP{
+			VIP: responder.VIP{Addr: v.Address.Addr(), MAC: responder.MAC(v.MAC)},
+			LAN: v.Address.Masked(),
+		})
+	}
+	for _, svc := range conf.Services {
+		affinity, err := hashing.ParseAffinity(string(svc.Affinity))
+		if err != nil {
+			return node.Config{}, err
+		}
+		c.Services = append(c.Services, node.Service{Listen: svc.Listen, Affinity: affinity})
+	}
+	return c, nil
+}

@@ -1,0 +1,290 @@
+package control
+
+import (
+	"fmt"
+	"log/slog"
+	"os/exec"
+	"slices"
+	"sync"
+	"time"
+
+	"onevoice/internal/page"
+	"onevoice/node"
+)
+
+// maxReports bounds the reports that nobody has taken yet.
+const maxReports = 256
+
+// WorkersConfig says what workers are to do and how one is started.
+type WorkersConfig struct {
+	Settings WorkerSettings
+	// Command is `onevoice worker`, not started; its descriptors behind standard
+	// error belong to Workers.
+	Command func() *exec.Cmd
+	// Clock is CLOCK_BOOTTIME, as in the workers.
+	Clock func() time.Duration
+	Log   *slog.Logger
+}
+
+// Workers are the processes that serve frames, as the control process sees them:
+// one that takes what is new, and beside it those that serve the flows of an
+// earlier configuration until their end. What is published reaches all of them
+// by pages; no call but Status, Stop and Wait waits for a worker.
+type Workers struct {
+	cfg     WorkersConfig
+	paths   int
+	reports chan Report
+	tending sync.WaitGroup
+	stop    chan struct{}
+
+	mu sync.Mutex
+	// all are the workers that live; the active one is not retired.
+	all       []*worker
+	ownership *node.Ownership
+	mappings  []page.Mapping
+	leases    []page.Lease
+	stopping  bool
+	grace     time.Duration
+	lost      uint64
+}
+
+// Report is something that a worker did by itself. One field is set.
+type Report struct {
+	PID     int
+	Backend *Backend
+	// Ended: the process is gone, and with it all its flows.
+	Ended bool
+	// Started: a worker takes what is new from now on.
+	Started bool
+}
+
+// StartWorkers takes up the workers that an earlier control process has left,
+// starts one where none of them can serve the settings, and waits until it is
+// ready. The error is what kept a worker from starting.
+func StartWorkers(cfg WorkersConfig) (*Workers, error) {
+	w := &Workers{
+		cfg: cfg, paths: len(cfg.Settings.paths()),
+		reports: make(chan Report, maxReports), stop: make(chan struct{}),
+		ownership: &node.Ownership{VIPs: make([]node.Rows, len(cfg.Settings.Config.VIPs)), Services: make([]node.Rows, len(cfg.Settings.Config.Services))},
+	}
+	w.leases = make([]page.Lease, w.paths)
+	found, err := w.takeUp()
+	if err != nil {
+		return nil, err
+	}
+	active := w.choose(found)
+	if active == nil {
+		if active, err = w.launch(); err != nil {
+			w.letGo()
+			return nil, err
+		}
+	}
+	w.tending.Add(1)
+	go w.tend(active)
+	return w, nil
+}
+
+// choose picks the worker that goes on taking what is new, nil when none can;
+// all others only serve what they have.
+func (w *Workers) choose(found []*worker) (active *worker) {
+	for _, one := range found {
+		if active == nil && !one.unusable && !one.retired && one.settings == w.settings() {
+			active = one
+		} else {
+			one.retired = true
+		}
+		w.add(one)
+	}
+	for _, one := range found {
+		if one == active {
+			continue
+		}
+		w.cfg.Log.Info("a worker of an earlier configuration serves its flows to their end", "pid", one.pid)
+		// The next one can only begin when this one has let go of the host's own
+		// listeners.
+		if _, err := one.ask(tellRetire, struct{}{}); err != nil {
+			w.cfg.Log.Warn("a worker could not be told to take nothing new", "pid", one.pid, "error", err)
+		}
+	}
+	return active
+}
+
+// letGo leaves the workers that were taken up to themselves again.
+func (w *Workers) letGo() {
+	w.mu.Lock()
+	w.stopping = true
+	close(w.stop)
+	for _, one := range w.all {
+		one.wire.close()
+	}
+	w.mu.Unlock()
+	w.tending.Wait()
+}
+
+// add makes a worker one of those that get what is published, and listens to it.
+func (w *Workers) add(one *worker) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.all = append(w.all, one)
+	w.publish()
+	for path, l := range w.leases {
+		one.page.SetLease(path, l.Begin, l.End)
+	}
+	w.tending.Add(1)
+	go w.listen(one)
+}
+
+// remove forgets a worker whose process has ended.
+func (w *Workers) remove(one *worker) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.all = slices.DeleteFunc(w.all, func(o *worker) bool { return o == one })
+	w.publish()
+}
+
+// Publish puts an ownership in force: its rows, in the order of the
+// configuration; its lease is not looked at. mappings, one for each service, may
+// be nil. The ownership is the workers' from now on.
+func (w *Workers) Publish(o *node.Ownership, mappings []page.Mapping) error {
+	c := w.cfg.Settings.Config
+	if len(o.VIPs) != len(c.VIPs) || len(o.Services) != len(c.Services) || len(o.VIPs)+len(o.Services) > page.MaxRows {
+		return fmt.Errorf("control: an ownership of %d VIPs and %d services for workers with %d and %d", len(o.VIPs), len(o.Services), len(c.VIPs), len(c.Services))
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ownership, w.mappings = o, mappings
+	w.publish()
+	return nil
+}
+
+// publish is for callers that hold the lock. The sizes were checked, or are the
+// worker's own.
+func (w *Workers) publish() {
+	beside := slices.ContainsFunc(w.all, func(one *worker) bool { return one.retired })
+	for _, one := range w.all {
+		t := retiredTable(w.ownership.Generation, one)
+		if !one.retired {
+			t = w.table(beside)
+		}
+		if err := one.publish(t); err != nil {
+			w.cfg.Log.Error("a worker cannot be given its table", "pid", one.pid, "error", err)
+		}
+	}
+}
+
+// table is what the active worker gets. Beside a retired one it shares every
+// bucket: what it does not know may be a flow of the other.
+func (w *Workers) table(beside bool) *page.Table {
+	t := &page.Table{Generation: w.ownership.Generation}
+	row := func(r *node.Rows) page.Row {
+		out := page.Row{Accept: page.Bitmap(r.Accept), Grace: page.Bitmap(r.Grace), Shared: page.Bitmap(r.Shared), Draining: page.Bitmap(r.Draining)}
+		if beside {
+			out.Shared = every()
+		}
+		return out
+	}
+	for i := range w.ownership.VIPs {
+		t.VIPs = append(t.VIPs, row(&w.ownership.VIPs[i]))
+	}
+	for i := range w.ownership.Services {
+		r := row(&w.ownership.Services[i])
+		if i < len(w.mappings) {
+			r.Mapping = w.mappings[i]
+		}
+		t.Services = append(t.Services, r)
+	}
+	return t
+}
+
+// retiredTable is what a retired worker gets: it owns nothing, and is a drainer
+// of everything.
+func retiredTable(generation uint64, one *worker) *page.Table {
+	t := &page.Table{Generation: generation, VIPs: make([]page.Row, one.vips)}
+	for range one.services {
+		t.Services = append(t.Services, page.Row{Draining: every()})
+	}
+	return t
+}
+
+func every() page.Bitmap {
+	const all = ^uint64(0)
+	return page.Bitmap{all, all, all, all}
+}
+
+// SetLease puts a path's lease in force under the ownership that was last
+// published; the paths are the distinct cluster MACs, in the order of the
+// configuration. An end that has passed is none.
+func (w *Workers) SetLease(path int, begin, end time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if path < 0 || path >= w.paths {
+		return
+	}
+	w.leases[path] = page.Lease{Begin: begin, End: end}
+	for _, one := range w.all {
+		one.page.SetLease(path, begin, end)
+	}
+}
+
+// Paths is the number of paths.
+func (w *Workers) Paths() int { return w.paths }
+
+// Reports are what workers do by themselves. Beyond maxReports they are lost,
+// and Status tells all that they would have told.
+func (w *Workers) Reports() <-chan Report { return w.reports }
+
+func (w *Workers) report(r Report) {
+	select {
+	case w.reports <- r:
+	default:
+		w.mu.Lock()
+		w.lost++
+		w.mu.Unlock()
+	}
+}
+
+// ReportsLost is how many reports found no room.
+func (w *Workers) ReportsLost() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.lost
+}
+
+// WrittenBack is the generation that every living worker has in force, frames
+// under older ones sent. A worker that has ended answers nothing more, so that
+// without any it is the last published.
+func (w *Workers) WrittenBack() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	back := w.ownership.Generation
+	for _, one := range w.all {
+		// One that could not take the page has no lease.
+		if !one.unusable {
+			back = min(back, one.page.WrittenBack())
+		}
+	}
+	return back
+}
+
+// Beat is how long ago the active worker last ended a turn. Without one it is
+// longer than any TTL: who has no worker has nothing to claim.
+func (w *Workers) Beat() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, one := range w.all {
+		if !one.retired {
+			return w.cfg.Clock() - one.page.WorkerBeat()
+		}
+	}
+	return node.Forever
+}
+
+// Flows is how many flows the workers hold.
+func (w *Workers) Flows() (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, one := range w.all {
+		n += one.page.Flows()
+	}
+	return n
+}

@@ -1,0 +1,102 @@
+package control
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+)
+
+// listening is the flag of a listening socket in /proc/net/unix (__SO_ACCEPTCON
+// of include/linux/net.h).
+const listening = "00010000"
+
+// FindWorkers names the workers of a VIP in this network namespace, from the
+// kernel's list of unix sockets, see proc_net(5).
+func FindWorkers(vip netip.Addr) ([]string, error) {
+	f, err := os.Open("/proc/self/net/unix")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var names []string
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		if len(fields) == 8 && fields[3] == listening && strings.HasPrefix(fields[7], workerNames(vip)) {
+			names = append(names, fields[7])
+		}
+	}
+	return names, lines.Err()
+}
+
+// takeUp takes over the workers that an earlier control process has left. One
+// that does not follow is left alone: it serves its flows, and ends.
+func (w *Workers) takeUp() ([]*worker, error) {
+	names, err := FindWorkers(w.cfg.Settings.Config.VIPs[0].Address.Addr())
+	if err != nil {
+		return nil, err
+	}
+	var found []*worker
+	for _, name := range names {
+		one, err := w.takeUpOne(name)
+		if err != nil {
+			w.cfg.Log.Warn("a worker of an earlier run could not be taken up; it serves its flows to their end", "name", name, "error", err)
+			continue
+		}
+		w.cfg.Log.Info("taken up a worker of an earlier run", "pid", one.pid)
+		found = append(found, one)
+	}
+	return found, nil
+}
+
+func (w *Workers) takeUpOne(name string) (*worker, error) {
+	c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: name, Net: "unixpacket"})
+	if err != nil {
+		return nil, err
+	}
+	one, err := newWorker(w.cfg.Clock())
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	one.wire = newWire(c)
+	if err := w.greet(one); err != nil {
+		return nil, errors.Join(err, one.close())
+	}
+	return one, nil
+}
+
+// greet makes sure whose worker it is and gives it the new page.
+func (w *Workers) greet(one *worker) error {
+	if err := sameUser(one.wire.conn); err != nil {
+		return err
+	}
+	cred, err := peerOf(one.wire.conn)
+	if err != nil {
+		return err
+	}
+	one.pid = int(cred.Pid)
+	if one.process, err = os.FindProcess(one.pid); err != nil {
+		return err
+	}
+	err = one.wire.send(newMessage(tellTakeUp, 0, struct{}{}), one.page.File(), one.wake)
+	if err != nil {
+		return err
+	}
+	err = one.welcome()
+	if failed := errWorkerFailed(""); errors.As(err, &failed) {
+		// It knows us, and has no lease. Another one beside it has to know that
+		// there are flows that it does not know.
+		w.cfg.Log.Warn("a worker of an earlier run cannot use this version's page", "pid", one.pid, "error", err)
+		one.unusable = true
+		return one.wire.conn.SetReadDeadline(time.Time{})
+	}
+	if err != nil {
+		return fmt.Errorf("take-up: %w", err)
+	}
+	return nil
+}

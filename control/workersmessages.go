@@ -1,0 +1,146 @@
+package control
+
+import (
+	"net/netip"
+	"time"
+
+	"onevoice/config"
+	"onevoice/link"
+	"onevoice/node"
+	"onevoice/stack"
+)
+
+// Types of messages from control to a worker.
+const (
+	// tellSettings is the first message to a new worker.
+	tellSettings = "settings"
+	// tellTakeUp is the first message of a new control process to a worker whose
+	// own has died; with it come the page and the eventfd that wakes.
+	tellTakeUp = "take-up"
+	// askStatus is answered by an answer with the same ID.
+	askStatus = "status"
+	// tellStop makes the worker accept nothing new and end with its last flow.
+	tellStop = "stop"
+	// tellRetire makes the worker leave everything new to another beside it.
+	tellRetire = "retire"
+)
+
+// Types of messages from a worker to control.
+const (
+	// sayReady: everything is open; it is the answer to settings and take-up.
+	sayReady = "ready"
+	// sayFailed is the answer to settings or take-up that could not be followed.
+	sayFailed = "failed"
+	sayAnswer = "answer"
+	// sayBackend: a backend has changed.
+	sayBackend = "backend"
+)
+
+// WorkerSettings are what a worker needs to know. It does not get the cluster
+// key, only the hash key that follows from it.
+type WorkerSettings struct {
+	Config *config.Config
+	// Self is this node's address on the interface.
+	Self netip.Addr
+	// HashKey is in force until the page brings a mapping.
+	HashKey [16]byte
+	// Capture is a file for the worker's frames, "" for none.
+	Capture string
+}
+
+// paths numbers the paths of the VIPs: VIPs that share a cluster MAC share a
+// path.
+func (s *WorkerSettings) paths() []string {
+	var macs []string
+	seen := map[string]bool{}
+	for _, v := range s.Config.VIPs {
+		if mac := v.MAC.String(); !seen[mac] {
+			seen[mac] = true
+			macs = append(macs, mac)
+		}
+	}
+	return macs
+}
+
+// ready is the body of sayReady.
+type ready struct {
+	Settings WorkerSettings
+	// Retired: it was told so by an earlier control process.
+	Retired bool
+}
+
+// failed is the body of sayFailed.
+type failed struct {
+	Error string
+}
+
+// statusWanted is the body of askStatus.
+type statusWanted struct {
+	Flows, Collect bool
+}
+
+// stopWanted is the body of tellStop.
+type stopWanted struct {
+	Grace time.Duration
+}
+
+// Backend is what became of the backend of a service.
+type Backend struct {
+	Service string
+	Up      bool
+	// Error is what the last dial met, "" when it went through.
+	Error string
+}
+
+// WorkerStatus is what a worker tells of itself.
+type WorkerStatus struct {
+	Process ProcessStatus `json:"process"`
+	// Retired workers serve the flows that they have and take no new ones.
+	Retired bool `json:"retired"`
+	// Generation is that of the table in force.
+	Generation uint64            `json:"generation"`
+	Lease      LeaseStatus       `json:"lease"`
+	Verdicts   map[string]uint64 `json:"verdicts"`
+	// Refused counts messages from control that made no sense.
+	Refused  uint64                `json:"refused_messages"`
+	Services []stack.ServiceStatus `json:"services"`
+	Stranger *StrangerStatus       `json:"stranger,omitempty"`
+	Flows    FlowsStatus           `json:"flows"`
+	// OwnHost is how many connections of this host itself it serves.
+	OwnHost int                `json:"own_host"`
+	Device  link.Stats         `json:"device"`
+	Loop    node.LoopStats     `json:"loop"`
+	Running []stack.FlowStatus `json:"running,omitempty"`
+}
+
+// LeaseStatus is a worker's lease, in seconds from now.
+type LeaseStatus struct {
+	Held  bool    `json:"held"`
+	Since float64 `json:"since_seconds"`
+	Left  float64 `json:"left_seconds"`
+}
+
+// StrangerStatus is somebody who last claimed an address of ours in ARP.
+type StrangerStatus struct {
+	Address netip.Addr `json:"address"`
+	MAC     string     `json:"mac"`
+	From    string     `json:"from"`
+	Seconds float64    `json:"seconds_ago"`
+}
+
+// FlowsStatus are the running flows and what became of the others.
+type FlowsStatus struct {
+	Running int `json:"running"`
+	Limit   int `json:"limit"`
+	stack.Counters
+}
+
+// ProcessStatus is what a process takes of its host.
+type ProcessStatus struct {
+	PID        int    `json:"pid"`
+	FDs        int    `json:"fds"`
+	Goroutines int    `json:"goroutines"`
+	HeapBytes  uint64 `json:"heap_bytes"`
+	// HeapBytesAfterGC is set when the request asked for a collection.
+	HeapBytesAfterGC uint64 `json:"heap_bytes_after_gc,omitempty"`
+}
