@@ -62,12 +62,18 @@ func TestWhatOneSideWritesTheOtherReads(t *testing.T) {
 	if w.Table() != nil || !w.Lease(0, &l) || l != (Lease{}) || c.WrittenBack() != 0 || c.WorkerBeat() != 0 {
 		t.Error("a new page is not empty")
 	}
+	before, generation := w.Edition(), uint64(0)
 	for _, size := range [][2]int{{1, 1}, {16, 64}, {0, 0}, {16, MaxRows - 16}} {
-		want := tableOf(uint64(7+size[1]), size[0], size[1])
+		generation = uint64(7 + size[1])
+		want := tableOf(generation, size[0], size[1])
 		if err := c.Publish(want); err != nil {
 			t.Fatal(err)
 		}
-		if got := w.Table(); !reflect.DeepEqual(got, want) || w.Generation() != want.Generation {
+		if w.Edition() == before {
+			t.Errorf("%v: nothing tells that there is another table", size)
+		}
+		before = w.Edition()
+		if got := w.Table(); !reflect.DeepEqual(got, want) {
 			t.Errorf("%v: another table came back", size)
 		}
 	}
@@ -78,7 +84,7 @@ func TestWhatOneSideWritesTheOtherReads(t *testing.T) {
 		c.SetLease(path, time.Duration(path), time.Hour)
 	}
 	for path := range MaxPaths {
-		want := Lease{Begin: time.Duration(path), End: time.Hour, Generation: w.Generation()}
+		want := Lease{Begin: time.Duration(path), End: time.Hour, Generation: generation}
 		if !w.Lease(path, &l) || l != want {
 			t.Errorf("path %d: %+v, want %+v", path, l, want)
 		}

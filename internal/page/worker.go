@@ -69,9 +69,9 @@ func (w *Worker) Lease(path int, l *Lease) bool {
 	return ok
 }
 
-// Generation is that of the table which is in the page; a worker that has it in
-// force need not read the table.
-func (w *Worker) Generation() uint64 { return w.theirs.table.generation.Load() }
+// Edition changes with everything that is published; a worker that has read the
+// table of an edition need not read it again. It is odd while control writes.
+func (w *Worker) Edition() uint64 { return w.theirs.table.sequence.count.Load() }
 
 // Table reads the table, nil when there is none yet or the writer has died
 // half-way. Counts that cannot be are taken for none.
