@@ -98,7 +98,7 @@ func (p *Port) Send(frame []byte) {
 	if !l.mayLeave(p.Index) {
 		return
 	}
-	l.w.carry(&p.Up, &p.up, bytes.Clone(frame), p.count, func(f []byte) { l.cross(p, f) })
+	l.w.carry(&p.Up, &p.up, bytes.Clone(frame), MinFrame, p.count, func(f []byte) { l.cross(p, f) })
 }
 
 func (p *Port) count(c Counter) { p.lan.count(p.Index, c) }
@@ -123,13 +123,13 @@ func (l *LAN) cross(from *Port, frame []byte) {
 			to.comeDown(bytes.Clone(frame))
 			continue
 		}
-		l.w.carry(between.link, &between.wire, bytes.Clone(frame), l.countPair(between, i), to.comeDown)
+		l.w.carry(between.link, &between.wire, bytes.Clone(frame), MinFrame, l.countPair(between, i), to.comeDown)
 	}
 }
 
 // comeDown takes a frame, which is the port's own, from the medium to the host.
 func (p *Port) comeDown(frame []byte) {
-	p.lan.w.carry(&p.Down, &p.down, frame, p.count, p.arrive)
+	p.lan.w.carry(&p.Down, &p.down, frame, MinFrame, p.count, p.arrive)
 }
 
 // arrive is the frame's end: at the host's network card.

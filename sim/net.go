@@ -88,7 +88,7 @@ func (n *Net) Send(from, to int, data []byte) {
 	if link == nil {
 		link = &n.Default
 	}
-	n.w.carry(link, &pair.wire, bytes.Clone(data), n.countPair(pair, to), func(b []byte) { n.arrive(from, to, b) })
+	n.w.carry(link, &pair.wire, bytes.Clone(data), 0, n.countPair(pair, to), func(b []byte) { n.arrive(from, to, b) })
 }
 
 func (n *Net) arrive(from, to int, data []byte) {

@@ -7,7 +7,7 @@ import "time"
 // holds back. It may be changed at any time; what is on its way stays as it was.
 type Link struct {
 	DelayMin, DelayMax time.Duration
-	Loss, Dup, Corrupt float64 // probability for each frame, 0 to 1
+	Loss, Dup, Corrupt float64 // probability for each frame, 0 to 1; Corrupt spares the Ethernet header
 	Reorder            float64 // probability that a frame is held back by HoldBack
 	HoldBack           time.Duration
 	BitsPerSecond      int64 // 0: no limit
@@ -30,8 +30,8 @@ type wire struct {
 
 // carry takes data over a link and calls then, in events of their own, for each
 // copy that gets to the other end: none, one or two. The data is carry's own,
-// each copy then's.
-func (w *World) carry(l *Link, state *wire, data []byte, count func(Counter), then func([]byte)) {
+// each copy then's. Its first header bytes are never corrupted.
+func (w *World) carry(l *Link, state *wire, data []byte, header int, count func(Counter), then func([]byte)) {
 	if w.chance(l.Loss) {
 		count(Lost)
 		return
@@ -54,7 +54,7 @@ func (w *World) carry(l *Link, state *wire, data []byte, count func(Counter), th
 	}
 	if w.chance(l.Corrupt) {
 		count(Corrupted)
-		w.flipBit(data)
+		w.flipBit(data[min(header, len(data)):])
 	}
 	w.At(at, func() { then(data) })
 	if w.chance(l.Dup) {
