@@ -73,7 +73,7 @@ func handle(n *Node, f *link.Frame) Verdict { return n.Handle(0, f).Verdict }
 
 // Sequence numbers of the tests' flows.
 const (
-	clientISN = 1000
+	clientISN = 1_000_000
 	ownISN    = 0xfffffff0 // wraps soon
 )
 
