@@ -44,12 +44,22 @@ func (o *Opener) Expire(now time.Duration) { o.senders.expireAll(now) }
 // SealMessage hands each datagram of a message to send, which must not keep it,
 // and stops at its first error. A message that fits one datagram is one.
 func (s *Sealer) SealMessage(kind byte, message []byte, send func(datagram []byte) error) error {
+	return s.sealMessageAs(s.UUID(), kind, message, send)
+}
+
+// SealBlankMessage is SealMessage under the all-zero UUID, for what a member and
+// a blank node say to each other.
+func (s *Sealer) SealBlankMessage(kind byte, message []byte, send func(datagram []byte) error) error {
+	return s.sealMessageAs(UUID{}, kind, message, send)
+}
+
+func (s *Sealer) sealMessageAs(uuid UUID, kind byte, message []byte, send func(datagram []byte) error) error {
 	if len(message) > MaxMessage {
 		return fmt.Errorf("seal a message of kind %d: %d bytes, at most %d", kind, len(message), MaxMessage)
 	}
 	buf := make([]byte, 0, MaxDatagram)
 	if len(message) <= MaxPayload {
-		return send(s.seal(buf, formWhole, kind, message))
+		return send(s.sealAs(buf, uuid, formWhole, kind, message))
 	}
 	plain := make([]byte, fragmentHeader, fragmentHeader+FragmentBytes)
 	binary.BigEndian.PutUint64(plain, s.messages.Add(1))
@@ -58,7 +68,7 @@ func (s *Sealer) SealMessage(kind byte, message []byte, send func(datagram []byt
 	index := 0
 	for part := range slices.Chunk(message, FragmentBytes) {
 		binary.BigEndian.PutUint16(plain[8:], uint16(index))
-		if err := send(s.seal(buf, formFragment, kind, append(plain[:fragmentHeader], part...))); err != nil {
+		if err := send(s.sealAs(buf, uuid, formFragment, kind, append(plain[:fragmentHeader], part...))); err != nil {
 			return err
 		}
 		index++

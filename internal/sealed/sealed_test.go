@@ -388,6 +388,13 @@ func TestBlankNodeJoinsOnce(t *testing.T) {
 	if m := blank.expect(t, 0, member.whole(t, "you may"), OK); m.UUID != uuid(7) {
 		t.Errorf("UUID %x", m.UUID)
 	}
+	for _, n := range []int{10, 3000} {
+		var m Message
+		v := Short
+		if err := member.SealBlankMessage(1, pattern(n), func(d []byte) error { m, v = blank.Open(0, d); return nil }); err != nil || v != OK || m.UUID != (UUID{}) || len(m.Payload) != n {
+			t.Errorf("%d bytes to a blank node: %v, %v, UUID %x", n, err, v, m.UUID)
+		}
+	}
 	if err := blank.Adopt(UUID{}); err == nil {
 		t.Error("adopted no cluster")
 	}

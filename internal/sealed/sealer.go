@@ -64,8 +64,12 @@ func (s *Sealer) Seal(dst []byte, kind byte, payload []byte) ([]byte, error) {
 }
 
 func (s *Sealer) seal(dst []byte, f form, kind byte, payload []byte) []byte {
+	return s.sealAs(dst, *s.uuid.Load(), f, kind, payload)
+}
+
+func (s *Sealer) sealAs(dst []byte, uuid UUID, f form, kind byte, payload []byte) []byte {
 	keys := s.keys.Load()
-	h := header{f, kind, s.self, s.salt, *s.uuid.Load(), keys.tags[0], s.counter.Add(1)}
+	h := header{f, kind, s.self, s.salt, uuid, keys.tags[0], s.counter.Add(1)}
 	at := len(dst)
 	dst = h.appendTo(dst)
 	head := dst[at:]
