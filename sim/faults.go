@@ -179,11 +179,12 @@ func (f *Faults) countPair(p *pairFaults, to int) func(Counter) {
 	}
 }
 
-// nest counts how many faults of one kind are on.
-func nest(n *int, on bool) {
+// nest counts how many faults of one kind are on, and says whether none is.
+func nest(n *int, on bool) bool {
 	if on {
 		*n++
 	} else if *n > 0 {
 		*n--
 	}
+	return *n == 0
 }
