@@ -68,6 +68,10 @@ func settings(l *LAN, d *Daemon, keyFile string) string {
 	if len(peers) == 2 {
 		two = "two_nodes = \"preferred\"\n"
 	}
+	beat := ""
+	if l.Spec.Beat {
+		beat = fmt.Sprintf("\n[[service]]\nname = \"beat\"\nlisten = %q\nbackend = %q\n", beatService(), beatBackend())
+	}
 	return fmt.Sprintf(`[cluster]
 name = "lab"
 interface = %q
@@ -88,7 +92,7 @@ address = "%s/%d"
 name = "ssh"
 listen = "%s:22"
 backend = "127.0.0.1:22"
-`, hostDevice, keyFile, strings.Join(peers, ", "), two, d.Host.Name, d.Dir, d.Socket(), VIP(), prefixBits, VIP())
+%s`, hostDevice, keyFile, strings.Join(peers, ", "), two, d.Host.Name, d.Dir, d.Socket(), VIP(), prefixBits, VIP(), beat)
 }
 
 // Start starts the daemon and waits until it answers on its socket.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os/exec"
 	"path/filepath"
 	"sync/atomic"
 	"syscall"
@@ -17,6 +18,7 @@ type Lab struct {
 	LAN     *LAN
 	Daemons []*Daemon
 	SSH     *SSH
+	beats   []*exec.Cmd
 
 	// commands counts the execs that run.
 	commands atomic.Int32
@@ -68,6 +70,9 @@ func (l *Lab) start(progress io.Writer) (err error) {
 		}
 		dirs = append(dirs, d.Dir)
 	}
+	if err := l.startBeats(); err != nil {
+		return err
+	}
 	if err := l.SSH.UntilListening(l.LAN.Nodes(), dirs); err != nil {
 		return err
 	}
@@ -113,6 +118,11 @@ func (l *Lab) Close() error {
 	errs := []error{l.stopDaemons()}
 	if l.SSH != nil {
 		errs = append(errs, l.SSH.Close())
+	}
+	for _, c := range l.beats {
+		_ = c.Process.Kill()
+		// It was killed, which is what Wait will say.
+		_ = c.Wait()
 	}
 	return errors.Join(append(errs, l.LAN.Close())...)
 }

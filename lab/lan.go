@@ -49,6 +49,8 @@ type Spec struct {
 	// Addresses of each client.
 	Addresses int
 	LAN       Kind
+	// Beat: each node has the service of ServeBeat beside SSH.
+	Beat bool
 }
 
 // Check refuses what cannot be built.

@@ -39,11 +39,15 @@ type Sniffer struct {
 // NewSniffer opens a sniffer on the LAN. pcap, when not nil, gets all frames in
 // pcap form, cut to about slotBytes; Close writes the last of it.
 func NewSniffer(l *LAN, pcap io.Writer) (*Sniffer, error) {
+	services := []netip.AddrPort{netip.AddrPortFrom(VIP(), 22)}
+	if l.Spec.Beat {
+		services = append(services, beatService())
+	}
 	s := &Sniffer{
 		hosts: map[int]Sender{},
 		calls: make(chan func()),
 		done:  make(chan struct{}),
-		judge: NewJudge([]JudgedAddress{{VIP(), responder.MAC(ClusterMAC())}}, []netip.AddrPort{netip.AddrPortFrom(VIP(), 22)}),
+		judge: NewJudge([]JudgedAddress{{VIP(), responder.MAC(ClusterMAC())}}, services),
 		began: time.Now(),
 	}
 	ports := make([]int, 0, len(l.Hosts))
@@ -118,6 +122,11 @@ func (s *Sniffer) Ask(fn func(*Judge)) error {
 	case <-s.done:
 		return errors.Join(errors.New("lab: the sniffer has ended"), s.failed)
 	}
+}
+
+// Tell tells the judge something beside the frames, at the present time.
+func (s *Sniffer) Tell(fn func(j *Judge, now time.Duration)) error {
+	return s.Ask(func(j *Judge) { fn(j, time.Since(s.began)) })
 }
 
 // Verdict tells what was judged so far.

@@ -131,7 +131,7 @@ func (s *SSH) UntilListening(hosts []*Host, dirs []string) error {
 	deadline := time.Now().Add(sshStartTimeout)
 	for i, h := range hosts {
 		for {
-			listening, err := listens(h)
+			listening, err := listens(h, 22)
 			if err != nil {
 				return err
 			}
@@ -148,11 +148,11 @@ func (s *SSH) UntilListening(hosts []*Host, dirs []string) error {
 	return nil
 }
 
-// listens reports whether 127.0.0.1:22 is listened on, by the kernel's list of
-// sockets: to connect would leave a line in the server's log.
-func listens(h *Host) (bool, error) {
+// listens reports whether a port of 127.0.0.1 is listened on, by the kernel's
+// list of sockets: to connect would leave a line in the server's log.
+func listens(h *Host, port uint16) (bool, error) {
 	const listenState = "0A"
-	loopback22 := fmt.Sprintf("%08X:0016", binary.NativeEndian.Uint32([]byte{127, 0, 0, 1}))
+	loopback := fmt.Sprintf("%08X:%04X", binary.NativeEndian.Uint32([]byte{127, 0, 0, 1}), port)
 	var table []byte
 	err := h.Do(func() (err error) { table, err = os.ReadFile("/proc/thread-self/net/tcp"); return err })
 	if err != nil {
@@ -160,7 +160,7 @@ func listens(h *Host) (bool, error) {
 	}
 	for line := range strings.Lines(string(table)) {
 		// "sl local_address rem_address st …", the address in host order.
-		if f := strings.Fields(line); len(f) > 3 && f[1] == loopback22 && f[3] == listenState {
+		if f := strings.Fields(line); len(f) > 3 && f[1] == loopback && f[3] == listenState {
 			return true, nil
 		}
 	}

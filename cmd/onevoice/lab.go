@@ -53,7 +53,8 @@ address is 10.77.0.2. Root is not needed where user namespaces are allowed.`,
 		newLabKillCommand(), newLabEachCommand("stop", "Stop a node's daemon as `systemctl stop` would"),
 		newLabEachCommand("start", "Start a node's daemon again"),
 		newLabDeafenCommand(), newLabMuteCommand(), newLabStallCommand(), newLabSplitCommand(), newLabHealCommand(),
-		newLabInitCommand(), newLabInsideCommand(), newLabSSHCommand())
+		newLabInitCommand(), newLabInsideCommand(), newLabSSHCommand(),
+		newLabTortureCommand(), newLabBeatCommand())
 	return cmd
 }
 
@@ -320,17 +321,20 @@ func newLabInsideCommand() *cobra.Command {
 	var kind, pcap string
 	var duration time.Duration
 	var asJSON bool
+	var torture tortureFlags
 	cmd := &cobra.Command{
 		Use:       "inside",
 		Hidden:    true,
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
-		ValidArgs: []string{"demo", "up", "soak"},
+		ValidArgs: []string{"demo", "up", "soak", "torture"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			spec.LAN = lab.Kind(kind)
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
 			paint := os.Getenv("ONEVOICE_COLOUR") == "true"
 			switch args[0] {
+			case "torture":
+				return torture.run(ctx, cmd.OutOrStdout(), spec, paint)
 			case "demo":
 				return lab.RunDemo(ctx, cmd.OutOrStdout(), lab.DemoOptions{Spec: spec, Colour: paint, Pcap: pcap})
 			case "soak":
@@ -343,6 +347,7 @@ func newLabInsideCommand() *cobra.Command {
 	cmd.Flags().StringVar(&pcap, "pcap", "", "")
 	cmd.Flags().DurationVar(&duration, "for", 0, "")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "")
+	torture.add(cmd)
 	return cmd
 }
 

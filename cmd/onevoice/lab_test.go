@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -33,6 +35,32 @@ func TestDemonstration(t *testing.T) {
 			if len(line) > 80 && !strings.HasPrefix(line, "  NO") {
 				t.Errorf("%d columns: %s", len(line), line)
 			}
+		}
+	}
+}
+
+// A torture of a few seconds, with a report.
+func TestTorture(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes ten seconds")
+	}
+	report := filepath.Join(t.TempDir(), "report.json")
+	code, out := runProgram(t, program(t, "lab", "torture", "--short", "--nodes=2", "--clients=2", "--addresses=4", "--ssh=2", "--tcp=6", "--report", report), (*exec.Cmd).Start)
+	skipWithoutLab(t, out)
+	if code != 0 {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	var r lab.TortureResult
+	text, err := os.ReadFile(report)
+	if err == nil {
+		err = json.Unmarshal(text, &r)
+	}
+	if err != nil || r.Flows != 8 || r.Kinds[lab.TortureStall].Rounds != 2 || r.Broken != 0 {
+		t.Errorf("%v\n%s", err, text)
+	}
+	for _, line := range strings.Split(out, "\n") {
+		if len(line) > 80 && !strings.HasPrefix(line, "  NO") && !strings.Contains(line, report) {
+			t.Errorf("%d columns: %s", len(line), line)
 		}
 	}
 }
@@ -121,7 +149,7 @@ func cutCables(t *testing.T, call func(want int, args ...string) string) {
 
 // Whoever asks for help reads it in a terminal of 80 columns.
 func TestHelpFitsATerminal(t *testing.T) {
-	for _, args := range []string{"", "up", "exec", "kill", "stop", "start", "deafen", "mute", "stall", "split", "heal", "status", "down", "soak"} {
+	for _, args := range []string{"", "up", "exec", "kill", "stop", "start", "deafen", "mute", "stall", "split", "heal", "status", "down", "soak", "torture"} {
 		code, out := runProgram(t, labProgram(t, append(strings.Fields(args), "--help")...), (*exec.Cmd).Start)
 		if code != 0 || !strings.Contains(out, "Usage:") {
 			t.Errorf("lab %s: exit %d:\n%s", args, code, out)

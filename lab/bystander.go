@@ -1,0 +1,104 @@
+package lab
+
+import (
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// bystander is a thread that does nothing but wake every few milliseconds, with
+// the priority of a daemon's heartbeat. When it wakes late, the whole machine
+// stood still, and no node is to blame for a lease that ran out meanwhile.
+type bystander struct {
+	stop chan struct{}
+	done chan struct{}
+
+	mu     sync.Mutex
+	stalls []MachineStall
+	wakes  uint64
+}
+
+const (
+	bystanderEvery = 10 * time.Millisecond
+	// bystanderLate is what is noted: a tenth of the shortest lease is no harm.
+	bystanderLate = 25 * time.Millisecond
+	// MaxMachineStalls are kept; later ones are not noted.
+	MaxMachineStalls = 10000
+)
+
+// MachineStall is a time in which a bystander did not run.
+type MachineStall struct {
+	At  time.Time     `json:"at"`
+	For time.Duration `json:"for_ns"`
+}
+
+func newBystander() *bystander {
+	b := &bystander{stop: make(chan struct{}), done: make(chan struct{})}
+	go b.run()
+	return b
+}
+
+// run is the goroutine `lab.bystander.run`; it ends with close. Its thread is
+// thrown away, for its priority is not the others'.
+func (b *bystander) run() {
+	defer close(b.done)
+	runtime.LockOSThread()
+	raisePriority()
+	step := unix.NsecToTimespec(int64(bystanderEvery))
+	for last := time.Now(); ; {
+		select {
+		case <-b.stop:
+			return
+		default:
+		}
+		// A signal may end it early.
+		_ = unix.Nanosleep(&step, nil)
+		now := time.Now()
+		b.woke(last, now)
+		last = now
+	}
+}
+
+// raisePriority gives the thread what a heartbeat thread asks for. Without the
+// right to it, that one has none either.
+func raisePriority() {
+	const lowestRealTime = 1
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: lowestRealTime}
+	_ = unix.SchedSetAttr(0, &attr, 0)
+}
+
+// woke notes when the time between two wakes was too long.
+func (b *bystander) woke(last, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.wakes++
+	if late := now.Sub(last) - bystanderEvery; late > bystanderLate && len(b.stalls) < MaxMachineStalls {
+		b.stalls = append(b.stalls, MachineStall{last, late})
+	}
+}
+
+// worst is the longest stall of the machine that touches a time.
+func (b *bystander) worst(from, to time.Time) (longest time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.stalls {
+		if s.At.Before(to) && s.At.Add(bystanderEvery+s.For).After(from) {
+			longest = max(longest, s.For)
+		}
+	}
+	return longest
+}
+
+// all are the stalls that were noted.
+func (b *bystander) all() []MachineStall {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append([]MachineStall(nil), b.stalls...)
+}
+
+func (b *bystander) close() {
+	close(b.stop)
+	<-b.done
+}

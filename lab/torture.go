@@ -1,0 +1,220 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// TortureOptions say how a cluster is tortured.
+type TortureOptions struct {
+	Spec Spec
+	// Counts are the rounds; of those that need ownership that moves, none take
+	// place without.
+	Counts TortureCounts
+	// Seed chooses the rounds, their nodes and their times.
+	Seed uint64
+	// SSH and TCP are how many flows of each kind live all the time.
+	SSH, TCP int
+	// Report, when not empty, is a file for the result as JSON.
+	Report string
+	Colour bool
+}
+
+// Bounds of the flows of a torture.
+const (
+	MaxTortureFlows = 1000
+	// newcomerEvery is how often a client connects anew.
+	newcomerEvery = 50 * time.Millisecond
+)
+
+// Check refuses what cannot be done.
+func (o *TortureOptions) Check() error {
+	if err := o.Spec.Check(); err != nil {
+		return err
+	}
+	if o.Spec.Nodes < 2 {
+		return errors.New("--nodes is 1; a cluster that loses a node needs 2 or more")
+	}
+	if all := o.SSH + o.TCP; o.SSH < 0 || o.TCP < 0 || all < 1 || all > MaxTortureFlows {
+		return fmt.Errorf("--ssh and --tcp are %d and %d; write 1 to %d flows together", o.SSH, o.TCP, MaxTortureFlows)
+	}
+	return nil
+}
+
+// torture is a cluster that is tortured.
+type torture struct {
+	*watched
+	n      *narrator
+	o      TortureOptions
+	result *TortureResult
+	// moves: owners change when nodes fail.
+	moves bool
+
+	flows     *liveFlows
+	newcomers *newcomers
+	bystander *bystander
+	// owners are who served each address in the last calm.
+	owners map[netip.Addr]string
+	// round is the number of the present one, from 1.
+	round int
+	told  time.Time
+}
+
+// RunTorture does to a cluster what happens to clusters, under live flows, and
+// checks after each round that nobody noticed more than must be. The error
+// names what did not hold. It runs inside the namespaces that Enter makes.
+func RunTorture(ctx context.Context, out io.Writer, o TortureOptions) (err error) {
+	o.Spec.Beat = true
+	if err := o.Check(); err != nil {
+		return err
+	}
+	n := newNarrator(out, o.Colour)
+	n.title("Torture of %d nodes on a %s, seed %d", o.Spec.Nodes, o.Spec.LAN, o.Seed)
+	w, err := newWatched(DemoOptions{Spec: o.Spec}, n, &hostSettings{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	t := &torture{watched: w, n: n, o: o, result: newTortureResult(&o), told: time.Now()}
+	if err := t.run(ctx); err != nil {
+		return err
+	}
+	return t.report()
+}
+
+// run does all rounds. The error is of what keeps it from going on; breaches
+// are in the result.
+func (t *torture) run(ctx context.Context) (err error) {
+	if t.moves, err = t.ownershipMoves(ctx); err != nil {
+		return err
+	}
+	rounds := t.plan()
+	t.bystander = newBystander()
+	defer t.bystander.close()
+	t.flows = newLiveFlows(t.SSH, t.addresses(), t.o.SSH, t.o.TCP)
+	defer t.flows.close()
+	if err := t.flows.replenish(ctx); err != nil {
+		return err
+	}
+	t.newcomers = newNewcomers(t.addresses(), newcomerEvery)
+	defer t.newcomers.close()
+	if err := t.settle(ctx, time.Now()); err != nil {
+		return err
+	}
+	t.n.say("%s, and a new one every %s", count(len(t.flows.living()), "live flow"), newcomerEvery)
+	began := time.Now()
+	for i, r := range rounds {
+		t.round = i + 1
+		t.progress(r, len(rounds))
+		if err := t.doRound(ctx, r); err != nil {
+			return fmt.Errorf("round %d, %s: %w", t.round, r, err)
+		}
+	}
+	t.result.Seconds = time.Since(began).Seconds()
+	t.result.Opens = t.flows.opens.quantiles()
+	t.result.MachineStalls = t.bystander.all()
+	t.result.Verdict, err = t.sniffer.Verdict()
+	return err
+}
+
+// plan are the rounds that this cluster is made for.
+func (t *torture) plan() []Round {
+	var names []string
+	for _, h := range t.LAN.Nodes() {
+		names = append(names, h.Name)
+	}
+	rounds := planTorture(rand.New(rand.NewPCG(t.o.Seed, 0)), names, t.o.Counts)
+	if t.moves {
+		return rounds
+	}
+	t.n.say("its owners do not change, so that its nodes are only stalled")
+	return slices.DeleteFunc(rounds, func(r Round) bool { return r.Kind != TortureStall })
+}
+
+// ownershipMoves reports whether the daemons say that they hold leases.
+func (t *torture) ownershipMoves(ctx context.Context) (bool, error) {
+	views, err := t.Daemons[0].views(ctx)
+	return slices.ContainsFunc(views, func(v nodeView) bool { return v.Epoch > 0 }), err
+}
+
+// nodeView is what a daemon's status says of a node.
+type nodeView struct {
+	Address string `json:"address"`
+	Buckets int    `json:"buckets"`
+	// Epoch is 0 where ownership is static.
+	Epoch uint64 `json:"epoch"`
+}
+
+func (d *Daemon) views(ctx context.Context) ([]nodeView, error) {
+	var s struct {
+		Nodes []nodeView `json:"nodes"`
+	}
+	err := d.ask(ctx, &s)
+	return s.Nodes, err
+}
+
+// progress tells how far it is: on a terminal always, else now and then.
+func (t *torture) progress(r Round, all int) {
+	text := fmt.Sprintf("%d of %d: %s; %s so far", t.round, all, r, breaches(t.result.Broken))
+	t.n.progress("%s", text)
+	if !t.n.live && (time.Since(t.told) > tellEvery || t.round == 1) {
+		t.told = time.Now()
+		t.n.say("%s", text)
+	}
+}
+
+// breaches is how many there are.
+func breaches(n int) string {
+	if n == 1 {
+		return "1 breach"
+	}
+	return fmt.Sprintf("%d breaches", n)
+}
+
+// breach notes what must not be.
+func (t *torture) breach(format string, args ...any) {
+	b := TortureBreach{Round: t.round, At: time.Now(), Text: fmt.Sprintf(format, args...)}
+	if len(t.result.Breaches) < MaxBreaches {
+		t.result.Breaches = append(t.result.Breaches, b)
+	}
+	t.result.Broken++
+	t.n.say("round %d: %s", t.round, b.Text)
+}
+
+// report tells the result and writes it.
+func (t *torture) report() error {
+	t.result.tell(t.n)
+	if t.o.Report != "" {
+		if err := t.result.write(t.o.Report); err != nil {
+			return err
+		}
+		t.n.say("the report is in %s", t.o.Report)
+	}
+	return t.n.err()
+}
+
+// tellJudge tells the judge something, in the order of the frames.
+func (t *torture) tellJudge(fn func(j *Judge, now time.Duration)) error {
+	if !t.moves {
+		return nil
+	}
+	return t.sniffer.Tell(fn)
+}
+
+// sleep waits.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,176 @@
+package lab
+
+import (
+	"errors"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// What a client may notice of a fault.
+const (
+	// synTimer is when Linux clients send a SYN again (RFC 6298 §2).
+	synTimer = time.Second
+	// waitSlack is what a machine of two processors may add.
+	waitSlack = 250 * time.Millisecond
+	// coldStart is how long a cluster may take from all off to all owned.
+	coldStart = 3 * time.Second
+	// ownedWithin is when the buckets of a node that is gone are others'.
+	ownedWithin = time.Second
+	// leaseTail is how long a node that is cut off may still accept.
+	leaseTail = 300 * time.Millisecond
+	// atOnceWait is a wait without a retransmission.
+	atOnceWait = 200 * time.Millisecond
+	// excuseStall: when the whole machine stood still for so long, waits are no
+	// fault of the cluster.
+	excuseStall = 100 * time.Millisecond
+)
+
+// kills reports whether a round ends the node's flows.
+func (r *Round) kills(node string) bool {
+	return r.Kind == TortureOff || r.Kind == TortureKill && r.Node == node
+}
+
+// loses reports whether the node is without a lease for a time in the round.
+func (r *Round) loses(node string) bool {
+	switch r.Kind {
+	case TortureOff:
+		return true
+	case TortureSplit:
+		return slices.Contains(r.Sides[1], node)
+	}
+	return r.Node == node && !r.harmless()
+}
+
+// orphans reports whether flows of the node may be lost: it was killed, or may
+// have had no lease for so long that others may reset them.
+func (r *Round) orphans(node string) bool {
+	return r.kills(node) || r.loses(node) && r.For >= orphanTime-orphanSlack
+}
+
+// served reports whether new clients can be served in the round at all.
+func (r *Round) served() bool {
+	return r.Kind != TortureOff && (r.Kind != TortureSplit || r.Clients != clientsSecond)
+}
+
+// judgeRound checks how the flows and newcomers of a round have fared.
+func (t *torture) judgeRound(tr *trial) {
+	k := t.result.kind(tr.Kind)
+	k.Rounds++
+	for _, f := range tr.flows {
+		t.judgeFlow(k, tr, f)
+	}
+	var ownerless time.Duration
+	for _, c := range t.newcomers.take() {
+		t.judgeNewcomer(k, tr, &c)
+		if tr.loses(tr.owners[c.addr]) && c.began.Before(tr.undone) && c.connected > atOnceWait {
+			ownerless = max(ownerless, c.began.Sub(tr.began))
+		}
+	}
+	if t.moves && tr.served() && !tr.harmless() {
+		k.ownerless = append(k.ownerless, ownerless)
+	}
+	for addr, node := range t.owners {
+		if before := tr.owners[addr]; tr.harmless() && before != node {
+			t.breach("%s was served by %s and after a stall of %s by %s", addr, before, tr.For, node)
+		}
+	}
+}
+
+// judgeFlow checks a flow that lived when the round began.
+func (t *torture) judgeFlow(k *KindResult, tr *trial, f *liveFlow) {
+	heard, at, ended := f.state()
+	k.Flows++
+	switch {
+	case ended == nil && tr.kills(f.node):
+		t.breach("%s was told nothing of its node's death for %s", f, short(time.Since(tr.began)))
+	case ended == nil && heard.After(tr.undone):
+	case ended == nil:
+		t.breach("%s has not gone on %s after %s", f, short(time.Since(tr.undone)), tr.Round)
+	case errors.Is(ended, errNotEchoed):
+		t.breach("%s: %v", f, ended)
+	case tr.kills(f.node):
+		k.Lost++
+		k.told = append(k.told, at.Sub(tr.began))
+	case tr.orphans(f.node):
+		k.Orphaned++
+	default:
+		k.Broken++
+		t.breach("%s was broken by %s: %v", f, tr.Round, ended)
+	}
+}
+
+// judgeNewcomer checks one new connection that began in a round.
+func (t *torture) judgeNewcomer(k *KindResult, tr *trial, c *newcomer) {
+	owner := tr.owners[c.addr]
+	touched := tr.loses(owner) || tr.harmless() && owner == tr.Node
+	switch {
+	case c.err != nil && t.excusedError(tr, c, owner):
+		k.Unserved++
+		return
+	case c.err != nil:
+		t.breach("a new client, %s, of %s was not served, %s after %s: %v", c.addr, owner, short(c.began.Sub(tr.began)), tr.Round, c.err)
+		return
+	case touched:
+		k.touched = append(k.touched, c.connected)
+	default:
+		k.others = append(k.others, c.connected)
+	}
+	switch limit := t.mayWait(tr, c, owner); {
+	case c.connected <= limit:
+	case t.bystander.worst(c.began, c.began.Add(c.connected)) >= excuseStall:
+		k.Excused++
+	default:
+		k.Late++
+		t.breach("a new client, %s, of %s waited %s and not %s, %s after %s", c.addr, owner, short(c.connected), short(limit), short(c.began.Sub(tr.began)), tr.Round)
+	}
+}
+
+// mayWait is how long a new client's handshake may take.
+func (t *torture) mayWait(tr *trial, c *newcomer, owner string) time.Duration {
+	timer := synTimer + waitSlack
+	before := max(0, tr.undone.Sub(c.began))
+	switch {
+	case !t.moves && tr.Node == owner, tr.Kind == TortureOff, !tr.served():
+		// It is served once the fault is over, and its timer has grown with its
+		// patience.
+		wait := before + max(timer, before)
+		if tr.Kind == TortureOff {
+			wait += coldStart
+		}
+		return wait
+	case tr.loses(owner) && c.began.After(tr.began.Add(ownedWithin)) && c.began.Before(tr.undone):
+		return synTimer - waitSlack
+	}
+	return timer
+}
+
+// excusedError reports whether a new client's failure is one that must be: its
+// node died with it, or there was nobody to be reached.
+func (t *torture) excusedError(tr *trial, c *newcomer, owner string) bool {
+	if !tr.served() && c.began.Before(tr.undone.Add(coldStart)) {
+		return true
+	}
+	refused := errors.Is(c.err, syscall.ECONNREFUSED)
+	accepted := c.began.Add(c.connected)
+	return !refused && tr.orphans(owner) && accepted.Before(tr.began.Add(leaseTail))
+}
+
+// judgeCalm checks newcomers that came between rounds.
+func (t *torture) judgeCalm(all []newcomer) {
+	k := t.result.kind(tortureCalm)
+	for _, c := range all {
+		switch {
+		case c.err != nil:
+			t.breach("in a calm, a new client, %s, was not served: %v", c.addr, c.err)
+			continue
+		case c.connected <= synTimer-waitSlack:
+		case t.bystander.worst(c.began, c.began.Add(c.connected)) >= excuseStall:
+			k.Excused++
+		default:
+			k.Late++
+			t.breach("in a calm, a new client, %s, waited %s", c.addr, short(c.connected))
+		}
+		k.others = append(k.others, c.connected)
+	}
+}
