@@ -224,14 +224,14 @@ func TestTagBesideTheData(t *testing.T) {
 func TestCloseTakesTheProgramAway(t *testing.T) {
 	w := newWire(t)
 	g := w.attach(vips())
-	if w.passes(tcp(vip, syn|ack)) || w.programs() != 1 {
-		t.Fatalf("not attached: %d programs", w.programs())
+	if w.passes(tcp(vip, syn|ack)) || w.programs() != 1 || mappings(t) != 1 {
+		t.Fatalf("not attached: %d programs, %d mappings", w.programs(), mappings(t))
 	}
 	if err := g.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if !w.passes(tcp(vip, syn|ack)) || w.programs() != 0 {
-		t.Errorf("%d programs are left", w.programs())
+	if !w.passes(tcp(vip, syn|ack)) || w.programs() != 0 || mappings(t) != 0 {
+		t.Errorf("%d programs, %d mappings are left", w.programs(), mappings(t))
 	}
 	if err := g.Close(); err != nil {
 		t.Errorf("second Close: %v", err)
@@ -330,6 +330,19 @@ func TestAttachFails(t *testing.T) {
 	if after := descriptors(t); !slices.Equal(after, before) {
 		t.Errorf("descriptors %v, before %v", after, before)
 	}
+	if n := mappings(t); n != 0 {
+		t.Errorf("%d mappings are left", n)
+	}
+}
+
+// mappings is how many maps of BPF the process shares with the kernel.
+func mappings(t *testing.T) int {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Count(string(text), "bpf-map")
 }
 
 // descriptors are what the process has open of BPF.

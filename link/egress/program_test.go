@@ -132,7 +132,7 @@ func frames() map[string]struct {
 		"no flags":                      {tcp(vip, 0), pass},
 		"UDP like a SYN-ACK":            {edit(tcp(vip, syn|ack), 14+9, 17), pass},
 		"version 5":                     {edit(tcp(vip, syn|ack), 14, 0x55), pass},
-		"header of 16 bytes":            {edit(tcp(vip, syn|ack), 14, 0x44), pass},
+		"header of 16 bytes":            {edit(edit(tcp(vip, syn|ack), 14, 0x44), 14+16+13, syn|ack), pass},
 		"echo reply":                    {icmp(vip, 0), dropEchoReply},
 		"echo reply of the second VIP":  {icmp(vip2, 0), dropEchoReply},
 		"echo reply of another":         {icmp(other, 0), pass},
