@@ -41,7 +41,7 @@ type Workers struct {
 	// all are the workers that live; the active one is not retired.
 	all       []*worker
 	ownership *node.Ownership
-	mappings  []page.Mapping
+	mappings  Mappings
 	leases    []page.Lease
 	stopping  bool
 	grace     time.Duration
@@ -52,6 +52,8 @@ type Workers struct {
 type Report struct {
 	PID     int
 	Backend *Backend
+	// Holding: what Workers.Holding tells has changed.
+	Holding bool
 	// Ended: the process is gone, and with it all its flows.
 	Ended bool
 	// Started: a worker takes what is new from now on.
@@ -142,10 +144,13 @@ func (w *Workers) remove(one *worker) {
 	w.publish()
 }
 
+// Mappings are those of the VIPs and services, in the order of the
+// configuration. Without any, WorkerSettings.HashKey counts.
+type Mappings struct{ VIPs, Services []page.Mapping }
+
 // Publish puts an ownership in force: its rows, in the order of the
-// configuration; its lease is not looked at. mappings, one for each service, may
-// be nil. The ownership is the workers' from now on.
-func (w *Workers) Publish(o *node.Ownership, mappings []page.Mapping) error {
+// configuration; its lease is not looked at. Both are the workers' from now on.
+func (w *Workers) Publish(o *node.Ownership, mappings Mappings) error {
 	c := w.cfg.Settings.Config
 	if len(o.VIPs) != len(c.VIPs) || len(o.Services) != len(c.Services) || len(o.VIPs)+len(o.Services) > page.MaxRows {
 		return fmt.Errorf("control: an ownership of %d VIPs and %d services for workers with %d and %d", len(o.VIPs), len(o.Services), len(c.VIPs), len(c.Services))
@@ -176,22 +181,21 @@ func (w *Workers) publish() {
 // bucket: what it does not know may be a flow of the other.
 func (w *Workers) table(beside bool) *page.Table {
 	t := &page.Table{Generation: w.ownership.Generation}
-	row := func(r *node.Rows) page.Row {
+	row := func(i int, r *node.Rows, mappings []page.Mapping) page.Row {
 		out := page.Row{Accept: page.Bitmap(r.Accept), Grace: page.Bitmap(r.Grace), Shared: page.Bitmap(r.Shared), Draining: page.Bitmap(r.Draining)}
 		if beside {
 			out.Shared = every()
 		}
+		if i < len(mappings) {
+			out.Mapping = mappings[i]
+		}
 		return out
 	}
 	for i := range w.ownership.VIPs {
-		t.VIPs = append(t.VIPs, row(&w.ownership.VIPs[i]))
+		t.VIPs = append(t.VIPs, row(i, &w.ownership.VIPs[i], w.mappings.VIPs))
 	}
 	for i := range w.ownership.Services {
-		r := row(&w.ownership.Services[i])
-		if i < len(w.mappings) {
-			r.Mapping = w.mappings[i]
-		}
-		t.Services = append(t.Services, r)
+		t.Services = append(t.Services, row(i, &w.ownership.Services[i], w.mappings.Services))
 	}
 	return t
 }
@@ -271,12 +275,32 @@ func (w *Workers) WrittenBack() uint64 {
 func (w *Workers) Beat() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, one := range w.all {
-		if !one.retired {
-			return w.cfg.Clock() - one.page.WorkerBeat()
-		}
+	if one := w.active(); one != nil {
+		return w.cfg.Clock() - one.page.WorkerBeat()
 	}
 	return node.Forever
+}
+
+// active is the worker that takes what is new, nil when there is none. It is for
+// callers that hold the lock: a worker's page goes once it is forgotten.
+func (w *Workers) active() *worker {
+	for _, one := range w.all {
+		if !one.retired {
+			return one
+		}
+	}
+	return nil
+}
+
+// Frames is how many frames the active worker has met that no node of the
+// cluster has sent.
+func (w *Workers) Frames() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if one := w.active(); one != nil {
+		return one.page.Frames()
+	}
+	return 0
 }
 
 // Flows is how many flows the workers hold.

@@ -58,10 +58,15 @@ type Guest struct {
 	// edition is that of the page's table in force, and generation what may be
 	// written back: 0 until there is a table of this page.
 	edition, generation uint64
-	leases              []page.Lease
+	// draining: the table has buckets that this node drains.
+	draining bool
+	leases   []page.Lease
 	// busyAt is when the worker last had a flow, in the loop's clock.
 	busyAt time.Duration
 	quiet  atomic.Bool
+	// holding is what control was told last, and heldAt when it was looked at.
+	holding Holding
+	heldAt  time.Duration
 }
 
 type outgoing struct {
@@ -180,13 +185,16 @@ func (g *Guest) take(t *page.Table) bool {
 	for i := range t.VIPs {
 		o.VIPs = append(o.VIPs, rowsOf(&t.VIPs[i]))
 	}
+	draining := false
 	for i := range t.Services {
 		o.Services = append(o.Services, rowsOf(&t.Services[i]))
+		draining = draining || t.Services[i].Draining != page.Bitmap{}
 	}
 	if err := g.parts.Node.SetOwnership(o); err != nil {
 		g.refused.Add(1)
 		return false
 	}
+	g.draining = draining
 	return true
 }
 
@@ -202,8 +210,19 @@ func (g *Guest) Turned(now time.Duration, _ uint64) {
 	}
 	g.quiet.Store(now-g.busyAt > linger)
 	if g.page != nil {
-		g.page.Turned(now, g.generation, flows)
+		g.page.Turned(now, g.generation, flows, g.frames())
+		g.tellHolding(now)
 	}
+}
+
+// frames counts what clients and others have sent: all that was judged, but
+// loops of our own frames and what has no service, such as heartbeats.
+func (g *Guest) frames() (n uint64) {
+	counts := g.parts.Node.Counts()
+	for _, c := range counts {
+		n += c
+	}
+	return n - counts[node.NoService] - counts[node.OwnMAC]
 }
 
 // BackendChanged is for stack.Config.
@@ -216,18 +235,20 @@ func (g *Guest) BackendChanged(service string, up bool, err error) {
 }
 
 // say puts a message into the outbox of the present control process, without
-// waiting: it is called from the loop.
-func (g *Guest) say(m *message) {
+// waiting: it is called from the loop. It reports whether there was room.
+func (g *Guest) say(m *message) bool {
 	g.mu.Lock()
 	to := g.link
 	g.mu.Unlock()
 	if to == nil {
-		return
+		return false
 	}
 	select {
 	case g.outbox <- outgoing{to, m}:
+		return true
 	default:
 		g.lost.Add(1)
+		return false
 	}
 }
 

@@ -38,7 +38,9 @@ type worker struct {
 	// retired workers take nothing new; unusable ones could not take the page.
 	retired, unusable bool
 	began             time.Duration
-	gone              chan struct{}
+	// holding is what it told last; Workers.mu guards it.
+	holding Holding
+	gone    chan struct{}
 
 	mu   sync.Mutex
 	last uint64

@@ -1,10 +1,13 @@
 package control
 
 import (
+	"crypto/hkdf"
+	"crypto/sha256"
 	"net/netip"
 	"time"
 
 	"onevoice/config"
+	"onevoice/hashing"
 	"onevoice/link"
 	"onevoice/node"
 	"onevoice/stack"
@@ -21,6 +24,12 @@ const (
 	askStatus = "status"
 	// tellStop makes the worker accept nothing new and end with its last flow.
 	tellStop = "stop"
+	// askHeld is answered with what the worker's flows are.
+	askHeld = "held"
+	// tellLists says which flows other nodes hold.
+	tellLists = "lists"
+	// tellEnd makes the worker end flows.
+	tellEnd = "end"
 	// tellRetire makes the worker leave everything new to another beside it.
 	tellRetire = "retire"
 )
@@ -34,6 +43,8 @@ const (
 	sayAnswer = "answer"
 	// sayBackend: a backend has changed.
 	sayBackend = "backend"
+	// sayHolding: a table is in force, or what is held under it has changed.
+	sayHolding = "holding"
 )
 
 // WorkerSettings are what a worker needs to know. It does not get the cluster
@@ -42,11 +53,25 @@ type WorkerSettings struct {
 	Config *config.Config
 	// Self is this node's address on the interface.
 	Self netip.Addr
-	// HashKey is in force until the page brings a mapping.
-	HashKey [16]byte
+	// HashKey is in force until the page brings a mapping, and ListKey names
+	// flows to other nodes.
+	HashKey, ListKey hashing.Key
 	// Capture is a file for the worker's frames, "" for none.
 	Capture string
 }
+
+// NewWorkerSettings are those of a host that has the address self.
+func NewWorkerSettings(c *config.Config, self netip.Addr, clusterKey []byte, capture string) (WorkerSettings, error) {
+	list, err := hkdf.Key(sha256.New, clusterKey, nil, listKeyInfo, len(hashing.Key{}))
+	if err != nil {
+		return WorkerSettings{}, err
+	}
+	return WorkerSettings{Config: c, Self: self, HashKey: hashing.DeriveKey(clusterKey), ListKey: hashing.Key(list), Capture: capture}, nil
+}
+
+// listKeyInfo tells ListKey from other keys of the same cluster key (RFC 5869
+// §3.2).
+const listKeyInfo = "onevoice flow list key v1"
 
 // paths numbers the paths of the VIPs: VIPs that share a cluster MAC share a
 // path.
@@ -82,6 +107,40 @@ type statusWanted struct {
 // stopWanted is the body of tellStop.
 type stopWanted struct {
 	Grace time.Duration
+}
+
+// Holding is in which buckets of each service a worker may hold flows, half-open
+// ones or SYN cookies of the last minute, as found under the table of a
+// generation, whose predecessors' frames were sent by then.
+type Holding struct {
+	Generation uint64
+	Services   []node.Bitmap
+}
+
+// heldWanted is the body of askHeld: a bitmap for each service.
+type heldWanted struct {
+	Services []node.Bitmap
+}
+
+// heldAnswer is the answer to askHeld, by service.
+type heldAnswer struct {
+	Services [][]node.Held
+}
+
+// FlowList is the flows of a bucket that other nodes hold, see
+// node.SetFlowLists. Service is its place in the configuration.
+type FlowList struct {
+	Service  int
+	Bucket   uint8
+	Complete bool
+	Hashes   []uint64
+}
+
+// endWanted is the body of tellEnd: a bitmap for each service, and whether
+// nobody is to be told.
+type endWanted struct {
+	Services []node.Bitmap
+	Silent   bool
 }
 
 // Backend is what became of the backend of a service.

@@ -83,6 +83,29 @@ func (g *Guest) obey(w *wire, m *message) error {
 			return err
 		}
 		g.parts.Loop.Stop(max(want.Grace, 0))
+	case askHeld:
+		want, err := decode[heldWanted](m)
+		if err != nil {
+			return err
+		}
+		var held heldAnswer
+		if g.parts.Loop.Call(func(now time.Duration) { held = g.held(now, &want) }) == nil {
+			g.answer(w, m.ID, held)
+		}
+	case tellLists:
+		lists, err := decode[[]FlowList](m)
+		if err != nil {
+			return err
+		}
+		if g.parts.Loop.Call(func(time.Duration) { err = g.list(lists) }) == nil {
+			return err
+		}
+	case tellEnd:
+		want, err := decode[endWanted](m)
+		if err != nil {
+			return err
+		}
+		_ = g.parts.Loop.Call(func(now time.Duration) { g.end(now, &want) })
 	case tellRetire:
 		g.parts.OwnHost.Retire()
 		if err := g.parts.Loop.Call(func(now time.Duration) { g.busyAt = now }); err != nil {
@@ -205,6 +228,7 @@ func (g *Guest) exchange(p *page.Worker, wake *os.File) {
 	g.wake.Close()
 	g.page, g.wake = p, wake
 	g.edition, g.generation = 0, 0
+	g.holding = Holding{}
 	clear(g.leases)
 	g.parts.Node.SetLease(0, 0)
 	if err := g.parts.Poller.AddEdge(int(wake.Fd()), wakeToken); err != nil {

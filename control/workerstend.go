@@ -56,6 +56,12 @@ func (w *Workers) hear(one *worker, m *message) error {
 			return err
 		}
 		w.report(Report{PID: one.pid, Backend: &b})
+	case sayHolding:
+		h, err := decode[Holding](m)
+		if err != nil {
+			return err
+		}
+		w.told(one, h)
 	default:
 		return garbage("a message of type %q", m.Type)
 	}

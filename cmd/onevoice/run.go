@@ -178,8 +178,12 @@ func (d *daemon) installRoutes() error {
 // openWorkers starts the workers, or takes up those of an earlier run, and puts
 // the ownership that follows from the file's peers in force.
 func (d *daemon) openWorkers(key []byte, capture string) (err error) {
+	settings, err := control.NewWorkerSettings(d.cfg, d.self, key, capture)
+	if err != nil {
+		return err
+	}
 	d.workers, err = control.StartWorkers(control.WorkersConfig{
-		Settings: control.WorkerSettings{Config: d.cfg, Self: d.self, HashKey: hashing.DeriveKey(key), Capture: capture},
+		Settings: settings,
 		Command:  workerProcess,
 		Clock:    boottime,
 		Log:      d.log,

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"onevoice/control"
 	"onevoice/hashing"
 	"onevoice/node"
 )
@@ -40,7 +41,7 @@ func (d *daemon) setStaticOwnership() error {
 	for range d.cfg.Services {
 		o.Services = append(o.Services, mine)
 	}
-	if err := d.workers.Publish(o, nil); err != nil {
+	if err := d.workers.Publish(o, control.Mappings{}); err != nil {
 		return err
 	}
 	d.renewLease()

@@ -243,6 +243,7 @@ func (s *serving) nodeConfig() (node.Config, error) {
 		Gateway: gateway,
 		MTU:     s.parts.Device.MTU(),
 		Hasher:  hashing.NewHasher(s.settings.HashKey),
+		ListKey: s.settings.ListKey,
 		Flows:   s.parts.Stack,
 	}
 	for _, v := range conf.VIPs {

@@ -89,5 +89,9 @@ func (c *Control) WrittenBack() uint64 { return c.theirs.written.Load() }
 // WorkerBeat is when the worker last ended a turn of its loop, 0 before that.
 func (c *Control) WorkerBeat() time.Duration { return time.Duration(c.theirs.beat.Load()) }
 
+// Frames is how many frames the worker has met so far that no node of the
+// cluster has sent.
+func (c *Control) Frames() uint64 { return c.theirs.frames.Load() }
+
 // Flows is how many flows the worker holds.
 func (c *Control) Flows() int { return int(c.theirs.flows.Load()) }

@@ -92,4 +92,5 @@ type workerHalf struct {
 	written word
 	beat    word
 	flows   word
+	frames  word
 }
