@@ -30,7 +30,7 @@ const (
 // tellEvery is how often a soak tells how far it is.
 const tellEvery = 10 * time.Second
 
-// Usage is what a daemon takes of its host.
+// Usage is what a daemon, control and workers together, takes of its host.
 type Usage struct {
 	FDs        int    `json:"fds"`
 	Goroutines int    `json:"goroutines"`
@@ -144,11 +144,20 @@ func (w *watched) usage(ctx context.Context) (map[string]Usage, error) {
 	for _, d := range w.Daemons {
 		var s struct {
 			Process Usage `json:"process"`
+			Workers []struct {
+				Process Usage `json:"process"`
+			} `json:"workers"`
 		}
 		if err := d.ask(ctx, &s, "--gc"); err != nil {
 			return nil, err
 		}
-		out[d.Host.Name] = s.Process
+		all := s.Process
+		for _, w := range s.Workers {
+			all.FDs += w.Process.FDs
+			all.Goroutines += w.Process.Goroutines
+			all.HeapBytes += w.Process.HeapBytes
+		}
+		out[d.Host.Name] = all
 	}
 	return out, nil
 }
