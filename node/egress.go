@@ -55,7 +55,11 @@ func (n *Node) maySYNACK(now time.Duration, service int, e *tracked, s *outgoing
 	if !n.lease.covers(now) || !n.ownership.Services[service].Accept.Has(bucket) {
 		return LateSYNACK
 	}
-	if e != nil && !e.muted && e.ownISN == s.seq && e.clientISN == s.ack-1 {
+	if e != nil && e.ownISN == s.seq && e.clientISN == s.ack-1 {
+		// It repeats what has left before.
+		if e.muted {
+			return Muted
+		}
 		return Undecided
 	}
 	if n.flows.State(&s.flow) != flowstate.HalfOpen {

@@ -71,6 +71,11 @@ func own(t testing.TB, n *Node, buckets Bitmap, until time.Duration) {
 
 func handle(n *Node, f *link.Frame) Verdict { return n.Handle(0, f).Verdict }
 
+// handleLast handles a frame at the node's latest time.
+func handleLast(n *Node, frame []byte) Verdict {
+	return n.Handle(n.last, &link.Frame{Data: frame}).Verdict
+}
+
 // Sequence numbers of the tests' flows.
 const (
 	clientISN = 1_000_000

@@ -272,6 +272,30 @@ func TestR10QueueIsEmptiedAfterAGap(t *testing.T) {
 	}
 }
 
+// R10, for a bucket that moves under a lease that goes on: what came in before it
+// was ours, its old owner may have answered.
+func TestR10BucketIsOursFromNowOn(t *testing.T) {
+	b := newBench(t)
+	none, all := *b.ownership, *b.ownership
+	none.VIPs, none.Services = []Rows{{}}, []Rows{{}}
+	none.Generation, all.Generation = 2, 3
+	b.ownership = &none
+	b.turn()
+	before := b.now
+	b.now += 10 * time.Millisecond
+	b.ownership = &all
+	b.put(before, synFrom(40000), arpRequest(asker, vipAddr))
+	b.turn()
+	if got := b.node.Counts()[Stale]; got != 2 {
+		t.Errorf("%d frames from before the move are stale, want 2", got)
+	}
+	b.put(b.now, synFrom(40000), arpRequest(asker, vipAddr))
+	b.turn()
+	if c := b.node.Counts(); c[DeliverSYN] != 1 || c[AnsweredARP] != 1 {
+		t.Errorf("after the move %d SYNs are let in and %d ARP requests answered, want 1 and 1", c[DeliverSYN], c[AnsweredARP])
+	}
+}
+
 // R17: a generation is reported only after the frames judged under it have left.
 func TestR17GenerationIsToldAfterSending(t *testing.T) {
 	b := newBench(t)

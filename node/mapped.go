@@ -1,6 +1,10 @@
 package node
 
-import "onevoice/hashing"
+import (
+	"time"
+
+	"onevoice/hashing"
+)
 
 // SetFilter gives the node a filter to keep, which passes every bucket now.
 func (n *Node) SetFilter(f Filter) {
@@ -19,6 +23,20 @@ func everyBucket() Bitmap {
 		b[i] = ^uint64(0)
 	}
 	return b
+}
+
+// retry takes up again the buckets that pass only because there was no room, or
+// because of cookies.
+func (n *Node) retry(now time.Duration) {
+	if n.filter == nil || now < n.retryBy {
+		return
+	}
+	n.retryBy = now + sweepTime
+	for i := range n.services {
+		if n.passing[i] != n.ownership.Services[i].Accept {
+			n.refilterService(i)
+		}
+	}
 }
 
 // refilter brings the filter up to the ownership. The order matters: held flows

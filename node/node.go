@@ -104,6 +104,7 @@ type Node struct {
 	lists    [][hashing.Buckets]*flowList
 	filter   Filter
 	passing  []Bitmap
+	retryBy  time.Duration
 
 	// real belongs to the `now` of the present batch, stamp is that of the frame
 	// being handled; see stale.

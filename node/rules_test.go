@@ -23,6 +23,7 @@ func segments() map[string][]byte {
 		"later data": in(port, flagACK, clientISN+60_000, ownISN+1, []byte("data")),
 		"old data":   in(port, flagACK, clientISN-60_000, ownISN+1, []byte("data")),
 		"bad ACK":    in(port, flagACK, clientISN+1, ownISN+2, nil),
+		"short ACK":  in(port, flagACK, clientISN+1, ownISN, nil),
 		"zero ACK":   in(port, flagACK, clientISN+1, 0, nil),
 		"far":        in(port, flagACK, clientISN+far, ownISN+1, []byte("data")),
 		"far ACK":    in(port, flagACK, clientISN+1, farACK, nil),
@@ -120,7 +121,7 @@ func TestR12In(t *testing.T) {
 
 	half := map[string]Verdict{
 		"ACK": DeliverHeld, "data": DeliverHeld, "later data": DeliverHeld, "FIN": DeliverHeld, "RST": DeliverHeld,
-		"bad ACK": BadHandshakeACK, "zero ACK": BadHandshakeACK, "far": BadHandshakeACK, "keep-alive": BadHandshakeACK,
+		"bad ACK": BadHandshakeACK, "short ACK": BadHandshakeACK, "zero ACK": BadHandshakeACK, "far": BadHandshakeACK, "keep-alive": BadHandshakeACK,
 		"old data": BadHandshakeACK, "SYN-ACK": BadHandshakeACK, "far RST": BadHandshakeACK,
 	}
 	for _, s := range []situation{{owned: true}, {draining: true}, {owned: true, over: true}, {owned: true, grace: true, shared: true}} {
@@ -158,12 +159,18 @@ func TestR12CookiesAreGoodForAMinute(t *testing.T) {
 // An ACK that does not fit a half-open flow may complete a cookie that went out
 // for the same SYN; if it does not, netstack's reset stays here.
 func TestR12CookieBeforeAHalfOpenFlow(t *testing.T) {
-	n, _ := situation{state: flowstate.HalfOpen, owned: true, cookies: true}.make(t)
-	if v := n.Handle(n.last, frame(etherTypeIPv4, segments()["bad ACK"])).Verdict; v != DeliverHeld {
+	n, flows := situation{state: flowstate.HalfOpen, owned: true, cookies: true}.make(t)
+	ack, reset := frame(etherTypeIPv4, segments()["bad ACK"]), out(port, flagRST, ownISN+2, 0, nil)
+	if v := n.Handle(n.last, ack).Verdict; v != DeliverHeld {
 		t.Errorf("%v", v)
 	}
-	if v := n.MayLeave(n.last, out(port, flagRST, ownISN+2, 0, nil)); v != UnearnedReset {
+	if v := n.MayLeave(n.last, reset); v != UnearnedReset {
 		t.Errorf("the reset that it draws: %v", v)
+	}
+	flows.states[toFlow(port)] = flowstate.Open
+	n.Handle(n.last, ack)
+	if v := n.MayLeave(n.last, reset); v != Undecided {
+		t.Errorf("a reset once the cookie was taken: %v", v)
 	}
 }
 
@@ -202,6 +209,12 @@ func TestR13Never(t *testing.T) {
 			}
 			if v := n.Handle(n.last, frame(etherTypeIPv4, segments()["data"])).Verdict; v != NotOwner {
 				t.Errorf("%v: the next segment: %v", state, v)
+			}
+			own(t, n, allBuckets(), Forever)
+			for _, flags := range []uint8{flagRST, flagSYN | flagACK} {
+				if v := n.MayLeave(n.last, out(port, flags, ownISN, clientISN+1, nil)); v != Muted {
+					t.Errorf("%v: a segment with flags %x leaves once the bucket is ours: %v", state, flags, v)
+				}
 			}
 		}
 	}

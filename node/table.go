@@ -156,6 +156,7 @@ func (n *Node) forget(now time.Duration, e *tracked) {
 // last call, and is to be called once in each turn.
 func (n *Node) Tick(now time.Duration) {
 	n.settle(now)
+	n.retry(now)
 	t := &n.table
 	part := min(now-t.swept, sweepTime)
 	quota := min(len(t.order)*int(part/time.Millisecond)/int(sweepTime/time.Millisecond), maxSweep)
