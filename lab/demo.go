@@ -36,7 +36,7 @@ func RunDemo(ctx context.Context, out io.Writer, o DemoOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	for _, part := range []func(context.Context, *narrator, *watched) error{logins, questions, nonsense, copies, seenAddresses, ownHosts} {
+	for _, part := range []func(context.Context, *narrator, *watched) error{logins, questions, nonsense, copies, seenAddresses, ownHosts, failures} {
 		if err := part(ctx, n, l); err != nil {
 			// What the sniffer saw until here says why.
 			n.fail(err)

@@ -206,18 +206,18 @@ func (s *SSH) Close() error {
 const loginTimeout = 20 * time.Second
 
 // Dial logs in through the VIP from an address of a client.
-func (s *SSH) Dial(h *Host, from netip.Addr) (*ssh.Client, error) {
-	var conn net.Conn
-	err := h.Do(func() (err error) {
-		d := net.Dialer{Timeout: loginTimeout, LocalAddr: &net.TCPAddr{IP: from.AsSlice()}}
-		conn, err = d.Dial("tcp4", netip.AddrPortFrom(VIP(), 22).String())
-		return err
-	})
+func (s *SSH) Dial(h *Host, addr netip.Addr) (*ssh.Client, error) {
+	conn, err := dialVIP(from{h, addr}, 22, loginTimeout)
 	if err != nil {
 		return nil, err
 	}
+	return s.logIn(conn)
+}
+
+// logIn makes a connection one of SSH, or closes it.
+func (s *SSH) logIn(conn net.Conn) (*ssh.Client, error) {
 	if err := conn.SetDeadline(time.Now().Add(loginTimeout)); err != nil {
-		return nil, err
+		return nil, errors.Join(err, conn.Close())
 	}
 	c, channels, requests, err := ssh.NewClientConn(conn, VIP().String(), &ssh.ClientConfig{
 		User: "root", Auth: []ssh.AuthMethod{ssh.PublicKeys(s.signer)},
@@ -228,7 +228,7 @@ func (s *SSH) Dial(h *Host, from netip.Addr) (*ssh.Client, error) {
 		return nil, err
 	}
 	if err := conn.SetDeadline(time.Time{}); err != nil {
-		return nil, err
+		return nil, errors.Join(err, conn.Close())
 	}
 	return ssh.NewClient(c, channels, requests), nil
 }
@@ -238,13 +238,19 @@ type Reached struct {
 	// Node is the one that answered, and Saw the client's address as it sees it.
 	Node string
 	Saw  netip.Addr
-	Took time.Duration
+	// Connected is how long the handshake of TCP took, Took all.
+	Connected, Took time.Duration
 }
 
 // Login logs in, asks where it is, and logs out.
-func (s *SSH) Login(h *Host, from netip.Addr) (Reached, error) {
+func (s *SSH) Login(h *Host, addr netip.Addr) (Reached, error) {
 	began := time.Now()
-	c, err := s.Dial(h, from)
+	conn, err := dialVIP(from{h, addr}, 22, loginTimeout)
+	if err != nil {
+		return Reached{}, err
+	}
+	connected := time.Since(began)
+	c, err := s.logIn(conn)
 	if err != nil {
 		return Reached{}, err
 	}
@@ -262,7 +268,7 @@ func (s *SSH) Login(h *Host, from netip.Addr) (Reached, error) {
 		return Reached{}, fmt.Errorf("lab: the service told %q", out)
 	}
 	saw, err := netip.ParseAddr(words[1])
-	return Reached{Node: words[0], Saw: saw, Took: time.Since(began)}, err
+	return Reached{Node: words[0], Saw: saw, Connected: connected, Took: time.Since(began)}, err
 }
 
 // Copy sends data through a new connection, has it stored and sent back, and

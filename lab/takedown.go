@@ -57,6 +57,10 @@ func settingsNow() ([]string, error) {
 // and tells the judge's verdict.
 func (w *watched) takeDown(n *narrator, before hostSettings) error {
 	n.title("The daemons stop")
+	// Those that still run take over what the others had.
+	if err := w.sniffer.Tell((*Judge).Moving); err != nil {
+		return err
+	}
 	began := time.Now()
 	for _, d := range w.Daemons {
 		if err := d.Signal(syscall.SIGTERM); err != nil {

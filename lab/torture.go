@@ -137,12 +137,6 @@ func (t *torture) plan() []Round {
 	return slices.DeleteFunc(rounds, func(r Round) bool { return r.Kind != TortureStall })
 }
 
-// ownershipMoves reports whether the daemons say that they hold leases.
-func (t *torture) ownershipMoves(ctx context.Context) (bool, error) {
-	views, err := t.Daemons[0].views(ctx)
-	return slices.ContainsFunc(views, func(v nodeView) bool { return v.Epoch > 0 }), err
-}
-
 // nodeView is what a daemon's status says of a node.
 type nodeView struct {
 	Address string `json:"address"`
