@@ -226,7 +226,7 @@ func TestEveryFaultStrikesASite(t *testing.T) {
 
 func TestAQuietFaultIsReported(t *testing.T) {
 	y := newYard()
-	p, _ := ParsePlan("cut n1-n2@1s+1s\ncut n1-n3@1.002s+1ms\nkill n1@9s", nil)
+	p, _ := ParsePlan("cut n1-n2@1s+1s\ncut n1-n3@1.002s+1ms\nkill n1@9s\nmute n1@3s+1s\ncut n1-n2@3.1s+500ms", nil)
 	if err := y.site.Run(p); err != nil {
 		t.Fatal(err)
 	}

@@ -251,6 +251,7 @@ func TestSegmentsInSynSent(t *testing.T) {
 	}{
 		{"SYN-ACK", SYN | ACK, 1, Established, "A 1 1"},
 		{"SYN-ACK of another SYN", SYN | ACK, 7, SynSent, "R 7 16"},
+		{"SYN-ACK of an old SYN", SYN | ACK, -3, SynSent, fmt.Sprintf("R %d 16", uint32(1<<32-3))},
 		{"challenge ACK", ACK, 5000, SynSent, "R 5000 16"},
 		{"reset", RST | ACK, 1, WasReset, ""},
 		{"reset without ACK", RST, 0, SynSent, ""},
@@ -328,6 +329,23 @@ func TestWindowIsKept(t *testing.T) {
 	b.say(1, ACK, serverISN+1, n.ISN+1001, "")
 	if got := b.got(n.ISN); got != "PA 1001 1 1000B, PA 2001 1 1000B, FA 3001 1" {
 		t.Errorf("sent %q", got)
+	}
+}
+
+func TestAnOldACKDoesNotOpenTheWindow(t *testing.T) {
+	b := newTable(t, 1)
+	n := b.connect()
+	n.Write(50)
+	b.run(5 * ms)
+	b.say(1, ACK, serverISN+1, n.ISN+51, "")
+	n.window = 0
+	b.say(1, ACK, serverISN+1, n.ISN+31, "")
+	if n.window != 0 {
+		t.Errorf("the window is %d", n.window)
+	}
+	b.say(1, ACK, serverISN+1, n.ISN+51, "")
+	if n.window != 60000 {
+		t.Errorf("the window is %d", n.window)
 	}
 }
 
@@ -457,6 +475,12 @@ func TestARPOfTheClient(t *testing.T) {
 	if _, known := b.c.VIPMAC(); known {
 		t.Error("a node's own request taught the VIP's MAC")
 	}
+	other := arpPacket{operation: arpReply, senderMAC: clusterMAC(), sender: theVIP(), targetMAC: nodeMAC(7), target: node}
+	b.peer.Send(other.frame(broadcast(), nodeMAC(1)))
+	b.run(10 * ms)
+	if _, known := b.c.VIPMAC(); known || b.c.Unrecorded != 1 {
+		t.Error("an answer to another was believed")
+	}
 	b.c.Ask()
 	b.answerARP(1, clusterMAC())
 	b.answerARP(2, clusterMAC())
@@ -522,6 +546,38 @@ func TestPings(t *testing.T) {
 	b.run(time.Second)
 	if len(p.Answers) != 2 || b.c.Unrecorded != 1 {
 		t.Errorf("%d unrecorded", b.c.Unrecorded)
+	}
+}
+
+// What does not fit into a list is counted, and the client goes on.
+func TestRecordsAreBounded(t *testing.T) {
+	const more = 10
+	b := newTable(t, 1)
+	b.c.SetVIPMAC(clusterMAC())
+	for range MaxRecords + more {
+		b.c.Ping(0)
+		b.c.Ask()
+		b.say(1, RST, 1, 0, "")
+	}
+	if len(b.c.Pings) != MaxRecords || len(b.c.Asks) != MaxRecords || len(b.c.StrayResets) != MaxRecords || b.c.Unrecorded < 3*more {
+		t.Errorf("%d pings, %d requests, %d resets, %d unrecorded", len(b.c.Pings), len(b.c.Asks), len(b.c.StrayResets), b.c.Unrecorded)
+	}
+	n := b.connect()
+	for range MaxRecords + more {
+		b.say(1, SYN|ACK, serverISN, n.ISN+1, "")
+		b.say(1, RST, serverISN, 0, "")
+		n.Write(1)
+		b.run(2 * ms)
+		b.say(1, ACK, serverISN+1, n.nxt, "")
+	}
+	if len(n.SYNACKs) != MaxRecords || len(n.Resets) != MaxRecords || len(n.Acked) != MaxRecords || n.Unrecorded < 3*more || n.State != Established {
+		t.Errorf("%d SYN-ACKs, %d resets, %d acknowledged, %d unrecorded", len(n.SYNACKs), len(n.Resets), len(n.Acked), n.Unrecorded)
+	}
+	for i := range MaxRecords + more {
+		b.say(byte(i), ACK, serverISN+1, n.nxt, "")
+	}
+	if len(n.Speakers) != 256 {
+		t.Errorf("%d speakers", len(n.Speakers))
 	}
 }
 

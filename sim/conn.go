@@ -100,6 +100,7 @@ type Conn struct {
 	una, nxt   uint32 // oldest not acknowledged; next to send
 	rcvNxt     uint32
 	window     uint32 // the peer's
+	wl1, wl2   uint32 // numbers of the segment that said so
 	widest     uint32 // that it ever had
 	mss        int
 	unsent     int
@@ -122,8 +123,8 @@ type inFlight struct {
 
 // Open begins a connection from a port of the client to a port of the VIP. A
 // connection of the same ports must be Over. The new one's ISN is beyond all
-// that the last one of these ports sent, so that a peer in TIME-WAIT takes it
-// (RFC 9293 §3.10.7.4, MAY-2).
+// that the last one of these ports sent, as one that follows a clock would be
+// (RFC 9293 §3.4.1), so that a peer in TIME-WAIT can tell its SYN from an old one.
 func (c *Client) Open(port, service uint16) *Conn {
 	isn := c.w.rng.Uint32()
 	if past, known := c.past[connKey{port, service}]; known {

@@ -62,7 +62,7 @@ func (n *Conn) inSynSent(s *Segment) {
 
 func (n *Conn) connect(s *Segment) {
 	n.rcvNxt = s.Seq + 1
-	n.window, n.widest = uint32(s.Window), uint32(s.Window)
+	n.window, n.widest, n.wl1, n.wl2 = uint32(s.Window), uint32(s.Window), s.Seq, s.Ack
 	if s.MSS != 0 {
 		n.mss = min(int(s.MSS), clientMSS)
 	}
@@ -130,8 +130,10 @@ func (n *Conn) acceptable(s *Segment) bool {
 
 // takeACK is the fifth step, for an ACK that fits.
 func (n *Conn) takeACK(s *Segment) {
-	n.window = uint32(s.Window)
-	n.widest = max(n.widest, n.window)
+	if newer := before(n.wl1, s.Seq) || n.wl1 == s.Seq && !before(s.Ack, n.wl2); newer && !before(s.Ack, n.una) {
+		n.window, n.wl1, n.wl2 = uint32(s.Window), s.Seq, s.Ack
+		n.widest = max(n.widest, n.window)
+	}
 	if before(n.una, s.Ack) {
 		n.acknowledged(s.Ack, s.FromMAC)
 	}

@@ -28,7 +28,8 @@ const (
 	DroppedNoHost    // nobody listens at the port
 	DroppedSize      // too short or too long
 	DroppedSamePort  // a switch's answer to a frame for the port it came from
-	DroppedReserved  // an address that a switch does not forward
+	DroppedReserved  // for an address that a switch does not forward
+	DroppedSource    // from a group address or none, at a switch
 	UnwantedByFilter // a port's filter did not want it
 
 	LearnedNot // a switch's table was full
@@ -38,7 +39,7 @@ const (
 func (c Counter) String() string {
 	names := [counters]string{"sent", "delivered", "flooded", "lost", "duplicated", "overtook", "corrupted",
 		"dropped: mute", "dropped: deaf", "dropped: unplugged", "dropped: cut", "dropped: partition", "dropped: queue full",
-		"dropped: backlog full", "dropped: no host", "dropped: size", "dropped: same port", "dropped: reserved address",
+		"dropped: backlog full", "dropped: no host", "dropped: size", "dropped: same port", "dropped: reserved address", "dropped: source",
 		"unwanted", "not learned"}
 	if c < 0 || c >= counters {
 		return fmt.Sprintf("counter %d", int(c))

@@ -9,18 +9,21 @@ const (
 )
 
 // Switch is the learning part of a LAN made by NewSwitch. It learns the port of
-// each source address that is not a group's, sends a frame for a learned
-// address to that port only, and floods all else: unknown addresses, and group
-// addresses, broadcast among them. An address that spoke last longer ago than
-// Ageing is unknown again. A full table learns nothing new until something in
-// it has aged. Frames for 01:80:c2:00:00:00 to 0f are the switch's own and go
-// nowhere (Linux: net/bridge/br_input.c, br_handle_frame).
+// each source address, sends a frame for a learned address to that port only,
+// and floods all else: unknown addresses, and group addresses, broadcast among
+// them. An address that spoke last longer ago than Ageing is unknown again. A
+// full table learns nothing new until something in it has aged.
+//
+// As in Linux (net/bridge/br_input.c, br_handle_frame) a frame from a group
+// address or from no address goes nowhere, and neither does one for
+// 01:80:c2:00:00:01 to 0f, which the switch keeps; 00 it forwards, for there is
+// no spanning tree here.
 type Switch struct {
 	Ageing    time.Duration
 	TableSize int
 
 	w     *World
-	table map[[6]byte]learned // looked up and emptied, never ranged over where order shows
+	table map[MAC]learned // looked up and emptied, never ranged over where order shows
 }
 
 type learned struct {
@@ -31,12 +34,12 @@ type learned struct {
 // NewSwitch makes a LAN with a learning switch. The Switch is for its settings
 // and its table; frames go through the LAN.
 func (w *World) NewSwitch() (*LAN, *Switch) {
-	s := &Switch{Ageing: DefaultAgeing, TableSize: DefaultTableSize, w: w, table: map[[6]byte]learned{}}
+	s := &Switch{Ageing: DefaultAgeing, TableSize: DefaultTableSize, w: w, table: map[MAC]learned{}}
 	return w.newLAN(s), s
 }
 
 // PortOf is where the switch would send a frame for that address.
-func (s *Switch) PortOf(mac [6]byte) (port int, known bool) {
+func (s *Switch) PortOf(mac MAC) (port int, known bool) {
 	e, ok := s.table[mac]
 	return e.port, ok && !s.aged(e)
 }
@@ -47,15 +50,19 @@ func (s *Switch) Forget() { clear(s.table) }
 func (s *Switch) aged(e learned) bool { return s.w.now-e.heard >= s.Ageing }
 
 func (s *Switch) forward(l *LAN, in int, frame []byte, out []int) []int {
-	dst, src := [6]byte(frame[0:]), [6]byte(frame[6:])
-	if !group(src) && !s.learn(src, in) {
+	dst, src := MAC(frame[0:]), MAC(frame[6:])
+	if group(src) || src == (MAC{}) {
+		l.count(in, DroppedSource)
+		return out
+	}
+	if !s.learn(src, in) {
 		l.count(in, LearnedNot)
 	}
-	if dst[0] == 0x01 && dst[1] == 0x80 && dst[2] == 0xc2 && dst[3] == 0 && dst[4] == 0 && dst[5] < 0x10 {
+	if [5]byte(frame) == [5]byte{0x01, 0x80, 0xc2, 0, 0} && dst[5] >= 0x01 && dst[5] <= 0x0f {
 		l.count(in, DroppedReserved)
 		return out
 	}
-	if port, known := s.PortOf(dst); known && !group(dst) {
+	if port, known := s.PortOf(dst); known {
 		if port == in {
 			l.count(in, DroppedSamePort)
 			return out
@@ -67,7 +74,7 @@ func (s *Switch) forward(l *LAN, in int, frame []byte, out []int) []int {
 }
 
 // learn remembers where an address speaks and says whether there was room.
-func (s *Switch) learn(mac [6]byte, port int) bool {
+func (s *Switch) learn(mac MAC, port int) bool {
 	if _, known := s.table[mac]; !known && len(s.table) >= s.TableSize {
 		for old, e := range s.table {
 			if s.aged(e) {
@@ -83,4 +90,4 @@ func (s *Switch) learn(mac [6]byte, port int) bool {
 }
 
 // group says whether an address names more than one receiver.
-func group(mac [6]byte) bool { return mac[0]&1 != 0 }
+func group(mac MAC) bool { return mac[0]&1 != 0 }

@@ -82,6 +82,20 @@ func TestRecordIsInTheTrace(t *testing.T) {
 	}
 }
 
+func TestBytesAreInTheTrace(t *testing.T) {
+	hash := func(text string) uint64 {
+		w := New(1)
+		l := w.NewHub()
+		a := l.Attach("a", nil, nil)
+		a.Send(frame('*', 'a', text))
+		w.Run(ms)
+		return w.TraceHash()
+	}
+	if hash("12345678x") == hash("12345678y") || hash("x2345678y") == hash("z2345678y") || hash("") == hash("\x00") {
+		t.Error("different frames, one hash")
+	}
+}
+
 type brokenWriter struct{}
 
 func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("disk full") }

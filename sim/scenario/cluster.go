@@ -228,7 +228,7 @@ func (c *Cluster) describe() string {
 		st := h.core.Status(h.clock.Now())
 		out += fmt.Sprintf("%s: up=%v failed=%v phase=%s leader=%x index=%d voters=%x\n", h, h.up, h.failed, st.Phase, st.Leader, st.Index, st.Voters)
 		for _, x := range st.Hosts {
-			out += fmt.Sprintf("    %s %x in=%v epoch=%d orphaned=%v leased=%v heard=%v buckets=%v draining=%v\n", x.Name, x.ID, x.In, x.Epoch, x.Orphaned, x.Leased, x.Heard, x.Buckets, x.Draining)
+			out += fmt.Sprintf("    %s %x in=%v epoch=%d orphaned=%v leased=%v heard=%v buckets=%v draining=%v\n", x.Name, x.ID, x.In, x.Epoch, x.Orphaned, x.Leased, x.Heard, x.Buckets, x.Drains)
 		}
 	}
 	return out

@@ -194,7 +194,7 @@ func (h *Host) report() {
 	if h.worker.rights == nil || !h.up {
 		return
 	}
-	r := cluster.Report{Written: h.worker.rights.Generation}
+	r := cluster.Report{Written: h.worker.rights.Generation, Looked: h.worker.rights.Generation}
 	now := h.clock.Now()
 	for s := range h.c.services {
 		var held [4]uint64
