@@ -16,6 +16,11 @@ type Status struct {
 	Cluster string  `json:"cluster"`
 	Version string  `json:"version"`
 	Uptime  float64 `json:"uptime_seconds"`
+	// Phase is "blank", "joining", "member" or "failed"; Index the last entry of
+	// the log that this node has applied. Leased: it may answer for what it owns.
+	Phase  string `json:"phase"`
+	Index  uint64 `json:"index"`
+	Leased bool   `json:"leased"`
 	// Warnings are sentences about what is wrong now, worst first.
 	Warnings []string        `json:"warnings"`
 	VIPs     []VIPStatus     `json:"vips"`
@@ -97,10 +102,32 @@ type ServiceStatus struct {
 	Buckets int `json:"buckets"`
 }
 
-// NodeStatus is one member of the cluster.
+// NodeStatus is one member of the cluster, as this node sees it.
 type NodeStatus struct {
+	Name    string `json:"name"`
 	Address string `json:"address"`
+	ID      string `json:"id"`
 	Self    bool   `json:"self"`
-	// Buckets is its share of the VIP's table.
-	Buckets int `json:"buckets"`
+	Voter   bool   `json:"voter"`
+	Leader  bool   `json:"leader"`
+	Witness bool   `json:"witness"`
+	// In: it may own buckets, under its epoch. Leased: it said so last, Heard
+	// seconds ago, negative for never.
+	In     bool    `json:"in"`
+	Leased bool    `json:"leased"`
+	Epoch  uint64  `json:"epoch"`
+	Heard  float64 `json:"heard_seconds_ago"`
+	// Orphaned: it was evicted and is taken for dead.
+	Orphaned bool `json:"orphaned"`
+	// Weight is its share of the buckets, of which Percent counts by its load.
+	Weight   uint32 `json:"weight"`
+	Percent  uint8  `json:"percent"`
+	Draining bool   `json:"draining"`
+	// Down are the services that it says are down.
+	Down []string `json:"down,omitempty"`
+	// Buckets is its share of the first VIP's table, BucketsOf those of all
+	// tables, and DrainsOf the buckets in which it may hold older flows.
+	Buckets   int            `json:"buckets"`
+	BucketsOf map[string]int `json:"buckets_of"`
+	DrainsOf  map[string]int `json:"drains_of"`
 }

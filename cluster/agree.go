@@ -130,7 +130,11 @@ func (c *Core) start(r *raftState) error {
 	c.holder.wanted = c.disk.own.Epoch
 	c.voter = newSupporter(c.id, c.now, c.disk.own.Below)
 	uuid := c.disk.own.UUID
-	c.effects.Cluster = &uuid
+	if c.stepped {
+		c.effects.Cluster = &uuid
+	} else {
+		c.announced = &uuid
+	}
 	return nil
 }
 

@@ -85,8 +85,10 @@ type Core struct {
 	effects Effects
 
 	nextTick, nextBeat time.Duration
-	lastStep           time.Duration
-	outside            outside
+	// announced is the cluster that New has found; the first Step tells it.
+	announced *[16]byte
+	stepped   bool
+	outside   outside
 }
 
 // outside is what the shell has told.
@@ -103,7 +105,8 @@ type outside struct {
 	// holding are, by service, the buckets in which flows, half-open ones or
 	// cookies may be held.
 	holding []buckets
-	told    bool
+	// looked is the generation under which holding was found, 0 for never.
+	looked uint64
 }
 
 // Effects are what Step wants done, in this order: the write first of all, the
@@ -178,7 +181,7 @@ func New(o Options, saved Saved, now time.Duration, flows bool) (*Core, error) {
 	if !o.Timing.valid() {
 		return nil, errors.New("cluster: this timing cannot hold a lease")
 	}
-	c := &Core{o: o, codec: newCodec(), now: now, lastStep: now, nextTick: now + tick, nextBeat: now}
+	c := &Core{o: o, codec: newCodec(), now: now, nextTick: now + tick, nextBeat: now}
 	c.outside.flows, c.outside.percent = flows, 100
 	c.outside.clients = make([]uint64, len(o.Paths))
 	c.outside.holding = make([]buckets, len(o.Services))
@@ -200,7 +203,8 @@ func (c *Core) Deadline() time.Duration { return min(c.nextTick, c.nextBeat) }
 // Step tells the core of an event, nil for the passing of time, and returns what
 // to do. now never goes back.
 func (c *Core) Step(now time.Duration, ev Event) *Effects {
-	c.effects = Effects{Datagrams: c.effects.Datagrams[:0], Heartbeats: c.effects.Heartbeats[:0]}
+	c.effects = Effects{Datagrams: c.effects.Datagrams[:0], Heartbeats: c.effects.Heartbeats[:0], Cluster: c.announced, Notes: c.earlyNotes()}
+	c.announced = nil
 	c.now = max(now, c.now)
 	if c.failed != nil {
 		c.effects.Failed = c.failed
@@ -222,6 +226,15 @@ func (c *Core) Step(now time.Duration, ev Event) *Effects {
 		c.effects.Failed = c.failed
 	}
 	return &c.effects
+}
+
+// earlyNotes are those of New, for the first Step.
+func (c *Core) earlyNotes() []Note {
+	if c.stepped {
+		return nil
+	}
+	c.stepped = true
+	return c.effects.Notes
 }
 
 // stoodStill suspends the leases after a gap in which this core was not called:

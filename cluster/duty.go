@@ -253,7 +253,7 @@ func (c *Core) doRelease(me *Host) {
 
 // doDrained says of which rows no flow is held any more.
 func (c *Core) doDrained(me *Host) {
-	if !me.In || me.Epoch != c.holder.low || !c.outside.told {
+	if !me.In || me.Epoch != c.holder.low || c.outside.looked == 0 {
 		return
 	}
 	for i := range c.table.Services {

@@ -34,10 +34,10 @@ type Wrote struct {
 // Report is what this host's workers say: the generation of rights that all of
 // them have written back at the end of a batch, its frames sent; and, by
 // service, in which buckets flows, half-open ones or the cookies of the last
-// minute may be held, as found under that generation.
+// minute may be held, as found under the generation Looked, 0 for not yet.
 type Report struct {
-	Written uint64
-	Holding [][4]uint64
+	Written, Looked uint64
+	Holding         [][4]uint64
 }
 
 // Beat tells what was heard on a path besides heartbeats: client frames so far,
@@ -123,7 +123,7 @@ func (e Wrote) happen(c *Core) {
 }
 
 func (e Report) happen(c *Core) {
-	c.outside.written, c.outside.told = e.Written, true
+	c.outside.written, c.outside.looked = e.Written, e.Looked
 	for i := range min(len(e.Holding), len(c.outside.holding)) {
 		c.outside.holding[i] = e.Holding[i]
 	}

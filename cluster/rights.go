@@ -72,15 +72,25 @@ func (c *Core) showRights() {
 	c.noteWritten()
 }
 
-// noteWritten finds out up to which entry the workers have written back.
+// maxGenerations bounds those that a worker may be behind.
+const maxGenerations = 1024
+
+// noteWritten finds out up to which entry the workers have written back, and
+// from which on they have looked what they hold. The newest generation may still
+// show more entries.
 func (c *Core) noteWritten() {
 	r := &c.rights
-	for len(r.indexes) > 0 && r.indexes[0].generation <= c.outside.written {
-		r.written, r.looked = r.indexes[0].last, r.indexes[0].first
-		if len(r.indexes) == 1 {
-			return // the generation in force may still show more
-		}
+	done := min(c.outside.written, c.outside.looked)
+	for len(r.indexes) > maxGenerations || len(r.indexes) > 1 && r.indexes[1].generation <= done {
 		r.indexes = r.indexes[1:]
+	}
+	for _, g := range r.indexes {
+		if g.generation <= c.outside.written {
+			r.written = g.last
+		}
+		if g.generation <= c.outside.looked {
+			r.looked = g.first
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"net/netip"
 	"time"
 )
 
@@ -28,8 +29,8 @@ type HostStatus struct {
 	// Leased: it said so in its last heartbeat, Heard ago; negative for never.
 	Leased bool
 	Heard  time.Duration
-	// Buckets of each service that it owns, and those in which it drains.
-	Buckets, Draining map[string]int
+	// Buckets of each service that it owns, and those in which it may hold older flows.
+	Buckets, Drains map[string]int
 }
 
 // Status describes the cluster as this core knows it.
@@ -68,7 +69,7 @@ func (c *Core) Status(now time.Duration) Status {
 
 func (c *Core) hostStatus(h *Host, leader uint64, now time.Duration) HostStatus {
 	out := HostStatus{Host: *h, Self: h.ID == c.id, Voter: c.table.voters().has(h.ID), Leader: h.ID == leader, Heard: -1,
-		Buckets: map[string]int{}, Draining: map[string]int{}}
+		Buckets: map[string]int{}, Drains: map[string]int{}}
 	out.Health = append([]Health(nil), h.Health...)
 	if out.Self {
 		out.Leased, out.Heard = c.holder.leased(now), 0
@@ -84,7 +85,21 @@ func (c *Core) hostStatus(h *Host, leader uint64, now time.Duration) HostStatus 
 				n++
 			}
 		}
-		out.Draining[s.Name] = n
+		out.Drains[s.Name] = n
+	}
+	return out
+}
+
+// Members are the hosts of the table with the addresses that name them.
+func (c *Core) Members() map[uint64]netip.Addr {
+	out := map[uint64]netip.Addr{}
+	if c.table == nil {
+		return out
+	}
+	for i := range c.table.Hosts {
+		if a, err := netip.ParseAddr(c.table.Hosts[i].Address); err == nil {
+			out[c.table.Hosts[i].ID] = a
+		}
 	}
 	return out
 }

@@ -80,7 +80,7 @@ peers = [%s]
 %s
 [node]
 name = %q
-state_dir = %q
+state_dir = "%s/state"
 
 [admin]
 socket = %q

@@ -21,6 +21,9 @@ type Filter struct {
 	Addresses []netip.Addr
 	// Groups are the cluster MACs.
 	Groups []net.HardwareAddr
+	// Port, when it is not 0, lets nothing pass but whole UDP datagrams to that
+	// port of an address: the heartbeats of a cluster.
+	Port uint16
 }
 
 // MaxFilterAddresses bounds the VIPs and groups of one filter: classic BPF
@@ -40,6 +43,9 @@ func rejectAll() ([]bpf.RawInstruction, error) {
 // that the node can count them.
 func (f *Filter) program(own net.HardwareAddr) []bpf.Instruction {
 	const accept = 0x40000
+	if f.Port != 0 {
+		return f.portProgram(own)
+	}
 	macs := append([]net.HardwareAddr{own}, f.Groups...)
 	arpMACs := append(macs, net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
 
@@ -60,6 +66,34 @@ func (f *Filter) program(own net.HardwareAddr) []bpf.Instruction {
 		bpf.Jump{Skip: uint32(len(arp))},
 	}
 	return append(append(p, arp...), ip...)
+}
+
+// portProgram lets only UDP datagrams to the filter's port pass, and no fragment.
+func (f *Filter) portProgram(own net.HardwareAddr) []bpf.Instruction {
+	const accept, fragment = 0x40000, 0x3fff
+	p := []bpf.Instruction{
+		bpf.LoadAbsolute{Off: 12, Size: 2},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: etherTypeIPv4, SkipTrue: 1},
+		bpf.RetConstant{Val: 0},
+	}
+	p = append(p, anyMAC(append([]net.HardwareAddr{own}, f.Groups...))...)
+	p = append(p, bpf.LoadAbsolute{Off: 14 + 16, Size: 4})
+	for i, a := range f.Addresses {
+		v := binary.BigEndian.Uint32(a.AsSlice())
+		p = append(p, bpf.JumpIf{Cond: bpf.JumpEqual, Val: v, SkipTrue: uint8(len(f.Addresses) - i)})
+	}
+	return append(p,
+		bpf.RetConstant{Val: 0},
+		bpf.LoadAbsolute{Off: 14 + 9, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 17, SkipTrue: 5},
+		bpf.LoadAbsolute{Off: 14 + 6, Size: 2},
+		bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: fragment, SkipTrue: 3},
+		bpf.LoadMemShift{Off: 14},
+		bpf.LoadIndirect{Off: 14 + 2, Size: 2},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(f.Port), SkipTrue: 1},
+		bpf.RetConstant{Val: 0},
+		bpf.RetConstant{Val: accept},
+	)
 }
 
 // anyMAC falls through when the frame's destination is one of macs and drops

@@ -16,9 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onevoice/admin"
+	"onevoice/cluster"
 	"onevoice/config"
 	"onevoice/control"
-	"onevoice/hashing"
 	"onevoice/link"
 	"onevoice/proxy"
 )
@@ -58,7 +58,8 @@ type daemon struct {
 	began   time.Duration
 
 	workers *control.Workers
-	table   hashing.Table
+	core    *cluster.Core
+	loop    *control.Loop
 }
 
 func (d *daemon) opened(closer func() error) { d.closers = append(d.closers, closer) }
@@ -87,25 +88,32 @@ func run(file, capture string, log *slog.Logger) (err error) {
 	return d.start()
 }
 
-// start renews the lease and hears what workers report until a signal ends it.
+// start runs the cluster's loop until a signal, or a failure of the core, ends
+// it. Running flows have their time then, and this node goes on holding its
+// lease for them: it has told the others that it drains.
 func (d *daemon) start() error {
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(stop)
-	stopped := make(chan error, 1)
+	stopped, ended := make(chan error, 1), make(chan error, 1)
 	go d.waitForWorkers(stopped)
+	go d.runLoop(ended)
 
-	d.log.Info("answering", "node", d.cfg.Node.Name, "address", d.self, "vips", addressesOf(d.cfg.VIPs), "buckets", d.table.Count(nodeID(d.self)))
-	renew := time.NewTicker(staticRenewal)
-	defer renew.Stop()
+	d.log.Info("started", "node", d.cfg.Node.Name, "address", d.self, "vips", addressesOf(d.cfg.VIPs))
 	grace := d.cfg.Node.StopTimeout
+	var failure error
 	for {
 		select {
 		case err := <-stopped:
+			d.loop.Stop()
 			d.log.Info("stopped")
-			return err
-		case <-renew.C:
-			d.renewLease()
+			return errors.Join(failure, err)
+		case failure = <-ended:
+			ended = nil
+			if failure != nil {
+				d.log.Error("ownership has failed; running flows get their time", "error", failure, "flows_get", grace.String())
+				d.workers.Stop(grace)
+			}
 		case <-d.workers.Reports():
 			// Workers log by themselves what they report.
 		case s := <-stop:
@@ -175,8 +183,8 @@ func (d *daemon) installRoutes() error {
 	return nil
 }
 
-// openWorkers starts the workers, or takes up those of an earlier run, and puts
-// the ownership that follows from the file's peers in force.
+// openWorkers starts the workers, or takes up those of an earlier run. They
+// accept nothing new before the cluster lets them.
 func (d *daemon) openWorkers(key []byte, capture string) (err error) {
 	settings, err := control.NewWorkerSettings(d.cfg, d.self, key, capture)
 	if err != nil {
@@ -192,7 +200,7 @@ func (d *daemon) openWorkers(key []byte, capture string) (err error) {
 		return err
 	}
 	d.opened(func() error { d.workers.Stop(0); return d.workers.Wait() })
-	return d.setStaticOwnership()
+	return d.openCluster(key)
 }
 
 // workerProcess is this program as a worker. What it logs goes where this

@@ -3,11 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"onevoice/admin"
+	"onevoice/cluster"
 	"onevoice/control"
-	"onevoice/hashing"
 )
 
 // status is the admin.Source of the daemon.
@@ -23,22 +25,21 @@ func (d *daemon) status(want admin.Wanted) (*admin.Status, error) {
 	for _, v := range d.cfg.VIPs {
 		s.VIPs = append(s.VIPs, admin.VIPStatus{Address: v.Address.Addr().String(), MAC: v.MAC.String(), MACMode: string(v.MACMode)})
 	}
-	for _, p := range d.cfg.Cluster.Peers {
-		s.Nodes = append(s.Nodes, admin.NodeStatus{Address: p.String(), Self: p == d.self, Buckets: d.table.Count(nodeID(p))})
+	c, err := d.clusterStatus()
+	if err != nil {
+		return nil, err
 	}
-	d.services(s)
+	d.fillCluster(s, &c, want.Table)
+	d.services(s, &c)
 	s.Sum()
 	s.Warnings = append(d.warnings(workers), s.Warnings...)
-	if want.Table {
-		s.Table = map[string][]string{"vip": d.owners()}
-	}
 	return s, nil
 }
 
 // services are those of the file, as the worker that takes new flows sees them.
-func (d *daemon) services(s *admin.Status) {
+func (d *daemon) services(s *admin.Status, c *cluster.Status) {
 	for i, svc := range d.cfg.Services {
-		one := admin.ServiceStatus{Affinity: string(svc.Affinity), Buckets: d.table.Count(nodeID(d.self))}
+		one := admin.ServiceStatus{Affinity: string(svc.Affinity), Buckets: ownedBy(c, svc.Name, c.ID)}
 		one.Name, one.Listen, one.Backend = svc.Name, svc.Listen.String(), svc.Backend.String()
 		if w := s.Active(); w != nil && i < len(w.Services) {
 			one.ServiceStatus = w.Services[i]
@@ -68,14 +69,98 @@ func (d *daemon) warnings(workers []control.WorkerStatus) (out []string) {
 // staleBeat is when a worker counts as stuck in a status.
 const staleBeat = 250 * time.Millisecond
 
-func (d *daemon) owners() []string {
-	out := make([]string, hashing.Buckets)
-	for _, p := range d.cfg.Cluster.Peers {
-		for b, owner := range d.table {
-			if owner == nodeID(p) {
-				out[b] = p.String()
+// fillCluster tells what the core knows.
+func (d *daemon) fillCluster(s *admin.Status, c *cluster.Status, withTable bool) {
+	first := vipService(d.cfg.VIPs[0].Address.Addr())
+	s.Phase, s.Index = c.Phase, c.Index
+	for i := range c.Hosts {
+		h := &c.Hosts[i]
+		n := admin.NodeStatus{
+			Name: h.Name, Address: h.Address, ID: fmt.Sprintf("%x", h.ID), Self: h.Self, Voter: h.Voter, Leader: h.Leader, Witness: h.Witness,
+			In: h.In, Leased: h.Leased, Epoch: h.Epoch, Heard: h.Heard.Seconds(), Orphaned: h.Orphaned, Weight: h.Weight, Percent: h.Percent,
+			Draining: h.Draining, Buckets: h.Buckets[first], BucketsOf: h.Buckets, DrainsOf: h.Drains,
+		}
+		for _, x := range h.Health {
+			if !x.Up {
+				n.Down = append(n.Down, x.Service)
 			}
+		}
+		s.Nodes = append(s.Nodes, n)
+	}
+	for _, l := range c.Leases {
+		s.Leased = s.Leased || boottime() < l.End
+	}
+	s.Warnings = append(s.Warnings, d.clusterWarnings(c)...)
+	if !withTable {
+		return
+	}
+	s.Table = map[string][]string{}
+	for name, owners := range c.Tables {
+		row := make([]string, len(owners))
+		for b, id := range owners {
+			for i := range c.Hosts {
+				if c.Hosts[i].ID == id {
+					row[b] = c.Hosts[i].Address
+				}
+			}
+		}
+		s.Table[tableName(name)] = row
+	}
+	s.Table["vip"] = s.Table[tableName(first)]
+}
+
+// tableName is the name of a service's table for people and programs.
+func tableName(service string) string { return strings.Replace(service, " ", "/", 1) }
+
+// clusterWarnings are about the cluster.
+func (d *daemon) clusterWarnings(c *cluster.Status) (out []string) {
+	out = append(out, c.Warnings...)
+	switch c.Phase {
+	case "blank":
+		out = append(out, "this node has no cluster yet: it waits until all of [cluster] peers are there, or until one that has a cluster lets it join")
+	case "joining":
+		out = append(out, "this node has joined and waits for the cluster's table")
+	}
+	for i := range c.Hosts {
+		h := &c.Hosts[i]
+		switch {
+		case h.Witness:
+		case !h.In:
+			out = append(out, fmt.Sprintf("%s (%s) is out: the others have its buckets", h.Name, h.Address))
+		case !h.Leased:
+			out = append(out, fmt.Sprintf("%s (%s) holds no lease: it accepts nothing new", h.Name, h.Address))
+		}
+	}
+	for _, s := range d.cfg.Services {
+		if down := downEverywhere(c, s.Name); down {
+			out = append(out, fmt.Sprintf("service %s is down on every node; the table is kept as it is", s.Name))
 		}
 	}
 	return out
+}
+
+func downEverywhere(c *cluster.Status, service string) bool {
+	up := false
+	any := false
+	for i := range c.Hosts {
+		h := &c.Hosts[i]
+		if !h.In || h.Witness {
+			continue
+		}
+		any = true
+		up = up || !slices.ContainsFunc(h.Health, func(x cluster.Health) bool { return x.Service == service && !x.Up })
+	}
+	return any && !up
+}
+
+// ownedBy is a host's number of buckets of a service.
+func ownedBy(c *cluster.Status, service string, id uint64) int {
+	n := 0
+	owners := c.Tables[service]
+	for _, o := range owners {
+		if o == id && id != 0 {
+			n++
+		}
+	}
+	return n
 }

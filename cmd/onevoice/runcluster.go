@@ -1,0 +1,205 @@
+package main
+
+import (
+	crand "crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"onevoice/cluster"
+	"onevoice/config"
+	"onevoice/control"
+	"onevoice/internal/poller"
+	"onevoice/internal/sealed"
+)
+
+// openCluster opens the core and what carries it: state directory, sockets, and
+// the paths of the heartbeats.
+func (d *daemon) openCluster(key []byte) error {
+	wait, err := poller.New()
+	if err != nil {
+		return err
+	}
+	d.opened(wait.Close)
+	state, saved, err := control.OpenState(d.cfg.Node.StateDir, nil, wait.Wake, d.log)
+	if err != nil {
+		return err
+	}
+	d.opened(state.Close)
+	options, err := d.clusterOptions()
+	if err != nil {
+		return err
+	}
+	d.core, err = cluster.New(options, saved, boottime(), d.workers.Flows() > 0)
+	if err != nil {
+		return err
+	}
+	sealer := sealed.NewSealer(sealed.Keyring{Current: sealed.Key(key)}, d.core.ID(), sealed.UUID{}, sealed.Salt(randomBytes(16)))
+	transport, err := control.OpenTransport(d.transportConfig(sealer))
+	if err != nil {
+		return err
+	}
+	d.opened(transport.Close)
+	lans, err := d.openLANs()
+	if err != nil {
+		return err
+	}
+	servers, err := control.ServersOf(d.workers)
+	if err != nil {
+		return err
+	}
+	d.loop, err = control.NewLoop(control.LoopConfig{
+		Core: d.core, Transport: transport, Sealer: sealer, State: state, Poller: wait, LANs: lans, Servers: servers,
+		Clock: boottime, TTL: options.Timing.TTL, Log: d.log,
+	})
+	return err
+}
+
+// randomBytes are n that nobody can guess.
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	// It does not fail: it ends the program instead.
+	_, _ = crand.Read(b)
+	return b
+}
+
+// clusterOptions is the file in the core's terms.
+func (d *daemon) clusterOptions() (cluster.Options, error) {
+	timing, err := cluster.TimingOf(string(d.cfg.Cluster.Timing))
+	if err != nil {
+		return cluster.Options{}, err
+	}
+	o := cluster.Options{
+		Cluster: d.cfg.Cluster.Name, Name: d.cfg.Node.Name, Address: d.self, Timing: timing, Weight: uint32(d.cfg.Node.Weight),
+		Preferred: d.cfg.Cluster.TwoNodes == config.TwoNodesPreferred, Votes: votes(d.cfg.Node.Voter),
+		NewCluster: [16]byte(randomBytes(16)), NewKey: cluster.Key(randomBytes(16)),
+		Random: rand.New(rand.NewPCG(binary.LittleEndian.Uint64(randomBytes(8)), binary.LittleEndian.Uint64(randomBytes(8)))),
+	}
+	for _, p := range d.cfg.Cluster.Peers {
+		o.Peers = append(o.Peers, cluster.Peer{Address: p})
+	}
+	if w := d.cfg.Cluster.Witness; w.IsValid() {
+		o.Peers = append(o.Peers, cluster.Peer{Address: w.Addr(), Witness: true})
+	}
+	for _, v := range pathVIPs(d.cfg) {
+		o.Paths = append(o.Paths, v.MAC.String())
+	}
+	o.Services, err = clusterServices(d.cfg, o.Paths)
+	return o, err
+}
+
+// votes is [node] voter in the core's terms.
+func votes(v *bool) string {
+	switch {
+	case v == nil:
+		return ""
+	case *v:
+		return "yes"
+	}
+	return "no"
+}
+
+// pathVIPs is the first VIP of each path: VIPs that share a cluster MAC share
+// one.
+func pathVIPs(cfg *config.Config) []config.VIP {
+	var out []config.VIP
+	seen := map[string]bool{}
+	for _, v := range cfg.VIPs {
+		if mac := v.MAC.String(); !seen[mac] {
+			seen[mac] = true
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// clusterServices are the rows that the table needs: one for each VIP, which
+// decides who answers for its address, and one for each service.
+func clusterServices(cfg *config.Config, paths []string) ([]cluster.ServiceSpec, error) {
+	path := func(a netip.Addr) int {
+		for _, v := range cfg.VIPs {
+			if v.Address.Addr() != a {
+				continue
+			}
+			for i, p := range paths {
+				if p == v.MAC.String() {
+					return i
+				}
+			}
+		}
+		return 0
+	}
+	var out []cluster.ServiceSpec
+	for _, v := range cfg.VIPs {
+		a := v.Address.Addr()
+		out = append(out, cluster.ServiceSpec{Name: vipService(a), Path: path(a), Digest: digestOf("vip", a.String(), v.MAC.String())})
+	}
+	for _, s := range cfg.Services {
+		out = append(out, cluster.ServiceSpec{
+			Name: s.Name, Path: path(s.Listen.Addr()), Digest: digestOf("tcp", s.Listen.String(), string(s.Affinity)),
+		})
+	}
+	return out, nil
+}
+
+// vipService is the name of a VIP's own rows. No service of a file can have it.
+func vipService(a netip.Addr) string { return "vip " + a.String() }
+
+// digestOf tells two definitions of a service apart. Each part ends with a zero
+// byte, which none contains.
+func digestOf(parts ...string) cluster.Digest {
+	h := sha256.New()
+	for _, p := range parts {
+		fmt.Fprintf(h, "%s\x00", p)
+	}
+	return cluster.Digest(h.Sum(nil)[:16])
+}
+
+func (d *daemon) transportConfig(sealer *sealed.Sealer) control.TransportConfig {
+	c := d.cfg.Cluster
+	t := control.TransportConfig{Sealer: sealer, Local: []netip.Addr{d.self}, Port: c.ControlPort}
+	for i, p := range c.Peers {
+		peer := control.PeerAddress{Address: p, Port: c.ControlPort}
+		if i < len(c.Controls) {
+			peer.Control = c.Controls[i]
+		}
+		if p == d.self && peer.Control.IsValid() {
+			t.Local = append(t.Local, peer.Control)
+		}
+		t.Peers = append(t.Peers, peer)
+	}
+	if c.Witness.IsValid() {
+		t.Peers = append(t.Peers, control.PeerAddress{Address: c.Witness.Addr(), Port: c.Witness.Port()})
+	}
+	return t
+}
+
+func (d *daemon) openLANs() ([]*control.LAN, error) {
+	var out []*control.LAN
+	for _, v := range pathVIPs(d.cfg) {
+		l, err := control.OpenLAN(d.cfg.Cluster.Interface, v.Address.Addr(), d.self, v.MAC, d.cfg.Cluster.ControlPort)
+		if err != nil {
+			return nil, rights(err)
+		}
+		d.opened(l.Close)
+		out = append(out, l)
+	}
+	return out, nil
+}
+
+// runLoop is the goroutine `main.runLoop`; it ends with Loop.Stop, or when the
+// core has failed.
+func (d *daemon) runLoop(ended chan<- error) { ended <- d.loop.Run() }
+
+// clusterStatus asks the core.
+func (d *daemon) clusterStatus() (s cluster.Status, err error) {
+	if d.loop == nil {
+		return s, errors.New("the daemon is starting")
+	}
+	err = d.loop.Call(func(now time.Duration) { s = d.core.Status(now) })
+	return s, err
+}

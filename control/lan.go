@@ -1,0 +1,120 @@
+package control
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"onevoice/link"
+	"onevoice/responder"
+)
+
+// LAN is one path: an interface and a cluster MAC. Heartbeats go over it as UDP
+// datagrams to the VIP in frames to the cluster MAC, so that they are switched
+// exactly as clients' frames are (OWNERSHIP.md R6).
+type LAN struct {
+	device link.Device
+	to     net.HardwareAddr
+	self   netip.Addr
+	vip    netip.Addr
+	port   uint16
+
+	frames [link.MaxBatch]link.Frame
+	buffer []byte
+	id     uint16
+}
+
+// Sizes in bytes, and what is in the headers.
+const (
+	ethernetBytes = 14
+	ipv4Bytes     = 20
+	udpBytes      = 8
+	headerBytes   = ethernetBytes + ipv4Bytes + udpBytes
+	protoUDP      = 17
+	heartbeatTTL  = 1
+)
+
+var errTooLong = errors.New("control: a heartbeat does not fit the interface's MTU")
+
+// OpenLAN opens a path. It receives nothing but heartbeats.
+func OpenLAN(name string, vip, self netip.Addr, cluster net.HardwareAddr, port uint16) (*LAN, error) {
+	device, err := link.Open(name, &link.Filter{Addresses: []netip.Addr{vip}, Groups: []net.HardwareAddr{cluster}, Port: port})
+	if err != nil {
+		return nil, err
+	}
+	return &LAN{device: device, to: cluster, self: self, vip: vip, port: port}, nil
+}
+
+// Close closes the path.
+func (l *LAN) Close() error { return l.device.Close() }
+
+// send sends a sealed heartbeat.
+func (l *LAN) send(payload []byte) error {
+	if ipv4Bytes+udpBytes+len(payload) > l.device.MTU() {
+		return fmt.Errorf("%w: %d bytes", errTooLong, len(payload))
+	}
+	l.buffer = l.appendFrame(l.buffer[:0], payload)
+	return l.device.Send([]link.Vector{{Pieces: [][]byte{l.buffer}}})
+}
+
+// appendFrame makes the frame. The UDP checksum is 0, none (RFC 768): the
+// payload has a seal.
+func (l *LAN) appendFrame(b, payload []byte) []byte {
+	b = append(b, l.to...)
+	b = append(b, l.device.HardwareAddr()...)
+	b = append(b, 0x08, 0x00)
+	l.id++
+	b = append(b, 0x45, 0xc0) // DSCP 48, network control (RFC 4594 §3.1)
+	b = binary.BigEndian.AppendUint16(b, uint16(ipv4Bytes+udpBytes+len(payload)))
+	b = binary.BigEndian.AppendUint16(b, l.id)
+	b = append(b, 0x40, 0x00, heartbeatTTL, protoUDP, 0, 0)
+	b = append(b, l.self.AsSlice()...)
+	b = append(b, l.vip.AsSlice()...)
+	header := b[ethernetBytes : ethernetBytes+ipv4Bytes]
+	binary.BigEndian.PutUint16(header[10:], ^responder.Sum(0, header))
+	b = binary.BigEndian.AppendUint16(b, l.port)
+	b = binary.BigEndian.AppendUint16(b, l.port)
+	b = binary.BigEndian.AppendUint16(b, uint16(udpBytes+len(payload)))
+	b = append(b, 0, 0)
+	return append(b, payload...)
+}
+
+// receive hands out the payloads that are there, with who sent them. They are
+// valid until the next call.
+func (l *LAN) receive(take func(from netip.Addr, payload []byte)) error {
+	for {
+		n, err := l.device.Receive(l.frames[:])
+		if err != nil {
+			return err
+		}
+		for i := range n {
+			if from, payload, ok := heartbeatOf(&l.frames[i]); ok {
+				take(from, payload)
+			}
+		}
+		if n < len(l.frames) {
+			return nil
+		}
+	}
+}
+
+// heartbeatOf takes a frame apart that has passed the filter. What is in the
+// payload is judged by its seal, not by checksums.
+func heartbeatOf(f *link.Frame) (from netip.Addr, payload []byte, ok bool) {
+	b := f.Data
+	if f.Tagged || len(b) < headerBytes || b[ethernetBytes]>>4 != 4 {
+		return from, nil, false
+	}
+	ip := b[ethernetBytes:]
+	header, total := int(ip[0]&0x0f)*4, int(binary.BigEndian.Uint16(ip[2:]))
+	if header < ipv4Bytes || total > len(ip) || total < header+udpBytes || ip[9] != protoUDP {
+		return from, nil, false
+	}
+	length := int(binary.BigEndian.Uint16(ip[header+4:]))
+	if length < udpBytes || header+length > total {
+		return from, nil, false
+	}
+	return netip.AddrFrom4([4]byte(ip[12:16])), ip[header+udpBytes : header+length], true
+}

@@ -1,0 +1,394 @@
+package control
+
+import (
+	"errors"
+	"log/slog"
+	"net/netip"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"onevoice/cluster"
+	"onevoice/internal/poller"
+	"onevoice/internal/sealed"
+)
+
+// Servers are the processes that a Loop tells what they may do; Workers are.
+type Servers interface {
+	// Grant puts rights in force. SetLease extends or ends a path's lease under
+	// the rights granted last.
+	Grant(*cluster.Rights) error
+	SetLease(path int, begin, end time.Duration)
+	// Report is what all of them have in force and hold.
+	Report() cluster.Report
+	// Beat is how long ago they last ended a turn.
+	Beat() time.Duration
+	// Forget closes in silence the flows that they hold.
+	Forget()
+}
+
+// LoopConfig is what a Loop is made of. Run closes none of it.
+type LoopConfig struct {
+	Core      *cluster.Core
+	Transport *Transport
+	Sealer    *sealed.Sealer
+	State     *State
+	Poller    *poller.Poller
+	// LANs in the order of the core's paths; none for a witness.
+	LANs []*LAN
+	// Servers is nil for a witness.
+	Servers Servers
+	// Clock is CLOCK_BOOTTIME.
+	Clock func() time.Duration
+	// TTL bounds how long ago servers may have ended a turn.
+	TTL time.Duration
+	Log *slog.Logger
+}
+
+// Loop drives a core: the one goroutine that owns its clock and sockets. It keeps
+// a thread of its own, so that a busy program does not delay a heartbeat.
+type Loop struct {
+	LoopConfig
+	sealed   []byte
+	stats    LoopStats
+	reportAt time.Duration
+	expireAt time.Duration
+	last     cluster.Report
+	silent   bool
+	leased   bool
+	failed   error
+
+	mu      sync.Mutex
+	calls   []func(now time.Duration)
+	answers map[uint64]chan error
+	asked   uint64
+	ended   bool
+	done    chan struct{}
+	stop    bool
+}
+
+// LoopStats counts what a Loop did.
+type LoopStats struct {
+	Turns          uint64 `json:"turns"`
+	HeartbeatsSent uint64 `json:"heartbeats_sent"`
+	// HeartbeatsHeld were not sent, because no worker is alive to keep what they
+	// claim.
+	HeartbeatsHeld uint64 `json:"heartbeats_held"`
+	SendErrors     uint64 `json:"send_errors"`
+	ReceiveErrors  uint64 `json:"receive_errors"`
+	// LatestTurn is the longest time by which a turn came too late.
+	LatestTurn time.Duration `json:"latest_turn_ns"`
+}
+
+// Tokens of the poller: the sockets of the transport, then the LANs.
+const (
+	transportToken = 1
+	lanToken       = 1000
+)
+
+// Intervals of the loop.
+const (
+	reportEvery = 50 * time.Millisecond
+	expireEvery = time.Second
+)
+
+// NewLoop makes a loop.
+func NewLoop(cfg LoopConfig) (*Loop, error) {
+	l := &Loop{LoopConfig: cfg, answers: map[uint64]chan error{}, done: make(chan struct{})}
+	for i, fd := range cfg.Transport.FDs() {
+		if err := l.Poller.AddLevel(fd, uint64(transportToken+i)); err != nil {
+			return nil, err
+		}
+	}
+	for i, lan := range cfg.LANs {
+		if err := l.Poller.AddLevel(lan.device.FD(), uint64(lanToken+i)); err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+// priority is the nice value of the loop's thread, see setpriority(2).
+const priority = -20
+
+// Run runs until Stop, or until the core has failed, which is the error. It is
+// the goroutine `control.loop`.
+func (l *Loop) Run() error {
+	runtime.LockOSThread()
+	// Without the right to it the thread runs as all others do.
+	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), priority)
+	defer l.end()
+	l.step(l.Clock(), nil)
+	for !l.stopped() && l.failed == nil {
+		events, err := l.Poller.Wait(l.timeout())
+		if err != nil {
+			return err
+		}
+		now := l.Clock()
+		l.stats.Turns++
+		l.stats.LatestTurn = max(l.stats.LatestTurn, now-l.Core.Deadline())
+		l.runCalls(now)
+		l.saved(now)
+		for i := range events {
+			l.receive(now, events[i].Token)
+		}
+		l.upkeep(now)
+		if now >= l.Core.Deadline() {
+			l.step(now, nil)
+		}
+	}
+	return l.failed
+}
+
+func (l *Loop) stopped() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stop
+}
+
+// end makes waiting and future calls return, and ends the leases.
+func (l *Loop) end() {
+	for i := range l.LANs {
+		l.Servers.SetLease(i, 0, 0)
+	}
+	l.mu.Lock()
+	l.ended = true
+	l.mu.Unlock()
+	close(l.done)
+}
+
+func (l *Loop) timeout() time.Duration {
+	l.Poller.Sleep()
+	l.mu.Lock()
+	busy := len(l.calls) > 0 || l.stop
+	l.mu.Unlock()
+	if busy {
+		return 0
+	}
+	return max(l.Core.Deadline()-l.Clock(), 0)
+}
+
+// ErrEnded says that the loop has ended.
+var ErrEnded = errors.New("control: the loop has ended")
+
+// Call runs fn on the loop's goroutine and waits for it.
+func (l *Loop) Call(fn func(now time.Duration)) error {
+	ran := make(chan struct{})
+	if !l.post(func(now time.Duration) { fn(now); close(ran) }) {
+		return ErrEnded
+	}
+	select {
+	case <-ran:
+		return nil
+	case <-l.done:
+		return ErrEnded
+	}
+}
+
+// Tell gives the core an event from another goroutine, and does not wait.
+func (l *Loop) Tell(ev cluster.Event) {
+	l.post(func(now time.Duration) { l.step(now, ev) })
+}
+
+func (l *Loop) post(fn func(now time.Duration)) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return false
+	}
+	l.calls = append(l.calls, fn)
+	l.Poller.Wake()
+	return true
+}
+
+// Ask asks the cluster for what an operator wants, and waits until the log has
+// decided or time is over.
+func (l *Loop) Ask(w cluster.Wish) error {
+	answer := make(chan error, 1)
+	ok := l.post(func(now time.Duration) {
+		l.asked++
+		// Requests of an earlier start are not taken for ours.
+		id := uint64(now) + l.asked
+		l.answers[id] = answer
+		l.step(now, cluster.Ask{Request: id, Wish: w})
+	})
+	if !ok {
+		return ErrEnded
+	}
+	select {
+	case err := <-answer:
+		return err
+	case <-l.done:
+		return ErrEnded
+	}
+}
+
+// Stop ends Run. The node's lease runs out by itself.
+func (l *Loop) Stop() {
+	l.mu.Lock()
+	l.stop = true
+	l.mu.Unlock()
+	l.Poller.Wake()
+}
+
+func (l *Loop) runCalls(now time.Duration) {
+	l.mu.Lock()
+	calls := l.calls
+	l.calls = nil
+	l.mu.Unlock()
+	for _, fn := range calls {
+		fn(now)
+	}
+}
+
+// saved tells the core of a write that has ended.
+func (l *Loop) saved(now time.Duration) {
+	if w, ok := l.State.Wrote(); ok {
+		l.step(now, w)
+	}
+}
+
+// receive takes in what a descriptor has.
+func (l *Loop) receive(now time.Duration, token uint64) {
+	if token < lanToken {
+		l.Transport.Receive(now, int(token-transportToken), func(r cluster.Received) { l.step(now, r) })
+		return
+	}
+	path := int(token - lanToken)
+	err := l.LANs[path].receive(func(from netip.Addr, payload []byte) {
+		if data, ok := l.Transport.Heartbeat(now, from, payload); ok {
+			l.step(now, cluster.Heard{Path: path, Data: data})
+		}
+	})
+	if err != nil {
+		l.stats.ReceiveErrors++
+	}
+}
+
+// upkeep does what is due now and then.
+func (l *Loop) upkeep(now time.Duration) {
+	if now >= l.expireAt {
+		l.expireAt = now + expireEvery
+		l.Transport.Expire(now)
+		l.Transport.Know(l.Core.Members())
+	}
+	if l.Servers == nil {
+		return
+	}
+	r := l.Servers.Report()
+	if r.Written != l.last.Written || now >= l.reportAt {
+		l.reportAt, l.last = now+reportEvery, r
+		l.step(now, r)
+	}
+}
+
+// step tells the core of an event and does what it wants.
+func (l *Loop) step(now time.Duration, ev cluster.Event) {
+	e := l.Core.Step(now, ev)
+	if e.Write != nil {
+		l.State.Save(*e.Write)
+	}
+	if e.Cluster != nil && *e.Cluster != l.Sealer.UUID() {
+		if err := l.Sealer.Adopt(*e.Cluster); err != nil {
+			l.failed = err
+		}
+	}
+	l.grant(e)
+	l.beat(e.Heartbeats)
+	for _, d := range e.Datagrams {
+		if l.Transport.Send(now, d) != nil {
+			l.stats.SendErrors++
+		}
+	}
+	for _, a := range e.Answers {
+		if ch := l.answers[a.Request]; ch != nil {
+			delete(l.answers, a.Request)
+			ch <- a.Err
+		}
+	}
+	for _, n := range e.Notes {
+		if n.Warn {
+			l.Log.Warn(n.Text)
+		} else {
+			l.Log.Info(n.Text)
+		}
+	}
+	if e.Failed != nil {
+		l.failed = e.Failed
+	}
+}
+
+// grant passes rights and leases on, in this order: a lease is never in force
+// under rights older than those that it was given for.
+func (l *Loop) grant(e *cluster.Effects) {
+	if l.Servers == nil {
+		return
+	}
+	if e.Rights != nil {
+		if err := l.Servers.Grant(e.Rights); err != nil {
+			l.failed = err
+		}
+	}
+	for i, lease := range e.Leases {
+		l.Servers.SetLease(i, lease.Begin, lease.End)
+	}
+	if e.Leases != nil {
+		l.tellLease(e.Leases)
+	}
+	if e.Forget {
+		l.Servers.Forget()
+	}
+}
+
+// tellLease logs that this node may answer now, or not any more.
+func (l *Loop) tellLease(leases []cluster.Lease) {
+	leased := slices.ContainsFunc(leases, func(x cluster.Lease) bool { return x.End > 0 })
+	if leased == l.leased {
+		return
+	}
+	l.leased = leased
+	if leased {
+		l.Log.Info("answering: this node holds a lease")
+	} else {
+		l.Log.Warn("the lease is over: nothing new is accepted, running flows go on")
+	}
+}
+
+// beat sends the heartbeats, unless the workers that are to keep what they claim
+// stand still.
+func (l *Loop) beat(beats []cluster.PathMessage) {
+	if len(beats) == 0 {
+		return
+	}
+	silent := l.Servers.Beat() > l.TTL
+	if silent != l.silent {
+		l.silent = silent
+		if silent {
+			l.Log.Warn("no worker has ended a turn within the lease's time: this node stops claiming its buckets", "ttl", l.TTL)
+		} else {
+			l.Log.Info("the workers turn again")
+		}
+	}
+	if silent {
+		l.stats.HeartbeatsHeld += uint64(len(beats))
+		return
+	}
+	for _, b := range beats {
+		sealedBeat, err := l.Transport.SealHeartbeat(l.sealed[:0], b.Data)
+		l.sealed = sealedBeat
+		if err == nil {
+			err = l.LANs[b.Path].send(sealedBeat)
+		}
+		if err != nil {
+			l.stats.SendErrors++
+			continue
+		}
+		l.stats.HeartbeatsSent++
+	}
+}
+
+// Stats is what the loop did so far. It is for functions that Call runs.
+func (l *Loop) Stats() LoopStats { return l.stats }

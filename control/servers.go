@@ -1,0 +1,70 @@
+package control
+
+import (
+	"slices"
+
+	"onevoice/cluster"
+	"onevoice/hashing"
+	"onevoice/internal/page"
+	"onevoice/node"
+)
+
+// servers is Workers as a Loop sees them. The core's services are those of the
+// VIPs, in the order of the configuration, and then the services.
+type servers struct {
+	*Workers
+	affinities []hashing.Affinity
+}
+
+// ServersOf makes workers what a Loop grants rights to.
+func ServersOf(w *Workers) (Servers, error) {
+	s := &servers{Workers: w}
+	for _, svc := range w.cfg.Settings.Config.Services {
+		a, err := hashing.ParseAffinity(string(svc.Affinity))
+		if err != nil {
+			return nil, err
+		}
+		s.affinities = append(s.affinities, a)
+	}
+	return s, nil
+}
+
+// Grant implements Servers.
+func (s *servers) Grant(r *cluster.Rights) error {
+	o := &node.Ownership{Generation: r.Generation}
+	vips := len(s.cfg.Settings.Config.VIPs)
+	var m Mappings
+	for i := range r.Services {
+		rights := &r.Services[i]
+		rows := node.Rows{
+			Accept: node.Bitmap(rights.Accept), Grace: node.Bitmap(rights.Grace),
+			Shared: node.Bitmap(rights.Shared), Draining: node.Bitmap(rights.Draining),
+		}
+		mapping := page.Mapping{Generation: rights.Mapping.Generation, Key: rights.Mapping.Key}
+		if i < vips {
+			o.VIPs, m.VIPs = append(o.VIPs, rows), append(m.VIPs, mapping)
+			continue
+		}
+		mapping.Affinity = uint8(s.affinities[i-vips])
+		o.Services, m.Services = append(o.Services, rows), append(m.Services, mapping)
+	}
+	return s.Publish(o, m)
+}
+
+// Report implements Servers.
+func (s *servers) Report() cluster.Report {
+	holding := s.Holding()
+	r := cluster.Report{Written: s.WrittenBack(), Looked: holding.Generation}
+	for range s.cfg.Settings.Config.VIPs {
+		r.Holding = append(r.Holding, [4]uint64{}) // answers leave no flow behind
+	}
+	for _, b := range holding.Services {
+		r.Holding = append(r.Holding, b)
+	}
+	return r
+}
+
+// Forget implements Servers.
+func (s *servers) Forget() {
+	s.EndFlows(slices.Repeat([]node.Bitmap{node.Bitmap(every())}, len(s.cfg.Settings.Config.Services)), true)
+}
