@@ -23,6 +23,7 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"onevoice/hashing"
+	"onevoice/internal/flowstate"
 	"onevoice/internal/poller"
 	"onevoice/link"
 	"onevoice/proxy"
@@ -490,6 +491,48 @@ func TestHoldsKnowsFlowsAndNotListeners(t *testing.T) {
 	half := netip.MustParseAddr("10.77.0.150")
 	w.do(func() { w.stack.Deliver(syn(half, 2000)) })
 	w.settle(func() bool { return holds(hashing.Flow{Src: half, Dst: vip, SrcPort: 2000, DstPort: 22, Proto: 6}) })
+}
+
+// A half-open flow ends in silence, an open one with a reset for both sides.
+func TestStateAndEnd(t *testing.T) {
+	reset := make(chan error, 1)
+	at := backend(t, func(c *net.TCPConn) {
+		_, err := io.Copy(io.Discard, c)
+		reset <- err
+	})
+	w := newWorld(t, at)
+	state := func(f hashing.Flow) (s flowstate.State) { w.do(func() { s = w.stack.State(&f) }); return s }
+	half := hashing.Flow{Src: netip.MustParseAddr("10.77.0.150"), Dst: vip, SrcPort: 2000, DstPort: 22, Proto: 6}
+	w.do(func() { w.stack.Deliver(syn(half.Src, half.SrcPort)) })
+	w.settle(func() bool { return state(half) == flowstate.HalfOpen })
+	var sent int
+	w.do(func() { w.toClient(); sent = len(w.sent); w.stack.Forget(&half) })
+	if s := state(half); s != flowstate.None {
+		t.Errorf("a half-open flow that was forgotten is %v", s)
+	}
+	w.do(func() {
+		if w.toClient(); len(w.sent) != sent {
+			t.Errorf("its end made %d packets", len(w.sent)-sent)
+		}
+	})
+	conn, err := w.dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	open := hashing.Flow{Src: client, Dst: vip, SrcPort: conn.LocalAddr().(*net.TCPAddr).AddrPort().Port(), DstPort: 22, Proto: 6}
+	w.settle(func() bool { return state(open) == flowstate.Open && len(w.flowsNow()) == 1 })
+	w.do(func() { w.stack.End(&open) })
+	if _, err := io.ReadAll(conn); err == nil {
+		t.Error("the client read an end, want a reset")
+	}
+	if err := <-reset; err == nil {
+		t.Error("the backend read an end, want a reset")
+	}
+	if s := state(open); s != flowstate.None {
+		t.Errorf("an open flow that was ended is %v", s)
+	}
+	w.do(func() { w.stack.End(&open) }) // of nothing: nothing happens
 }
 
 // Flows that are left when the stack closes are reset, and nothing of them
