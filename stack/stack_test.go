@@ -515,6 +515,8 @@ func TestStateAndEnd(t *testing.T) {
 			t.Errorf("its end made %d packets", len(w.sent)-sent)
 		}
 	})
+	// Its tuple now leads to the listener, which stays.
+	w.do(func() { w.stack.End(&half) })
 	conn, err := w.dial()
 	if err != nil {
 		t.Fatal(err)
