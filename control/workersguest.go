@@ -95,14 +95,18 @@ const (
 // InheritGuest makes the worker's side of the descriptors that control has
 // handed down, and waits for its settings. What it took is closed by Close.
 func InheritGuest(log *slog.Logger) (*Guest, error) {
-	g := &Guest{log: log, outbox: make(chan outgoing, outboxLength), ended: make(chan struct{})}
-	p, err := page.Open(pageFD)
+	return newGuest(log, os.NewFile(socketFD, "control"), os.NewFile(pageFD, "page"), os.NewFile(wakeFD, "wake"))
+}
+
+func newGuest(log *slog.Logger, socket, memory, wake *os.File) (*Guest, error) {
+	g := &Guest{log: log, outbox: make(chan outgoing, outboxLength), ended: make(chan struct{}), wake: wake}
+	p, err := page.Open(int(memory.Fd()))
+	memory.Close()
 	if err != nil {
 		return nil, errors.Join(errNotForPeople, err)
 	}
-	g.page, g.wake = p, os.NewFile(wakeFD, "wake")
-	os.NewFile(pageFD, "page").Close()
-	if g.first, err = wireOf(os.NewFile(socketFD, "control")); err != nil {
+	g.page = p
+	if g.first, err = wireOf(socket); err != nil {
 		return nil, errors.Join(errNotForPeople, err, g.Close())
 	}
 	if err := g.receiveSettings(); err != nil {

@@ -107,17 +107,20 @@ func (g *Guest) obey(w *wire, m *message) error {
 		}
 		_ = g.parts.Loop.Call(func(now time.Duration) { g.end(now, &want) })
 	case tellRetire:
-		g.parts.OwnHost.Retire()
-		if err := g.parts.Loop.Call(func(now time.Duration) { g.busyAt = now }); err != nil {
-			return nil
-		}
-		g.quiet.Store(false)
-		g.retired.Store(true)
+		g.retire()
 		g.answer(w, m.ID, struct{}{})
 	default:
 		return garbage("a message of type %q", m.Type)
 	}
 	return nil
+}
+
+// retire leaves everything new to another worker.
+func (g *Guest) retire() {
+	g.parts.OwnHost.Retire()
+	// A loop that has ended has retired by itself.
+	_ = g.parts.Loop.Call(func(now time.Duration) { g.busyAt = now; g.quiet.Store(false) })
+	g.retired.Store(true)
 }
 
 // answer waits for room in the outbox, for somebody waits for the answer.
@@ -202,7 +205,7 @@ func (g *Guest) taken(w *wire) error {
 	reply := newMessage(sayReady, 0, g.ready())
 	if err != nil {
 		reply = newMessage(sayFailed, 0, failed{err.Error()})
-		g.retired.Store(true)
+		g.retire()
 	}
 	wake := files[1]
 	files = files[:1]
