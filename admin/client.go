@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,12 +21,7 @@ const maxAnswerBytes = 64 << 20
 // Ask fetches the status from the daemon on the socket at path. The error is a
 // sentence for the person who called.
 func Ask(ctx context.Context, path string, table, collect bool) (*Status, error) {
-	client := &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", path)
-		},
-		DisableKeepAlives: true,
-	}}
+	client := clientOf(path)
 	q := url.Values{}
 	if table {
 		q.Set("table", "1")
@@ -54,6 +50,41 @@ func Ask(ctx context.Context, path string, table, collect bool) (*Status, error)
 		return nil, fmt.Errorf("the answer on %s is not a status: %w", path, err)
 	}
 	return &s, nil
+}
+
+func clientOf(path string) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		},
+		DisableKeepAlives: true,
+	}}
+}
+
+// Tell has the daemon on the socket at path ask the cluster for a wish. The
+// error is a sentence for the person who called.
+func Tell(ctx context.Context, path string, wish Wish) error {
+	body, err := json.Marshal(wish)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://onevoice/v1/wish", bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	resp, err := clientOf(path).Do(req)
+	if err != nil {
+		return explain(path, err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxWishBytes))
+	if err != nil {
+		return explain(path, err)
+	}
+	if resp.StatusCode != http.StatusNoContent {
+		return errors.New(strings.TrimSpace(string(text)))
+	}
+	return nil
 }
 
 func explain(path string, err error) error {

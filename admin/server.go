@@ -25,6 +25,10 @@ type Wanted struct {
 // Source answers for the daemon.
 type Source func(Wanted) (*Status, error)
 
+// Wisher asks the cluster for what an operator wants, and returns when the log
+// has decided.
+type Wisher func(Wish) error
+
 // Server serves the admin socket.
 type Server struct {
 	listener net.Listener
@@ -36,6 +40,7 @@ type Server struct {
 const (
 	maxHeaderBytes = 8 << 10
 	requestTimeout = 10 * time.Second
+	maxWishBytes   = 4 << 10
 )
 
 // Listen opens the socket at path, for its owner only. A socket that a dead
@@ -78,12 +83,12 @@ func removeStale(path string) error {
 }
 
 // Serve starts to serve on l, in the goroutine `admin.serve`.
-func Serve(l net.Listener, source Source) *Server {
+func Serve(l net.Listener, source Source, wisher Wisher) *Server {
 	mux := http.NewServeMux()
 	s := &Server{
 		listener: l,
 		http: &http.Server{
-			Handler:        http.MaxBytesHandler(mux, 0),
+			Handler:        http.MaxBytesHandler(mux, maxWishBytes),
 			ReadTimeout:    requestTimeout,
 			WriteTimeout:   requestTimeout,
 			MaxHeaderBytes: maxHeaderBytes,
@@ -91,6 +96,7 @@ func Serve(l net.Listener, source Source) *Server {
 		done: make(chan struct{}),
 	}
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) { answerStatus(w, r, source) })
+	mux.HandleFunc("POST /v1/wish", func(w http.ResponseWriter, r *http.Request) { answerWish(w, r, wisher) })
 	go s.serve()
 	return s
 }
@@ -125,4 +131,19 @@ func answerStatus(w http.ResponseWriter, r *http.Request, source Source) {
 	enc.SetIndent("", "  ")
 	// A caller that went away is nobody's error.
 	_ = enc.Encode(status)
+}
+
+func answerWish(w http.ResponseWriter, r *http.Request, wisher Wisher) {
+	var wish Wish
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&wish); err != nil {
+		http.Error(w, "the request is not a wish: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	if err := wisher(wish); err != nil {
+		http.Error(w, err.Error(), http.StatusConflict)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
 }

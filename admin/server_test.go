@@ -17,7 +17,7 @@ func serve(t *testing.T, path string, source Source) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Serve(l, source)
+	return Serve(l, source, nil)
 }
 
 func fixed(want Wanted) (*Status, error) {

@@ -124,6 +124,9 @@ func (c *Core) start(r *raftState) error {
 		return fmt.Errorf("cluster: %w", err)
 	}
 	c.raft, c.blank = r, nil
+	// What was wished before this start was another process's to do.
+	hs, _, _ := r.store.InitialState()
+	c.duties.ends = hs.GetCommit()
 	c.disk.own.Epoch++
 	c.disk.dirty = true
 	c.holder = newHolder(c.id, 0, c.o.Paths)

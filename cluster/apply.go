@@ -49,6 +49,8 @@ func (t *Table) apply(index uint64, c *command) error {
 		return t.remap(index, c)
 	case kindRetime:
 		return t.retime(c)
+	case kindEnd:
+		return t.endFlows(index, c)
 	}
 	return fmt.Errorf("cluster: entry of kind %d", c.Kind)
 }
@@ -385,5 +387,14 @@ func (t *Table) retime(c *command) error {
 	}
 	t.Timing = *c.Timing
 	t.LongestTTL = max(t.LongestTTL, t.Timing.TTL)
+	return nil
+}
+
+func (t *Table) endFlows(index uint64, c *command) error {
+	h := t.host(c.ID)
+	if h == nil {
+		return errNoHost
+	}
+	h.Ends = index
 	return nil
 }

@@ -20,6 +20,8 @@ type (
 		Node string
 		Undo bool
 	}
+	// EndFlows ends, with resets, the flows that a node only drains.
+	EndFlows struct{ Node string }
 	// Weigh gives a node another weight.
 	Weigh struct {
 		Node   string
@@ -90,6 +92,14 @@ func (w Drain) command(t *Table) (*command, error) {
 	}
 	drain := !w.Undo
 	return &command{Kind: kindSet, ID: h.ID, Drain: &drain}, nil
+}
+
+func (w EndFlows) command(t *Table) (*command, error) {
+	h, err := t.resolve(w.Node)
+	if err != nil {
+		return nil, err
+	}
+	return &command{Kind: kindEnd, ID: h.ID}, nil
 }
 
 func (w Weigh) command(t *Table) (*command, error) {

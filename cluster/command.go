@@ -19,7 +19,8 @@ const (
 	kindDefine                   // a service is new, or mapped in another way
 	kindRemap                    // a holder has released a service that is to be mapped anew
 	kindRetime                   // another timing
-	kindEnd
+	kindEnd                      // a host is to end the flows that it drains
+	kinds
 )
 
 // command is an entry of the log. What a kind needs is in the fields that it
@@ -75,7 +76,7 @@ func (c codec) command(b []byte) (*command, error) {
 	if err := c.dec.Unmarshal(b, cmd); err != nil {
 		return nil, err
 	}
-	if cmd.Kind == 0 || cmd.Kind >= kindEnd || len(cmd.Service) > maxText || len(cmd.Name) > maxText {
+	if cmd.Kind == 0 || cmd.Kind >= kinds || len(cmd.Service) > maxText || len(cmd.Name) > maxText {
 		return nil, fmt.Errorf("cluster: entry of unknown kind %d; this version is older than the one that wrote it", cmd.Kind)
 	}
 	return cmd, nil

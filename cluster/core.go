@@ -127,6 +127,9 @@ type Effects struct {
 	// Forget: flows that this host's workers held before its present epoch have
 	// been given up by the cluster: close them locally and say nothing.
 	Forget bool
+	// EndFlows: an operator wants the flows that this host only drains ended with
+	// resets.
+	EndFlows bool
 	// Answers end operators' requests.
 	Answers []Answer
 	// Notes are lines for the log.

@@ -35,6 +35,8 @@ type duties struct {
 	refused uint64
 	// joinedEpoch is the epoch under which the table was last seen to have us.
 	joinedEpoch uint64
+	// ends is the last entry that told this host to end flows.
+	ends uint64
 	// mayHold: this host's workers may hold flows.
 	mayHold bool
 	// outs are hosts that are out, since when; comers are those that have come.
@@ -362,6 +364,10 @@ func (c *Core) changed(voted bool) {
 	}
 	c.seeHosts()
 	c.bindEpoch()
+	if me := c.table.host(c.id); me != nil && me.Ends > c.duties.ends {
+		c.effects.EndFlows = true
+		c.duties.ends = me.Ends
+	}
 }
 
 // bindEpoch uses the epoch that this host's rows are bound to.

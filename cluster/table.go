@@ -73,6 +73,8 @@ type Host struct {
 	Health []Health `cbor:"14,keyasint"`
 	// Percent of its weight that counts, by its own load; 0 takes nothing new.
 	Percent uint8 `cbor:"15,keyasint"`
+	// Ends is the entry that last told it to end the flows that it drains.
+	Ends uint64 `cbor:"16,keyasint,omitempty"`
 }
 
 // Health is what a host says of a service of its own.

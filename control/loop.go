@@ -26,8 +26,10 @@ type Servers interface {
 	Report() cluster.Report
 	// Beat is how long ago they last ended a turn.
 	Beat() time.Duration
-	// Forget closes in silence the flows that they hold.
+	// Forget closes in silence the flows that they hold. EndDrained ends with
+	// resets those that this node only drains.
 	Forget()
+	EndDrained()
 }
 
 // LoopConfig is what a Loop is made of. Run closes none of it.
@@ -340,6 +342,9 @@ func (l *Loop) grant(e *cluster.Effects) {
 	}
 	if e.Forget {
 		l.Servers.Forget()
+	}
+	if e.EndFlows {
+		l.Servers.EndDrained()
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 type servers struct {
 	*Workers
 	affinities []hashing.Affinity
+	// draining are, by service, the buckets that this node drains.
+	draining []node.Bitmap
 }
 
 // ServersOf makes workers what a Loop grants rights to.
@@ -34,6 +36,7 @@ func (s *servers) Grant(r *cluster.Rights) error {
 	o := &node.Ownership{Generation: r.Generation}
 	vips := len(s.cfg.Settings.Config.VIPs)
 	var m Mappings
+	s.draining = s.draining[:0]
 	for i := range r.Services {
 		rights := &r.Services[i]
 		rows := node.Rows{
@@ -46,6 +49,7 @@ func (s *servers) Grant(r *cluster.Rights) error {
 			continue
 		}
 		mapping.Affinity = uint8(s.affinities[i-vips])
+		s.draining = append(s.draining, rows.Draining)
 		o.Services, m.Services = append(o.Services, rows), append(m.Services, mapping)
 	}
 	return s.Publish(o, m)
@@ -68,3 +72,6 @@ func (s *servers) Report() cluster.Report {
 func (s *servers) Forget() {
 	s.EndFlows(slices.Repeat([]node.Bitmap{node.Bitmap(every())}, len(s.cfg.Settings.Config.Services)), true)
 }
+
+// EndDrained implements Servers.
+func (s *servers) EndDrained() { s.EndFlows(slices.Clone(s.draining), false) }

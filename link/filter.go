@@ -24,6 +24,9 @@ type Filter struct {
 	// Port, when it is not 0, lets nothing pass but whole UDP datagrams to that
 	// port of an address: the heartbeats of a cluster.
 	Port uint16
+	// Except, when it is not 0, keeps such datagrams out: they are for another
+	// socket of this host, and would wake whoever serves clients for nothing.
+	Except uint16
 }
 
 // MaxFilterAddresses bounds the VIPs and groups of one filter: classic BPF
@@ -56,7 +59,11 @@ func (f *Filter) program(own net.HardwareAddr) []bpf.Instruction {
 		v := binary.BigEndian.Uint32(a.AsSlice())
 		ip = append(ip, bpf.JumpIf{Cond: bpf.JumpEqual, Val: v, SkipTrue: uint8(len(f.Addresses) - i)})
 	}
-	ip = append(ip, bpf.RetConstant{Val: 0}, bpf.RetConstant{Val: accept})
+	ip = append(ip, bpf.RetConstant{Val: 0})
+	if f.Except != 0 {
+		ip = append(ip, exceptPort(f.Except)...)
+	}
+	ip = append(ip, bpf.RetConstant{Val: accept})
 
 	p := []bpf.Instruction{
 		bpf.LoadAbsolute{Off: 12, Size: 2},
@@ -94,6 +101,21 @@ func (f *Filter) portProgram(own net.HardwareAddr) []bpf.Instruction {
 		bpf.RetConstant{Val: 0},
 		bpf.RetConstant{Val: accept},
 	)
+}
+
+// exceptPort drops UDP datagrams to a port, and falls through otherwise.
+func exceptPort(port uint16) []bpf.Instruction {
+	const offset = 0x1fff
+	return []bpf.Instruction{
+		bpf.LoadAbsolute{Off: 14 + 9, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 17, SkipTrue: 6},
+		bpf.LoadAbsolute{Off: 14 + 6, Size: 2},
+		bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: offset, SkipTrue: 4},
+		bpf.LoadMemShift{Off: 14},
+		bpf.LoadIndirect{Off: 14 + 2, Size: 2},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(port), SkipTrue: 1},
+		bpf.RetConstant{Val: 0},
+	}
 }
 
 // anyMAC falls through when the frame's destination is one of macs and drops

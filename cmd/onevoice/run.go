@@ -216,7 +216,7 @@ func (d *daemon) openAdmin() error {
 	if err != nil {
 		return err
 	}
-	server := admin.Serve(l, d.status)
+	server := admin.Serve(l, d.status, d.wish)
 	d.opened(server.Close)
 	return nil
 }

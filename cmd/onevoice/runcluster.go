@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"time"
 
+	"onevoice/admin"
 	"onevoice/cluster"
 	"onevoice/config"
 	"onevoice/control"
@@ -202,4 +203,18 @@ func (d *daemon) clusterStatus() (s cluster.Status, err error) {
 	}
 	err = d.loop.Call(func(now time.Duration) { s = d.core.Status(now) })
 	return s, err
+}
+
+// wish is the admin.Wisher of the daemon.
+func (d *daemon) wish(w admin.Wish) error {
+	first := vipService(d.cfg.VIPs[0].Address.Addr())
+	if len(d.cfg.Services) > 0 {
+		first = d.cfg.Services[0].Name
+	}
+	wish, err := w.Cluster(first)
+	if err != nil {
+		return err
+	}
+	d.log.Info("an operator asks", "for", w.Do, "node", w.Node, "service", w.Service)
+	return d.loop.Ask(wish)
 }

@@ -170,7 +170,7 @@ func (s *serving) open() error {
 
 func (s *serving) openDevice() error {
 	c := s.settings.Config
-	filter := &link.Filter{}
+	filter := &link.Filter{Except: c.Cluster.ControlPort}
 	for _, v := range c.VIPs {
 		filter.Addresses = append(filter.Addresses, v.Address.Addr())
 		if !slices.ContainsFunc(filter.Groups, func(g net.HardwareAddr) bool { return g.String() == v.MAC.String() }) {

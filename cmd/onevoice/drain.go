@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"onevoice/admin"
+)
+
+// lookEvery is how often a waiting drain looks at what is left.
+const lookEvery = 500 * time.Millisecond
+
+func newDrainCommand() *cobra.Command {
+	var socket string
+	var wait bool
+	var deadline time.Duration
+	cmd := &cobra.Command{
+		Use:   "drain NODE",
+		Short: "Give a node's buckets to the others; its running flows stay",
+		Long: `Give a node's buckets to the others; its running flows stay.
+
+NODE is a name or an address. It may be asked on any node of the cluster. With
+--wait the command returns when the last flow is gone; with --deadline it ends
+those that are left by then with a reset.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, out := cmd.Context(), cmd.ErrOrStderr()
+			if err := admin.Tell(ctx, socket, admin.Wish{Do: admin.DoDrain, Node: args[0]}); err != nil {
+				return err
+			}
+			if !wait && deadline == 0 {
+				return nil
+			}
+			return waitDrained(ctx, out, socket, args[0], deadline)
+		},
+	}
+	socketFlag(cmd, &socket)
+	cmd.Flags().BoolVar(&wait, "wait", false, "return when the last flow is gone")
+	cmd.Flags().DurationVar(&deadline, "deadline", 0, "end the flows that are left after this `time`")
+	return cmd
+}
+
+func socketFlag(cmd *cobra.Command, socket *string) {
+	cmd.Flags().StringVar(socket, "socket", socketFromEnvironment(), "admin `socket` of the daemon; ONEVOICE_SOCKET sets it too")
+}
+
+// waitDrained waits until a node owns nothing and holds no flow.
+func waitDrained(ctx context.Context, out io.Writer, socket, node string, deadline time.Duration) error {
+	begun, last, ended := time.Now(), "", false
+	for {
+		s, err := admin.Ask(ctx, socket, false, false)
+		if err != nil {
+			return err
+		}
+		owns, drains, err := left(s, node)
+		switch {
+		case err != nil:
+			return err
+		case owns+drains == 0:
+			return nil
+		}
+		if now := fmt.Sprintf("%s still owns %d buckets and may hold flows of %d", node, owns, drains); now != last {
+			last = now
+			fmt.Fprintln(out, now)
+		}
+		if deadline > 0 && !ended && owns == 0 && time.Since(begun) >= deadline {
+			ended = true
+			fmt.Fprintf(out, "the deadline is over: ending the flows that are left\n")
+			if err := admin.Tell(ctx, socket, admin.Wish{Do: admin.DoEndFlows, Node: node}); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(lookEvery):
+		}
+	}
+}
+
+// left is what a node still has, over all services.
+func left(s *admin.Status, node string) (owns, drains int, err error) {
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
+		if n.Name != node && n.Address != node && n.ID != node {
+			continue
+		}
+		for _, k := range n.BucketsOf {
+			owns += k
+		}
+		for _, k := range n.DrainsOf {
+			drains += k
+		}
+		return owns, drains, nil
+	}
+	return 0, 0, fmt.Errorf("there is no node called %q", node)
+}
+
+func newUndrainCommand() *cobra.Command {
+	var socket string
+	cmd := &cobra.Command{
+		Use:   "undrain NODE",
+		Short: "Let a drained node take its share again",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return admin.Tell(cmd.Context(), socket, admin.Wish{Do: admin.DoUndrain, Node: args[0]})
+		},
+	}
+	socketFlag(cmd, &socket)
+	return cmd
+}
+
+func newWeightCommand() *cobra.Command {
+	var socket string
+	cmd := &cobra.Command{
+		Use:   "weight NODE N",
+		Short: "Change a node's share: N is relative to the others', which begin with [node] weight",
+		Args:  cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			n, err := strconv.ParseUint(args[1], 10, 32)
+			if err != nil {
+				return usageError{fmt.Errorf("%q is no weight; write a whole number, such as 100", args[1])}
+			}
+			return admin.Tell(cmd.Context(), socket, admin.Wish{Do: admin.DoWeight, Node: args[0], Weight: uint32(n)})
+		},
+	}
+	socketFlag(cmd, &socket)
+	return cmd
+}
+
+// bucketOf reads a bucket of the command line.
+func bucketOf(text string) (*uint8, error) {
+	n, err := strconv.ParseUint(text, 10, 8)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("%q is no bucket; write a number from 0 to 255", text)}
+	}
+	b := uint8(n)
+	return &b, nil
+}
+
+func newMoveCommand() *cobra.Command {
+	var socket, service string
+	cmd := &cobra.Command{
+		Use:   "move BUCKET NODE",
+		Short: "Move a bucket to a node; its running flows stay where they are",
+		Args:  cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			bucket, err := bucketOf(args[0])
+			if err != nil {
+				return err
+			}
+			return admin.Tell(cmd.Context(), socket, admin.Wish{Do: admin.DoMove, Service: service, Bucket: bucket, Node: args[1]})
+		},
+	}
+	socketFlag(cmd, &socket)
+	cmd.Flags().StringVar(&service, "service", "", "`name` of the service (default the first of the file)")
+	return cmd
+}
+
+func newPinCommand() *cobra.Command {
+	var socket, service string
+	var undo bool
+	cmd := &cobra.Command{
+		Use:   "pin BUCKET NODE",
+		Short: "Keep a bucket at a node for as long as that can serve; --undo BUCKET lets it go",
+		Args:  cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			bucket, err := bucketOf(args[0])
+			switch {
+			case err != nil:
+				return err
+			case undo && len(args) == 1:
+				return admin.Tell(cmd.Context(), socket, admin.Wish{Do: admin.DoUnpin, Service: service, Bucket: bucket})
+			case undo || len(args) == 1:
+				return usageError{errors.New("pin takes a bucket and a node, and pin --undo a bucket alone")}
+			}
+			return admin.Tell(cmd.Context(), socket, admin.Wish{Do: admin.DoPin, Service: service, Bucket: bucket, Node: args[1]})
+		},
+	}
+	socketFlag(cmd, &socket)
+	cmd.Flags().StringVar(&service, "service", "", "`name` of the service (default the first of the file)")
+	cmd.Flags().BoolVar(&undo, "undo", false, "let the bucket go where it likes again")
+	return cmd
+}
