@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -203,6 +204,9 @@ func TestEitherNetwork(t *testing.T) {
 	if len(b.got) == 0 || b.got[0].From != loopback(1) {
 		t.Fatalf("%+v", b.got)
 	}
+	if from := b.addresses.members[1].heard.Addr(); from != loopback(101) {
+		t.Errorf("the management network was used from %s", from)
+	}
 	// Now b answers to where it heard a, and a goes on with what it heard.
 	b.got = nil
 	for range 3 {
@@ -215,6 +219,14 @@ func TestEitherNetwork(t *testing.T) {
 	}
 	if len(b.got) != 4 || len(a.got) == 0 {
 		t.Errorf("%d of 4 messages went to the address that was heard; %d came back", len(b.got), len(a.got))
+	}
+	b.got = nil
+	for range 4 {
+		send(t, heardFresh, a, cluster.Datagram{To: 2, Data: []byte("x")})
+		settle(t, heardFresh, all)
+	}
+	if len(b.got) != 2 {
+		t.Errorf("%d of 4 messages arrived; after a silence each address is tried in turn", len(b.got))
 	}
 }
 
@@ -247,7 +259,7 @@ func TestForgedDatagramMovesNobody(t *testing.T) {
 	forger := openStation(t, 2, sealed.UUID{7}, 2, TransportConfig{Local: []netip.Addr{loopback(66)}, Port: a.port})
 	forger.sealer.SetKeys(sealed.Keyring{Current: sealed.Key{9}})
 	send(t, 0, forger, cluster.Datagram{Address: loopback(1), Data: []byte("I am 2")})
-	if err := forger.sockets[0].send(netip.AddrPortFrom(loopback(1), a.port), make([]byte, 3000)); err != nil {
+	if err := forger.sockets[0].send(netip.AddrPortFrom(loopback(1), a.port), append([]byte("1v\x01"), make([]byte, sealed.MaxDatagram-2)...)); err != nil {
 		t.Fatal(err)
 	}
 	settle(t, 0, all)
@@ -257,7 +269,7 @@ func TestForgedDatagramMovesNobody(t *testing.T) {
 		t.Error("the forger got what was for another")
 	}
 	c := a.Counts()
-	if c.Verdicts[sealed.WrongKey] != 1 || c.Verdicts[sealed.Alien] != 1 {
+	if c.Verdicts[sealed.WrongKey] != 1 || c.Verdicts[sealed.Long] != 1 {
 		t.Errorf("%v", c.Verdicts)
 	}
 	got := a.Complaints()
@@ -340,6 +352,7 @@ func TestReceiveIsBounded(t *testing.T) {
 
 func TestSocketErrors(t *testing.T) {
 	s := stations(t, 1, 1)[0]
+	before := openDescriptors(t)
 	cfg := TransportConfig{Sealer: s.sealer, Local: []netip.Addr{loopback(1)}, Port: s.port}
 	for _, c := range []struct {
 		local netip.Addr
@@ -353,13 +366,9 @@ func TestSocketErrors(t *testing.T) {
 		if _, err := OpenTransport(cfg); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v, want %q", err, c.want)
 		}
-		// Nothing was left open.
-		cfg.Local = []netip.Addr{loopback(77)}
-		tr, err := OpenTransport(cfg)
-		if err != nil {
-			t.Fatal(err)
+		if after := openDescriptors(t); after != before {
+			t.Errorf("%d descriptors, were %d", after, before)
 		}
-		tr.Close()
 	}
 	if _, err := OpenTransport(TransportConfig{Sealer: s.sealer}); err == nil {
 		t.Error("no address is no error")
@@ -369,6 +378,15 @@ func TestSocketErrors(t *testing.T) {
 		t.Error("a closed socket can be read")
 	}
 	s.sockets = nil
+}
+
+func openDescriptors(t *testing.T) int {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
 }
 
 // The book is bounded, and members of the table always have a page.
