@@ -94,8 +94,8 @@ type Held struct {
 func (n *Node) Held(now time.Duration, service int, wanted *Bitmap) []Held {
 	var by [hashing.Buckets]Held
 	for _, e := range n.table.order {
-		bucket, ok := n.bucketOf(e, service)
-		if !ok || !wanted.Has(bucket) {
+		bucket := e.bucket
+		if e.service != service || !wanted.Has(bucket) {
 			continue
 		}
 		switch n.stateOf(e) {
@@ -125,13 +125,16 @@ func (n *Node) Held(now time.Duration, service int, wanted *Bitmap) []Held {
 	return out
 }
 
-// bucketOf is the bucket of a flow if it is one of the service.
-func (n *Node) bucketOf(e *tracked, service int) (uint8, bool) {
-	s := &n.services[service]
-	if e.flow.DstPort != s.Listen.Port() || e.flow.Dst != s.Listen.Addr() {
-		return 0, false
+// Holding is the buckets of a service of which Held would report anything, for
+// callers that want to know no more: it costs nothing, and a flow that has ended
+// may count for a second longer.
+func (n *Node) Holding(now time.Duration, service int) (b Bitmap) {
+	for i := range hashing.Buckets {
+		if n.table.count[service][i] > 0 || now-n.unproven[service][i] < unprovenTime {
+			b.Set(uint8(i))
+		}
 	}
-	return n.hasher.Bucket(s.Affinity, &e.flow), true
+	return b
 }
 
 // stateOf is a flow's state, None when it was forgotten.
@@ -165,7 +168,7 @@ func (n *Node) ForgetFlows(now time.Duration, service int, buckets *Bitmap) int 
 // each calls fn for the flows of the buckets that our TCP holds.
 func (n *Node) each(service int, buckets *Bitmap, fn func(*tracked)) (count int) {
 	for _, e := range n.table.order {
-		if b, ok := n.bucketOf(e, service); ok && buckets.Has(b) && n.stateOf(e) != flowstate.None {
+		if e.service == service && buckets.Has(e.bucket) && n.stateOf(e) != flowstate.None {
 			fn(e)
 			count++
 		}

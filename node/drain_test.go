@@ -26,6 +26,9 @@ func TestHeldIsWhatTheTCPHolds(t *testing.T) {
 	}
 	flow := toFlow(port)
 	bucket := hashing.NewHasher(key).Bucket(hashing.SourceIP, &flow)
+	if got, want := n.Holding(time.Hour, 0), bit(bucket); got != want {
+		t.Errorf("holding %x, want %x", got, want)
+	}
 	got := n.Held(time.Hour, 0, &everything)
 	if len(got) != 1 || got[0].Bucket != bucket || got[0].Flows != 4 || got[0].HalfOpen != 1 || !got[0].Unproven || got[0].Overflow {
 		t.Fatalf("held is %+v", got)
@@ -47,6 +50,15 @@ func TestHeldIsWhatTheTCPHolds(t *testing.T) {
 	if got := n.Held(time.Hour+unprovenTime, 0, &everything); len(got) != 0 {
 		t.Errorf("when all have ended: %+v", got)
 	}
+	tickFor(n, unprovenTime+4*sweepTime)
+	if got := n.Holding(n.last, 0); got != (Bitmap{}) {
+		t.Errorf("a minute and a few seconds after that: holding %x", got)
+	}
+}
+
+func bit(bucket uint8) (b Bitmap) {
+	b.Set(bucket)
+	return b
 }
 
 // A node stays a drainer for a minute after the last cookie, or after the last
@@ -80,6 +92,9 @@ func TestR17UnprovenForAMinute(t *testing.T) {
 		for at, want := range map[time.Duration]bool{unprovenTime - 1: c.want, unprovenTime: false} {
 			if got := n.Held(time.Hour+at, 0, &everything); (len(got) == 1 && got[0].Unproven && got[0].Flows == 0) != want {
 				t.Errorf("%s, after %v: %+v", name, at, got)
+			}
+			if got := n.Holding(time.Hour+at, 0); (got != Bitmap{}) != want {
+				t.Errorf("%s, after %v: holding %x", name, at, got)
 			}
 		}
 	}
@@ -134,7 +149,7 @@ func TestR18ForgetFlows(t *testing.T) {
 		if v := n.MayLeave(n.last, out(port, flagRST|flagACK, ownISN+1, clientISN+1, nil)); v != Muted {
 			t.Errorf("%+v: the reset: %v", s, v)
 		}
-		if got := n.Held(n.last, 0, &everything); len(got) != 0 {
+		if got := n.Held(n.last, 0, &everything); len(got) != 0 || n.Holding(n.last, 0) != (Bitmap{}) {
 			t.Errorf("%+v: still held: %+v", s, got)
 		}
 	}

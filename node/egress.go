@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"time"
 
-	"onevoice/hashing"
 	"onevoice/internal/flowstate"
 )
 
@@ -73,7 +72,7 @@ func (n *Node) maySYNACK(now time.Duration, service int, e *tracked, s *outgoing
 	if n.table.full() {
 		return FlowsFull
 	}
-	e = n.table.add(&s.flow, now)
+	e = n.table.add(&s.flow, service, bucket, now)
 	e.ownISN, e.clientISN, e.windows.scale = s.seq, s.ack-1, s.scale()
 	e.windows.told(s)
 	return Undecided
@@ -100,14 +99,6 @@ func (n *Node) mayLeaveReset(now time.Duration, service int, e *tracked, s *outg
 // may still come back.
 func (n *Node) cookiesOut(now time.Duration, service int) bool {
 	return now-n.cookies[service] < unprovenTime
-}
-
-// noteUnproven notes that a SYN-ACK may still be answered of which nothing here
-// knows any more.
-func (n *Node) noteUnproven(now time.Duration, f *hashing.Flow) {
-	if service, ok := n.byListen[netip.AddrPortFrom(f.Dst, f.DstPort)]; ok {
-		n.unproven[service][n.hasher.Bucket(n.services[service].Affinity, f)] = now
-	}
 }
 
 // Address writes the Ethernet header of a packet that netstack sends: from our

@@ -55,10 +55,9 @@ func (n *Node) refilter() {
 func (n *Node) refilterService(service int) {
 	pass := n.ownership.Services[service].Accept
 	for _, e := range n.table.order {
-		b, ok := n.bucketOf(e, service)
-		if ok && !pass.Has(b) && !e.muted && !e.mapped {
+		if e.service == service && !pass.Has(e.bucket) && !e.muted && !e.mapped {
 			if e.mapped = n.filter.Hold(&e.flow); !e.mapped {
-				pass.Set(b)
+				pass.Set(e.bucket)
 			}
 		}
 	}
@@ -76,18 +75,12 @@ func (n *Node) refilterService(service int) {
 // mapHeld puts a flow that has just been found into the filter's map, where its
 // bucket does not pass.
 func (n *Node) mapHeld(e *tracked) {
-	if n.filter == nil {
+	if n.filter == nil || n.passing[e.service].Has(e.bucket) {
 		return
 	}
-	for i := range n.services {
-		b, ok := n.bucketOf(e, i)
-		if !ok || n.passing[i].Has(b) {
-			continue
-		}
-		if e.mapped = n.filter.Hold(&e.flow); !e.mapped {
-			n.passing[i].Set(b)
-			n.filter.Pass(i, &n.passing[i])
-		}
+	if e.mapped = n.filter.Hold(&e.flow); !e.mapped {
+		n.passing[e.service].Set(e.bucket)
+		n.filter.Pass(e.service, &n.passing[e.service])
 	}
 }
 
@@ -107,7 +100,7 @@ func (n *Node) Unmapped(service int, buckets *Bitmap) (count int) {
 		return 0
 	}
 	n.each(service, buckets, func(e *tracked) {
-		if b, _ := n.bucketOf(e, service); !e.mapped && !n.passing[service].Has(b) {
+		if !e.mapped && !n.passing[service].Has(e.bucket) {
 			count++
 		}
 	})

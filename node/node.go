@@ -146,7 +146,7 @@ func New(cfg Config) (*Node, error) {
 		ownership: &Ownership{VIPs: make([]Rows, len(cfg.VIPs)), Services: make([]Rows, len(cfg.Services))},
 		rights:    make([]right, len(cfg.Services)),
 		vipRights: make([]right, len(cfg.VIPs)),
-		table:     newTable(),
+		table:     newTable(len(cfg.Services)),
 		cookies:   make([]time.Duration, len(cfg.Services)),
 		unproven:  make([][hashing.Buckets]time.Duration, len(cfg.Services)),
 		listKey:   [2]uint64{binary.LittleEndian.Uint64(cfg.ListKey[:8]), binary.LittleEndian.Uint64(cfg.ListKey[8:])},

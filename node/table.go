@@ -39,6 +39,9 @@ func tupleOf(f *hashing.Flow) tuple {
 // tracked is one flow that this node's TCP holds.
 type tracked struct {
 	flow hashing.Flow
+	// service and bucket are what it belongs to.
+	service int
+	bucket  uint8
 	// at is its place in the table's order.
 	at int
 	// ownISN and clientISN are those of a flow that began with a SYN-ACK of ours
@@ -61,12 +64,17 @@ type tracked struct {
 type table struct {
 	flows map[tuple]*tracked
 	order []*tracked
+	// count is how many there are of each service and bucket, those that were
+	// forgotten not among them.
+	count [][hashing.Buckets]int32
 	// next is where the sweep goes on, swept when the last one was.
 	next  int
 	swept time.Duration
 }
 
-func newTable() table { return table{flows: map[tuple]*tracked{}} }
+func newTable(services int) table {
+	return table{flows: map[tuple]*tracked{}, count: make([][hashing.Buckets]int32, services)}
+}
 
 func (t *table) find(f *hashing.Flow) *tracked {
 	if len(t.flows) == 0 {
@@ -77,14 +85,26 @@ func (t *table) find(f *hashing.Flow) *tracked {
 
 func (t *table) full() bool { return len(t.order) >= MaxTracked }
 
-func (t *table) add(f *hashing.Flow, now time.Duration) *tracked {
-	e := &tracked{flow: *f, at: len(t.order), since: now}
+func (t *table) add(f *hashing.Flow, service int, bucket uint8, now time.Duration) *tracked {
+	e := &tracked{flow: *f, service: service, bucket: bucket, at: len(t.order), since: now}
 	t.order = append(t.order, e)
 	t.flows[tupleOf(f)] = e
+	t.count[service][bucket]++
 	return e
 }
 
+// mute makes a flow one that was forgotten.
+func (t *table) mute(e *tracked, until time.Duration) {
+	if !e.muted {
+		t.count[e.service][e.bucket]--
+	}
+	e.muted, e.proven, e.mutedUntil = true, false, until
+}
+
 func (t *table) remove(e *tracked) {
+	if !e.muted {
+		t.count[e.service][e.bucket]--
+	}
 	last := len(t.order) - 1
 	t.order[e.at] = t.order[last]
 	t.order[e.at].at = e.at
@@ -101,7 +121,7 @@ func (n *Node) lookup(now time.Duration, service int, f *hashing.Flow) (*tracked
 		if !n.cookiesOut(now, service) {
 			return nil, flowstate.None
 		}
-		return n.adopt(now, f)
+		return n.adopt(now, service, f)
 	}
 	if e.muted {
 		return nil, flowstate.None
@@ -119,13 +139,13 @@ func (n *Node) lookup(now time.Duration, service int, f *hashing.Flow) (*tracked
 }
 
 // adopt takes a flow into the table that began with a SYN cookie.
-func (n *Node) adopt(now time.Duration, f *hashing.Flow) (*tracked, flowstate.State) {
+func (n *Node) adopt(now time.Duration, service int, f *hashing.Flow) (*tracked, flowstate.State) {
 	state := n.flows.State(f)
 	// A half-open one has no SYN-ACK out yet that an ACK could fit.
 	if state == flowstate.None || state == flowstate.HalfOpen || n.table.full() {
 		return nil, flowstate.None
 	}
-	e := n.table.add(f, now)
+	e := n.table.add(f, service, n.hasher.Bucket(n.services[service].Affinity, f), now)
 	e.proven = true
 	n.mapHeld(e)
 	return e, state
@@ -134,7 +154,7 @@ func (n *Node) adopt(now time.Duration, f *hashing.Flow) (*tracked, flowstate.St
 // drop takes a flow out of the table that the TCP does not hold any more.
 func (n *Node) drop(now time.Duration, e *tracked) {
 	if !e.proven && !e.muted {
-		n.noteUnproven(now, &e.flow)
+		n.unproven[e.service][e.bucket] = now
 	}
 	n.unmap(e)
 	n.table.remove(e)
@@ -144,9 +164,9 @@ func (n *Node) drop(now time.Duration, e *tracked) {
 // now on leaves (OWNERSHIP.md R13, R18).
 func (n *Node) forget(now time.Duration, e *tracked) {
 	if !e.proven {
-		n.noteUnproven(now, &e.flow)
+		n.unproven[e.service][e.bucket] = now
 	}
-	e.muted, e.proven, e.mutedUntil = true, false, now+mutedTime
+	n.table.mute(e, now+mutedTime)
 	n.unmap(e)
 	n.flows.Forget(&e.flow)
 }
