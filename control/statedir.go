@@ -74,6 +74,10 @@ func (s *State) Wrote() (cluster.Wrote, bool) {
 	return *w, true
 }
 
+// Waiting tells whether Wrote has something. A loop asks once more before it
+// sleeps, see Poller.Sleep.
+func (s *State) Waiting() bool { return s.wrote.Load() != nil }
+
 // Pass waits for a write under way and ends all writing. The lock that it returns
 // is for the next process.
 func (s *State) Pass() (*os.File, error) {

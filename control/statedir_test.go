@@ -24,8 +24,9 @@ func savedState(t *testing.T, dir string, lock *os.File) (s *State, saved cluste
 	return s, saved, func() cluster.Wrote {
 		t.Helper()
 		<-woken
+		waiting := s.Waiting()
 		w, ok := s.Wrote()
-		if !ok {
+		if !ok || !waiting || s.Waiting() {
 			t.Fatal("woken for nothing")
 		}
 		if _, again := s.Wrote(); again {
