@@ -1,6 +1,7 @@
 package control
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os/exec"
@@ -46,6 +47,8 @@ type Workers struct {
 	stopping  bool
 	grace     time.Duration
 	lost      uint64
+	// survivors are how many workers of an earlier control process were found.
+	survivors int
 }
 
 // Report is something that a worker did by itself. One field is set.
@@ -77,8 +80,7 @@ func StartWorkers(cfg WorkersConfig) (*Workers, error) {
 	active := w.choose(found)
 	if active == nil {
 		if active, err = w.launch(); err != nil {
-			w.letGo()
-			return nil, err
+			return nil, errors.Join(err, w.Close())
 		}
 	}
 	w.tending.Add(1)
@@ -111,16 +113,26 @@ func (w *Workers) choose(found []*worker) (active *worker) {
 	return active
 }
 
-// letGo leaves the workers that were taken up to themselves again.
-func (w *Workers) letGo() {
+// Close ends the workers that this process has started and leaves those that it
+// has taken up to themselves again: a start that fails costs no session. After
+// Stop and Wait there is nothing left to do.
+func (w *Workers) Close() error {
 	w.mu.Lock()
-	w.stopping = true
-	close(w.stop)
-	for _, one := range w.all {
-		one.wire.close()
+	if !w.stopping {
+		w.stopping, w.grace = true, 0
+		close(w.stop)
 	}
+	all := slices.Clone(w.all)
 	w.mu.Unlock()
-	w.tending.Wait()
+	for _, one := range all {
+		if one.child == nil {
+			one.wire.close()
+			continue
+		}
+		// One that has just ended needs no telling.
+		_ = one.tell(tellStop, stopWanted{0})
+	}
+	return w.Wait()
 }
 
 // add makes a worker one of those that get what is published, and listens to it.
@@ -302,6 +314,11 @@ func (w *Workers) Frames() uint64 {
 	}
 	return 0
 }
+
+// Survived reports whether workers of an earlier control process were alive when
+// this one began, and may hold flows. That is what a control process declares
+// when it joins again (OWNERSHIP.md R18).
+func (w *Workers) Survived() bool { return w.survivors > 0 }
 
 // Flows is how many flows the workers hold.
 func (w *Workers) Flows() (n int) {

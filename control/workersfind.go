@@ -41,6 +41,7 @@ func (w *Workers) takeUp() ([]*worker, error) {
 	if err != nil {
 		return nil, err
 	}
+	w.survivors = len(names)
 	var found []*worker
 	for _, name := range names {
 		one, err := w.takeUpOne(name)

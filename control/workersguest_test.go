@@ -415,6 +415,9 @@ func TestTakeUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	settings := testSettings(t)
+	if heir.page.WorkerBeat() == 0 {
+		t.Error("nothing is known of the worker's flows")
+	}
 	if !heir.retired || heir.settings != string(newMessage("", 0, &settings).Body) {
 		t.Errorf("retired %v, settings %s", heir.retired, heir.settings)
 	}

@@ -154,6 +154,8 @@ func (w *Workers) launch() (*worker, error) {
 	one.process, one.pid = one.child.Process, one.child.Process.Pid
 	if err = one.tell(tellSettings, &w.cfg.Settings); err == nil {
 		err = one.welcome()
+	} else {
+		err = fmt.Errorf("control: the worker did not begin: %w", err)
 	}
 	if err == nil && one.unusable {
 		err = errors.New("the worker is of another version")

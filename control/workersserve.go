@@ -212,6 +212,11 @@ func (g *Guest) taken(w *wire) error {
 	if err := g.parts.Loop.Call(func(time.Duration) { g.exchange(p, wake) }); err != nil {
 		return errors.Join(err, wake.Close())
 	}
+	// The turn in which the page was exchanged has ended when the next one runs
+	// this: the new page tells how many flows there are.
+	if err := g.parts.Loop.Call(func(time.Duration) {}); err != nil {
+		return err
+	}
 	g.mu.Lock()
 	g.link = w
 	g.mu.Unlock()

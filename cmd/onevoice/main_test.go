@@ -243,7 +243,7 @@ func TestOneDaemonForAVIPOnAHost(t *testing.T) {
 	defer first.Wait()
 	defer first.Process.Signal(syscall.SIGTERM)
 	line := make([]byte, 4096)
-	if n, err := log.Read(line); err != nil || !strings.Contains(string(line[:n]), "answering: this node holds a lease") {
+	if n, err := log.Read(line); err != nil || !strings.Contains(string(line[:n]), "msg=started") {
 		t.Fatalf("%s %v", line[:n], err)
 	}
 	if code, out := runProgram(t, program(t, "run", "--config", h.file), h.Start); code != 1 || !strings.Contains(out, "another onevoice on this host already answers for 10.77.0.2") {

@@ -114,8 +114,12 @@ func (d *daemon) start() error {
 				d.log.Error("ownership has failed; running flows get their time", "error", failure, "flows_get", grace.String())
 				d.workers.Stop(grace)
 			}
-		case <-d.workers.Reports():
-			// Workers log by themselves what they report.
+		case r := <-d.workers.Reports():
+			// Workers log by themselves what they report. What they hold and have
+			// written back is what a move waits for.
+			if r.Holding {
+				d.loop.Tell(nil)
+			}
 		case s := <-stop:
 			d.log.Info("stopping", "signal", s.String(), "flows_get", grace.String())
 			d.workers.Stop(grace)
@@ -147,13 +151,19 @@ func (d *daemon) open(capture string) error {
 		}
 		d.opened(claim.Close)
 	}
+	listener, err := admin.Listen(d.cfg.Admin.Socket)
+	if err != nil {
+		return err
+	}
+	d.opened(func() error { listener.Close(); return nil })
 	if err := d.installRoutes(); err != nil {
 		return err
 	}
 	if err := d.openWorkers(key, capture); err != nil {
 		return err
 	}
-	return d.openAdmin()
+	d.opened(admin.Serve(listener, d.status, d.wish).Close)
+	return nil
 }
 
 // installRoutes sets the host settings of transparent connections and of this
@@ -199,7 +209,7 @@ func (d *daemon) openWorkers(key []byte, capture string) (err error) {
 	if err != nil {
 		return err
 	}
-	d.opened(func() error { d.workers.Stop(0); return d.workers.Wait() })
+	d.opened(d.workers.Close)
 	return d.openCluster(key)
 }
 
@@ -209,16 +219,6 @@ func workerProcess() *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", workerCommand)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	return cmd
-}
-
-func (d *daemon) openAdmin() error {
-	l, err := admin.Listen(d.cfg.Admin.Socket)
-	if err != nil {
-		return err
-	}
-	server := admin.Serve(l, d.status, d.wish)
-	d.opened(server.Close)
-	return nil
 }
 
 // boottime is the daemon's clock: it does not go back, and goes on while the

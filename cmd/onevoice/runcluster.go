@@ -35,7 +35,7 @@ func (d *daemon) openCluster(key []byte) error {
 	if err != nil {
 		return err
 	}
-	d.core, err = cluster.New(options, saved, boottime(), d.workers.Flows() > 0)
+	d.core, err = cluster.New(options, saved, boottime(), d.workers.Survived())
 	if err != nil {
 		return err
 	}

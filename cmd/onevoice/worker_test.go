@@ -338,6 +338,42 @@ func TestKilledControlCostsNoSession(t *testing.T) {
 	}
 }
 
+// A start that fails, however late, leaves the sessions to the next one.
+func TestFailedStartCostsNoSession(t *testing.T) {
+	p := newPair(t)
+	first := p.start()
+	first.until("answering: this node holds a lease")
+	old := p.session()
+	first.end(syscall.SIGKILL)
+	good, err := os.ReadFile(p.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, amiss := range []string{"socket = ", "state_dir = "} {
+		// A file is neither a place for sockets nor for state.
+		bad := strings.Replace(string(good), amiss+`"`, amiss+`"/proc/version`, 1)
+		if err := os.WriteFile(p.file, []byte(bad), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		code, out := runProgram(t, program(t, "run", "--config", p.file), p.Start)
+		if code != 1 || !strings.Contains(out, "not a directory") {
+			t.Errorf("%s: exit %d: %s", amiss, code, out)
+		}
+		if err := echoes(old); err != nil {
+			t.Errorf("%s: %v", amiss, err)
+		}
+	}
+	if err := os.WriteFile(p.file, good, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	next := p.start()
+	next.until("answering: this node holds a lease")
+	if err := echoes(old); err != nil {
+		t.Errorf("under the next control: %v", err)
+	}
+	p.session()
+}
+
 // A worker that is left alone accepts nothing once its lease is over, serves
 // what it has, and then ends and leaves the host as it was.
 func TestWorkerLeftAlone(t *testing.T) {
