@@ -12,11 +12,11 @@ import (
 // headers are in ip, and learns from it what the flow expects. Undecided lets it
 // leave; any other verdict is why it may not, and is counted.
 func (n *Node) MayLeave(now time.Duration, ip []byte) Verdict {
-	s, ok := leaving(ip)
-	if !ok {
+	s := &n.leaving
+	if !s.read(ip) {
 		return Undecided
 	}
-	v := n.mayLeave(now, &s)
+	v := n.mayLeave(now, s)
 	if v != Undecided {
 		n.counts[v]++
 	}
@@ -37,8 +37,12 @@ func (n *Node) mayLeave(now time.Duration, s *outgoing) Verdict {
 	case s.flags&flagRST != 0:
 		return n.mayLeaveReset(now, service, e, s)
 	case e == nil:
-		if e, _ = n.lookup(now, service, &s.flow); e == nil {
+		if !n.cookiesOut(now, service) {
 			// The last acknowledgment of a flow that is gone.
+			return Undecided
+		}
+		bucket := n.hasher.Bucket(n.services[service].Affinity, &s.flow)
+		if e, _ = n.adopt(now, service, bucket, &s.flow); e == nil {
 			return Undecided
 		}
 	}

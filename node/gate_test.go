@@ -468,16 +468,26 @@ func TestNewRefusesWhatCannotBe(t *testing.T) {
 	}
 }
 
-func TestForeignFrameAllocatesNothing(t *testing.T) {
-	n, _ := newNode(t)
-	own(t, n, Bitmap{}, Forever)
-	f := frame(etherTypeIPv4, tcp(asker, 40000, 22, flagACK, make([]byte, 100)))
-	if a := testing.AllocsPerRun(1000, func() { n.Handle(0, f) }); a != 0 {
-		t.Errorf("%v allocations for a frame of another node", a)
-	}
-	own(t, n, allBuckets(), Forever)
-	if a := testing.AllocsPerRun(1000, func() { n.Handle(0, f) }); a != 0 {
-		t.Errorf("%v allocations for a frame of ours", a)
+// Neither a frame of another node nor one of ours, nor what leaves, costs an
+// allocation.
+func TestFramesAllocateNothing(t *testing.T) {
+	n, flows := newNode(t)
+	hold(t, n, flows, 40000, flowstate.Open)
+	held := frame(etherTypeIPv4, in(40000, flagACK, clientISN+1, ownISN+1, make([]byte, 100)))
+	stray := frame(etherTypeIPv4, tcp(asker, 40001, 22, flagACK, make([]byte, 100)))
+	leaves := out(40000, flagACK, ownISN+1, clientISN+1, make([]byte, 100))
+	for _, owned := range []Bitmap{allBuckets(), {}} {
+		own(t, n, owned, Forever)
+		for name, fn := range map[string]func(){
+			"held":   func() { n.Handle(0, held) },
+			"stray":  func() { n.Handle(0, stray) },
+			"leaves": func() { n.MayLeave(0, leaves) },
+			"turn":   func() { n.Tick(0) },
+		} {
+			if a := testing.AllocsPerRun(1000, fn); a != 0 {
+				t.Errorf("%v allocations, %s, owned is %v", a, name, owned.Has(0))
+			}
+		}
 	}
 }
 
@@ -499,13 +509,32 @@ func TestVerdictsHaveNames(t *testing.T) {
 }
 
 func BenchmarkHandleForeign(b *testing.B) {
-	n, _ := newNode(b)
-	own(b, n, Bitmap{}, Forever)
-	f := frame(etherTypeIPv4, tcp(asker, 40000, 22, flagACK, nil))
-	f.Offload.Validated = true
+	for name, beside := range map[string]int{"alone": 0, "beside 10000 flows": 10_000} {
+		b.Run(name, func(b *testing.B) {
+			n, flows := newNode(b)
+			for i := range beside {
+				hold(b, n, flows, uint16(2000+i), flowstate.Open)
+			}
+			own(b, n, Bitmap{}, Forever)
+			f := frame(etherTypeIPv4, tcp(asker.Next(), 40000, 22, flagACK, nil))
+			f.Offload.Validated = true
+			b.ReportAllocs()
+			for b.Loop() {
+				n.Handle(0, f)
+			}
+		})
+	}
+}
+
+func BenchmarkMayLeave(b *testing.B) {
+	n, flows := newNode(b)
+	for i := range 10_000 {
+		hold(b, n, flows, uint16(2000+i), flowstate.Open)
+	}
+	p := out(9000, flagACK, ownISN+1, clientISN+1, make([]byte, 1000))
 	b.ReportAllocs()
 	for b.Loop() {
-		n.Handle(0, f)
+		n.MayLeave(0, p)
 	}
 }
 

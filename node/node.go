@@ -114,6 +114,7 @@ type Node struct {
 	emptying bool
 
 	decoded  Decoded
+	leaving  outgoing
 	reply    []byte
 	stranger Stranger
 	counts   [VerdictCount]uint64

@@ -29,22 +29,22 @@ func (s *outgoing) length() uint32 {
 	return n
 }
 
-// leaving reads a packet that our TCP made, of which all headers are there. False
+// read reads a packet that our TCP made, of which all headers are there. False
 // when it is no TCP segment.
-func leaving(ip []byte) (s outgoing, ok bool) {
+func (s *outgoing) read(ip []byte) bool {
 	if len(ip) < 20 || ip[0]>>4 != 4 || ip[9] != protoTCP {
-		return s, false
+		return false
 	}
 	header := int(ip[0]&0xf) * 4
 	if header < 20 || len(ip) < header+20 {
-		return s, false
+		return false
 	}
 	t := ip[header:]
 	offset := int(t[12]>>4) * 4
 	if offset < 20 || offset > len(t) {
-		return s, false
+		return false
 	}
-	return outgoing{
+	*s = outgoing{
 		flow: hashing.Flow{
 			Src: netip.AddrFrom4([4]byte(ip[16:20])), SrcPort: binary.BigEndian.Uint16(t[2:]),
 			Dst: netip.AddrFrom4([4]byte(ip[12:16])), DstPort: binary.BigEndian.Uint16(t),
@@ -54,7 +54,8 @@ func leaving(ip []byte) (s outgoing, ok bool) {
 		window:  binary.BigEndian.Uint16(t[14:]),
 		payload: max(int(binary.BigEndian.Uint16(ip[2:]))-header-offset, 0),
 		options: t[20:offset],
-	}, true
+	}
+	return true
 }
 
 // scale is the window scale option of a SYN-ACK, 0 when it has none (RFC 7323

@@ -76,12 +76,7 @@ func newTable(services int) table {
 	return table{flows: map[tuple]*tracked{}, count: make([][hashing.Buckets]int32, services)}
 }
 
-func (t *table) find(f *hashing.Flow) *tracked {
-	if len(t.flows) == 0 {
-		return nil
-	}
-	return t.flows[tupleOf(f)]
-}
+func (t *table) find(f *hashing.Flow) *tracked { return t.flows[tupleOf(f)] }
 
 func (t *table) full() bool { return len(t.order) >= MaxTracked }
 
@@ -115,13 +110,17 @@ func (t *table) remove(e *tracked) {
 
 // lookup finds a flow that the TCP holds, and its state; nil when it holds none.
 // A flow that began with a SYN cookie is found once its ACK was taken.
-func (n *Node) lookup(now time.Duration, service int, f *hashing.Flow) (*tracked, flowstate.State) {
-	e := n.table.find(f)
+func (n *Node) lookup(now time.Duration, service int, bucket uint8, f *hashing.Flow) (*tracked, flowstate.State) {
+	var e *tracked
+	if n.table.count[service][bucket] > 0 {
+		// Of most buckets that are another's, nothing is held at all.
+		e = n.table.find(f)
+	}
 	if e == nil {
 		if !n.cookiesOut(now, service) {
 			return nil, flowstate.None
 		}
-		return n.adopt(now, service, f)
+		return n.adopt(now, service, bucket, f)
 	}
 	if e.muted {
 		return nil, flowstate.None
@@ -139,13 +138,13 @@ func (n *Node) lookup(now time.Duration, service int, f *hashing.Flow) (*tracked
 }
 
 // adopt takes a flow into the table that began with a SYN cookie.
-func (n *Node) adopt(now time.Duration, service int, f *hashing.Flow) (*tracked, flowstate.State) {
+func (n *Node) adopt(now time.Duration, service int, bucket uint8, f *hashing.Flow) (*tracked, flowstate.State) {
 	state := n.flows.State(f)
 	// A half-open one has no SYN-ACK out yet that an ACK could fit.
-	if state == flowstate.None || state == flowstate.HalfOpen || n.table.full() {
+	if state == flowstate.None || state == flowstate.HalfOpen || n.table.full() || n.table.find(f) != nil {
 		return nil, flowstate.None
 	}
-	e := n.table.add(f, service, n.hasher.Bucket(n.services[service].Affinity, f), now)
+	e := n.table.add(f, service, bucket, now)
 	e.proven = true
 	n.mapHeld(e)
 	return e, state

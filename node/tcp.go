@@ -21,7 +21,7 @@ func (n *Node) handleTCP(now time.Duration, vip int, frame []byte) Handled {
 	if d.TCP.Flags&(flagSYN|flagACK) == flagSYN {
 		return n.handleSYN(now, service, bucket, verdict, frame)
 	}
-	if e, state := n.lookup(now, service, &d.Flow); e != nil {
+	if e, state := n.lookup(now, service, bucket, &d.Flow); e != nil {
 		return n.handleHeld(now, service, e, state, verdict == Undecided)
 	}
 	return n.handleStray(now, service, bucket, verdict, frame)
@@ -30,7 +30,7 @@ func (n *Node) handleTCP(now time.Duration, vip int, frame []byte) Handled {
 // handleSYN judges a segment that opens a flow.
 func (n *Node) handleSYN(now time.Duration, service int, bucket uint8, verdict Verdict, frame []byte) Handled {
 	d := &n.decoded
-	e, state := n.lookup(now, service, &d.Flow)
+	e, state := n.lookup(now, service, bucket, &d.Flow)
 	if verdict != Undecided {
 		return Handled{Verdict: n.foreignSYN(now, service, bucket, e, state, verdict)}
 	}
