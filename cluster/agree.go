@@ -11,8 +11,7 @@ import (
 
 // Bounds of raft.
 const (
-	// snapshotEvery entries the table is saved whole, and the log before it but
-	// keepEntries let go.
+	// The defaults of Options.SnapshotEvery and KeepEntries.
 	snapshotEvery = 256
 	keepEntries   = 64
 	// maxMessageBytes bounds the entries of one message.
@@ -303,7 +302,7 @@ func (c *Core) commitChange(e *raftpb.Entry) {
 // compact saves the table whole when the log has become long, or a member new.
 func (c *Core) compact() {
 	r := c.raft
-	if c.failed != nil || c.table == nil || c.table.Index < r.saved+snapshotEvery && !r.stale {
+	if c.failed != nil || c.table == nil || c.table.Index < r.saved+c.o.SnapshotEvery && !r.stale {
 		return
 	}
 	r.stale = false
@@ -311,9 +310,9 @@ func (c *Core) compact() {
 		return
 	}
 	r.saved = c.table.Index
-	if first, _ := r.store.FirstIndex(); r.saved > first+keepEntries {
+	if first, _ := r.store.FirstIndex(); r.saved > first+c.o.KeepEntries {
 		// Compact fails only for an index that is gone already.
-		_ = r.store.Compact(r.saved - keepEntries)
+		_ = r.store.Compact(r.saved - c.o.KeepEntries)
 	}
 	c.disk.image = true
 }

@@ -16,6 +16,7 @@ var (
 	errNoService = errors.New("there is no such service")
 	errNotNow    = errors.New("the bucket is on its way already; try again")
 	errHolder    = errors.New("the node is not in, or takes no buckets now")
+	errIsIn      = errors.New("the node is in; drain it and stop it first")
 	errFull      = errors.New("the table is full")
 )
 
@@ -51,6 +52,10 @@ func (t *Table) apply(index uint64, c *command) error {
 		return t.retime(c)
 	case kindEnd:
 		return t.endFlows(index, c)
+	case kindForget:
+		return t.letGo(c)
+	case kindForeign:
+		return t.foreign(c)
 	}
 	return fmt.Errorf("cluster: entry of kind %d", c.Kind)
 }
@@ -60,10 +65,11 @@ func (t *Table) apply(index uint64, c *command) error {
 // withdrawals from all before it.
 func (t *Table) join(index uint64, c *command) error {
 	h := t.host(c.ID)
-	if h == nil || c.Epoch <= h.Epoch {
+	if h == nil || h.Foreign || c.Epoch <= h.Epoch {
 		return errStale
 	}
 	renewed := h.In
+	h.Leaving = false
 	bare := !c.Flows || !h.In && h.Orphaned
 	h.Epoch, h.In, h.Orphaned = c.Epoch, true, false
 	h.Bare = bare && c.Flows
@@ -90,7 +96,7 @@ func (t *Table) join(index uint64, c *command) error {
 // majority in any voter set that a lease of that epoch may rest on (R8).
 func (t *Table) evict(index uint64, c *command) error {
 	h := t.host(c.ID)
-	if h == nil || !h.In || h.Epoch != c.Epoch {
+	if h == nil || h.Foreign || !h.In || h.Epoch != c.Epoch {
 		return errStale
 	}
 	withdrew := func(v uint64) bool { return slices.Contains(c.Withdrew, v) }
@@ -155,7 +161,7 @@ func (t *Table) giveAway(index uint64) {
 
 // heir is who gets an ownerless row: who it is pinned to, when that host is in.
 func (t *Table) heir(s *Service, b int, by uint8) uint8 {
-	if h := t.at(s.Rows[b].Pinned); h != nil && h.In && !h.Draining {
+	if h := t.at(s.Rows[b].Pinned); h != nil && h.serves() {
 		return s.Rows[b].Pinned
 	}
 	return by
@@ -165,7 +171,7 @@ func (t *Table) heir(s *Service, b int, by uint8) uint8 {
 func (t *Table) anybody() []hashing.Share {
 	var out []hashing.Share
 	for i := range t.Hosts {
-		if h := &t.Hosts[i]; h.In && !h.Witness {
+		if h := &t.Hosts[i]; h.In && !h.Witness && !h.Foreign {
 			out = append(out, hashing.Share{Node: hashing.NodeID(h.Slot) + 1, Weight: 1})
 		}
 	}
@@ -207,6 +213,10 @@ func (t *Table) move(index uint64, c *command) error {
 			continue
 		}
 		r.To, r.Moved = to.Slot+1, index
+		if from := t.at(r.Owner); from != nil && from.Foreign {
+			// It was taken off there, says the operator; nothing can release it.
+			r.Owner, r.To, r.Since = r.To, 0, index
+		}
 		done = nil
 	}
 	return done
@@ -290,8 +300,8 @@ func (t *Table) set(c *command) error {
 	if c.Percent != nil {
 		h.Percent = *c.Percent
 	}
-	if c.Name != "" {
-		h.Name = c.Name
+	if c.Leave {
+		h.Leaving = true
 	}
 	return nil
 }
@@ -396,5 +406,43 @@ func (t *Table) endFlows(index uint64, c *command) error {
 		return errNoHost
 	}
 	h.Ends = index
+	return nil
+}
+
+// letGo marks a host that is out as one to be removed; the leader then does.
+func (t *Table) letGo(c *command) error {
+	h := t.host(c.ID)
+	switch {
+	case h == nil:
+		return errNoHost
+	case h.In && !h.Foreign:
+		return errIsIn
+	case h.Foreign && t.owns(h):
+		return errors.New("the node owns buckets; move them first")
+	case h.Foreign:
+		t.forget(h)
+		return nil
+	}
+	h.Forgotten = true
+	return nil
+}
+
+func (t *Table) owns(h *Host) bool {
+	for i := range t.Services {
+		if t.Services[i].shareOf(h) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// foreign adds an owner that is no host of ours (R21).
+func (t *Table) foreign(c *command) error {
+	if c.ID == 0 || c.Name == "" || t.host(c.ID) != nil {
+		return errStale
+	}
+	if !t.addHost(Host{ID: c.ID, Name: c.Name, Address: "0.0.0.0", Foreign: true, In: true, Percent: 100}) {
+		return errFull
+	}
 	return nil
 }

@@ -22,6 +22,13 @@ type (
 	}
 	// EndFlows ends, with resets, the flows that a node only drains.
 	EndFlows struct{ Node string }
+	// Forget removes a node that is out, for good.
+	Forget struct{ Node string }
+	// Foreign adds an owner that is no host of ours, see Host.
+	Foreign struct {
+		ID   uint64
+		Name string
+	}
 	// Weigh gives a node another weight.
 	Weigh struct {
 		Node   string
@@ -100,6 +107,18 @@ func (w EndFlows) command(t *Table) (*command, error) {
 		return nil, err
 	}
 	return &command{Kind: kindEnd, ID: h.ID}, nil
+}
+
+func (w Forget) command(t *Table) (*command, error) {
+	h, err := t.resolve(w.Node)
+	if err != nil {
+		return nil, err
+	}
+	return &command{Kind: kindForget, ID: h.ID}, nil
+}
+
+func (w Foreign) command(*Table) (*command, error) {
+	return &command{Kind: kindForeign, ID: w.ID, Name: w.Name}, nil
 }
 
 func (w Weigh) command(t *Table) (*command, error) {

@@ -16,7 +16,7 @@ func (c *Core) beat() {
 	}
 	for i := range c.table.Hosts {
 		h := &c.table.Hosts[i]
-		if h.ID == c.id || h.Witness == (c.o.Role == Witness) {
+		if h.ID == c.id || h.Foreign || h.Witness == (c.o.Role == Witness) {
 			continue
 		}
 		// Between a witness and the nodes there is no LAN.

@@ -20,6 +20,8 @@ const (
 	kindRemap                    // a holder has released a service that is to be mapped anew
 	kindRetime                   // another timing
 	kindEnd                      // a host is to end the flows that it drains
+	kindForget                   // a host is to be removed
+	kindForeign                  // an owner that is no host of ours is there
 	kinds
 )
 
@@ -53,6 +55,7 @@ type command struct {
 	Timing  *Timing  `cbor:"17,keyasint,omitempty"`
 	Name    string   `cbor:"18,keyasint,omitempty"`
 	Percent *uint8   `cbor:"19,keyasint,omitempty"`
+	Leave   bool     `cbor:"20,keyasint,omitempty"`
 }
 
 // move is a row that is to go to a host.

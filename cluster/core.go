@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -62,6 +63,9 @@ type Options struct {
 	Without []netip.Addr
 	// Forced: the operator has fenced the others off.
 	Forced bool
+	// SnapshotEvery entries the table is saved whole, and the log before it but
+	// KeepEntries let go; 0 for the defaults.
+	SnapshotEvery, KeepEntries uint64
 }
 
 // Core is ownership on one host. It belongs to one goroutine.
@@ -102,6 +106,7 @@ type outside struct {
 	written uint64
 	health  []Health
 	percent uint8
+	leaving bool
 	// holding are, by service, the buckets in which flows, half-open ones or
 	// cookies may be held.
 	holding []buckets
@@ -184,6 +189,7 @@ func New(o Options, saved Saved, now time.Duration, flows bool) (*Core, error) {
 	if !o.Timing.valid() {
 		return nil, errors.New("cluster: this timing cannot hold a lease")
 	}
+	o.SnapshotEvery, o.KeepEntries = cmp.Or(o.SnapshotEvery, snapshotEvery), cmp.Or(o.KeepEntries, keepEntries)
 	c := &Core{o: o, codec: newCodec(), now: now, nextTick: now + tick, nextBeat: now}
 	c.outside.flows, c.outside.percent = flows, 100
 	c.outside.clients = make([]uint64, len(o.Paths))

@@ -174,7 +174,7 @@ func (c *Core) doEvict() {
 	kept := c.duties.evictable[:0]
 	for i := range c.table.Hosts {
 		h := &c.table.Hosts[i]
-		if !h.In {
+		if !h.In || h.Foreign {
 			continue
 		}
 		by := c.blockedBy(h)
@@ -217,7 +217,7 @@ func (c *Core) doJoin(me *Host) {
 		// Started anew with no worker alive: nobody serves our old flows (R18).
 		c.propose("own orphans", &command{Kind: kindOrphaned, ID: c.id, Epoch: me.Epoch})
 	}
-	if h.high <= me.Epoch || !h.leased(c.now) || !me.In && !c.mayReturn(me) {
+	if c.outside.leaving || h.high <= me.Epoch || !h.leased(c.now) || !me.In && !c.mayReturn(me) {
 		return
 	}
 	c.propose("join", &command{Kind: kindJoin, ID: c.id, Epoch: h.high, Flows: c.duties.mayHold || c.outside.flows})
@@ -288,6 +288,9 @@ func (c *Core) doHealth(me *Host) {
 			c.propose("health "+spec.Name, &command{Kind: kindHealth, ID: c.id, Service: spec.Name, Up: up})
 		}
 	}
+	if c.outside.leaving && me.In && !me.Leaving {
+		c.propose("leave", &command{Kind: kindSet, ID: c.id, Leave: true})
+	}
 	if p := c.outside.percent; p != me.Percent {
 		c.propose("load", &command{Kind: kindSet, ID: c.id, Percent: &p})
 	}
@@ -319,7 +322,7 @@ func (c *Core) doSettle() {
 		h := &c.table.Hosts[i]
 		m := c.voter.of(h.ID)
 		switch {
-		case !h.In:
+		case !h.In || h.Foreign:
 		case h.ID == c.id:
 			if c.holder.rests(c.now, newest) < newest.Index {
 				return

@@ -59,6 +59,10 @@ type Checked struct {
 // Loaded is how much of its weight this host can take, by its own load, 0 to 100.
 type Loaded struct{ Percent uint8 }
 
+// Leave says that this host is about to stop: it gives its rows away, keeps its
+// flows, and does not join again.
+type Leave struct{}
+
 // Ask is an operator's request. Its answer comes in Effects.Answers.
 type Ask struct {
 	Request uint64
@@ -147,3 +151,5 @@ func (e Checked) happen(c *Core) {
 }
 
 func (e Loaded) happen(c *Core) { c.outside.percent = min(e.Percent, 100) }
+
+func (e Leave) happen(c *Core) { c.outside.leaving = true }

@@ -57,6 +57,12 @@ const replaceAfter = 3 * time.Second
 // nextMember finds a host that asks to be let in, or one that another has
 // replaced.
 func (c *Core) nextMember() *raftpb.ConfChange {
+	for i := range c.table.Hosts {
+		if h := &c.table.Hosts[i]; h.Forgotten && !h.In && h.ID != c.id {
+			id := h.ID
+			return &raftpb.ConfChange{Type: raftpb.ConfChangeRemoveNode.Enum(), NodeId: &id}
+		}
+	}
 	c.duties.hellos = slices.DeleteFunc(c.duties.hellos, func(h hello) bool { return c.now-h.at > time.Second })
 	for i := range c.duties.hellos {
 		h := &c.duties.hellos[i]
@@ -154,7 +160,10 @@ func (c *Core) planService(s *Service, moves []move) ([]move, bool) {
 	for b := range s.Rows {
 		r := &s.Rows[b]
 		to := c.table.at(c.table.heir(s, b, uint8(next[b])))
-		if to == nil || r.Owner == 0 || r.To != 0 || r.Owner == to.Slot+1 {
+		if from := c.table.at(r.Owner); from == nil || from.Foreign {
+			continue
+		}
+		if to == nil || r.To != 0 || r.Owner == to.Slot+1 {
 			continue
 		}
 		if len(moves) >= movesAtOnce || !c.leasedNow(to.ID) {

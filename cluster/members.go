@@ -81,7 +81,7 @@ func (t *Table) wantVoters() []uint64 {
 		switch {
 		case h.Witness && len(witness) == 0:
 			witness = append(witness, h.ID)
-		case !h.Witness && h.Votes != "no":
+		case !h.Witness && !h.Foreign && h.Votes != "no":
 			nodes = append(nodes, h.ID)
 		}
 	}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"crypto/sha256"
 	"net/netip"
 	"time"
 )
@@ -97,9 +98,44 @@ func (c *Core) Members() map[uint64]netip.Addr {
 		return out
 	}
 	for i := range c.table.Hosts {
-		if a, err := netip.ParseAddr(c.table.Hosts[i].Address); err == nil {
+		if a, err := netip.ParseAddr(c.table.Hosts[i].Address); err == nil && !c.table.Hosts[i].Foreign {
 			out[c.table.Hosts[i].ID] = a
 		}
 	}
 	return out
+}
+
+// Applied is the last entry that this core's table shows, 0 without a table.
+func (c *Core) Applied() uint64 {
+	if c.table == nil {
+		return 0
+	}
+	return c.table.Index
+}
+
+// Sum is a digest of the table: hosts that have applied the same entries have
+// the same.
+func (c *Core) Sum() [sha256.Size]byte {
+	if c.table == nil {
+		return [sha256.Size]byte{}
+	}
+	return sha256.Sum256(c.codec.marshal(c.table))
+}
+
+// Mine is how many buckets of all services this host owns, and Others whether
+// another host could take them.
+func (c *Core) Mine() (buckets int, others bool) {
+	if c.table == nil {
+		return 0, false
+	}
+	for i := range c.table.Hosts {
+		h := &c.table.Hosts[i]
+		others = others || h.ID != c.id && h.serves() && c.leasedNow(h.ID)
+	}
+	if me := c.table.host(c.id); me != nil && me.In {
+		for i := range c.table.Services {
+			buckets += c.table.Services[i].shareOf(me)
+		}
+	}
+	return buckets, others
 }

@@ -13,6 +13,10 @@ type supporter struct {
 	// booted is when this supporter was made. What was promised before is not
 	// known, so every promise is held for a TTL from then (R9).
 	booted time.Duration
+	// promisedTTL is the longest that may have been promised before then, as far
+	// as the log tells: entries that were applied once may not be again for a
+	// while.
+	promisedTTL time.Duration
 	// quietUntil: a new voter supports nobody and withdraws from nobody (R9).
 	quietUntil time.Duration
 	// leasedAt is when somebody else last said that it holds a lease; without
@@ -41,6 +45,9 @@ type support struct {
 	// Reported by the member, see heartbeat.
 	leased bool
 	rests  uint64
+	// seenLeased is when this host, or one that it has heard, last heard the
+	// member say so; -1 for never.
+	seenLeased time.Duration
 	// low is the lowest epoch that the member still uses.
 	low         uint64
 	applied     uint64
@@ -87,7 +94,7 @@ func (s *supporter) of(id uint64) *support {
 		return 0
 	})
 	if !ok {
-		s.hosts = slices.Insert(s.hosts, i, support{id: id, leaseless: -1, heard: -1, heardLAN: -1, leasedSince: -1})
+		s.hosts = slices.Insert(s.hosts, i, support{id: id, leaseless: -1, heard: -1, heardLAN: -1, leasedSince: -1, seenLeased: -1})
 	}
 	return &s.hosts[i]
 }
@@ -111,7 +118,7 @@ func (s *supporter) hear(now time.Duration, t *Table, h *heartbeat, witnessed bo
 		m.epoch, m.until = h.High, 0
 	}
 	a := heard{path: h.Path, at: now, low: max(h.Low, m.below, m.wanted), high: h.High, sent: h.Sent, ttl: t.Timing.TTL, set: t.voters().Index}
-	a.promised = a.low <= a.high && witnessed && t.voters().has(s.self) && now >= s.quietUntil && !s.deaf(now, t, m)
+	a.promised = a.low <= a.high && witnessed && t.voters().has(s.self) && now >= s.quietUntil && !s.deaf(now, t, m, h.Sent)
 	if a.promised {
 		m.until = max(m.until, now+a.ttl)
 		if a.low < a.high {
@@ -125,7 +132,7 @@ func (s *supporter) hear(now time.Duration, t *Table, h *heartbeat, witnessed bo
 func (s *supporter) noteLease(now time.Duration, m *support, h *heartbeat) {
 	switch {
 	case h.Leased:
-		s.leasedAt = now
+		s.leasedAt, m.seenLeased = now, now
 		m.leaseless = -1
 		if m.leasedSince < 0 {
 			m.leasedSince = now
@@ -138,21 +145,29 @@ func (s *supporter) noteLease(now time.Duration, m *support, h *heartbeat) {
 }
 
 // deafRetry is how long a member that has been found deaf, and is out, waits for
-// another try.
+// another try, of a TTL. The times are by the member's own clock, so that all
+// voters let it try at once.
 const deafRetry = time.Second
 
 // deaf reports a member that speaks and does not get a lease while others do: it
 // does not hear, and is to be evicted like a dead one (R7).
-func (s *supporter) deaf(now time.Duration, t *Table, m *support) bool {
+func (s *supporter) deaf(now time.Duration, t *Table, m *support, sent time.Duration) bool {
 	ttl := t.Timing.TTL
 	if m.leaseless < 0 || now-m.leaseless <= ttl || s.leasedAt < 0 || now-s.leasedAt > ttl {
 		return false
 	}
-	if h := t.host(m.id); (h == nil || !h.In) && now-m.leaseless > ttl+deafRetry {
-		m.leaseless = now
-		return false
-	}
-	return true
+	h := t.host(m.id)
+	return h == nil || h.In || sent%(ttl+deafRetry) >= ttl
+}
+
+// fresh reports whether a member was heard within a TTL, off the LAN too.
+func (m *support) fresh(now time.Duration, t *Table) bool {
+	return m.heard >= 0 && now-m.heard < t.Timing.TTL
+}
+
+// prune forgets those who are no members any more.
+func (s *supporter) prune(t *Table) {
+	s.hosts = slices.DeleteFunc(s.hosts, func(m support) bool { return m.id != s.self && t.host(m.id) == nil })
 }
 
 // answer keeps what the next heartbeats on a path say to a member.
@@ -176,8 +191,8 @@ const maxPaths = 16
 // are to be made durable.
 func (s *supporter) withdraw(now time.Duration, t *Table) []withdrawal {
 	var out []withdrawal
-	hold := s.booted + max(t.LongestTTL, t.Timing.TTL)
-	if now < s.quietUntil || now <= hold || !t.voters().has(s.self) {
+	hold := s.booted + max(t.LongestTTL, t.Timing.TTL, s.promisedTTL)
+	if now < s.quietUntil || now <= hold || !t.votes(s.self) {
 		return nil
 	}
 	for i := range t.Hosts {
@@ -186,7 +201,7 @@ func (s *supporter) withdraw(now time.Duration, t *Table) []withdrawal {
 		if h.Epoch != m.joinedEpoch {
 			m.joinedEpoch, m.joined = h.Epoch, now
 		}
-		if !h.In || h.ID == s.self || m.wanted > h.Epoch || now <= m.olderUntil {
+		if !h.In || h.Foreign || h.ID == s.self || m.wanted > h.Epoch || now <= m.olderUntil {
 			continue
 		}
 		below := h.Epoch + 1
@@ -244,11 +259,5 @@ func (s *supporter) withdrew(voter, id, epoch uint64) bool {
 	if voter == s.self {
 		list = s.withdrawals()
 	}
-	for _, w := range list {
-		if w.Host == id && w.Below > epoch {
-			return true
-		}
-	}
-	// A voter that has left an epoch of its own behind does not support it.
-	return voter == id && s.of(id).low > epoch
+	return slices.ContainsFunc(list, func(w withdrawal) bool { return w.Host == id && w.Below > epoch })
 }

@@ -75,6 +75,14 @@ type Host struct {
 	Percent uint8 `cbor:"15,keyasint"`
 	// Ends is the entry that last told it to end the flows that it drains.
 	Ends uint64 `cbor:"16,keyasint,omitempty"`
+	// Leaving: it is about to stop, and gives its rows away first. A join ends it.
+	Leaving bool `cbor:"17,keyasint,omitempty"`
+	// Forgotten: an operator wants it out of the table, once it is out.
+	Forgotten bool `cbor:"18,keyasint,omitempty"`
+	// Foreign: it is no host of ours, such as a kernel node of a compatible
+	// mapping. It holds no lease and is never evicted; rows pass to and from it by
+	// an operator's word alone (R21).
+	Foreign bool `cbor:"19,keyasint,omitempty"`
 }
 
 // Health is what a host says of a service of its own.
@@ -217,6 +225,11 @@ func (t *Table) namedSlots() slots {
 	return used
 }
 
+// serves reports a host that is to own rows.
+func (h *Host) serves() bool {
+	return h.In && !h.Witness && !h.Foreign && !h.Draining && !h.Leaving
+}
+
 func (t *Table) healthy(h *Host, service string) bool {
 	i, ok := slices.BinarySearchFunc(h.Health, service, func(x Health, n string) int { return cmp.Compare(x.Service, n) })
 	return !ok || h.Health[i].Up
@@ -228,7 +241,7 @@ func (t *Table) shares(service string, weigh func(*Host) uint32) []hashing.Share
 	var out []hashing.Share
 	for i := range t.Hosts {
 		h := &t.Hosts[i]
-		if w := weigh(h); h.In && !h.Witness && !h.Draining && w > 0 && t.healthy(h, service) {
+		if w := weigh(h); h.serves() && w > 0 && t.healthy(h, service) {
 			out = append(out, hashing.Share{Node: hashing.NodeID(h.Slot) + 1, Weight: w})
 		}
 	}
