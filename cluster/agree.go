@@ -131,6 +131,10 @@ func (c *Core) start(r *raftState) error {
 	c.holder = newHolder(c.id, 0, c.o.Paths)
 	c.holder.wanted = c.disk.own.Epoch
 	c.voter = newSupporter(c.id, c.now, c.disk.own.Below)
+	c.voter.promisedTTL = r.longestTTL(c.codec)
+	if c.outside.flows && c.table != nil {
+		c.duties.heldUntil = c.now + max(c.table.LongestTTL, c.voter.promisedTTL)
+	}
 	uuid := c.disk.own.UUID
 	if c.stepped {
 		c.effects.Cluster = &uuid
@@ -138,6 +142,22 @@ func (c *Core) start(r *raftState) error {
 		c.announced = &uuid
 	}
 	return nil
+}
+
+// longestTTL is the longest TTL that an entry of the log asks for.
+func (r *raftState) longestTTL(codec codec) (ttl time.Duration) {
+	first, _ := r.store.FirstIndex()
+	last, _ := r.store.LastIndex()
+	if last < first {
+		return 0
+	}
+	entries, _ := r.store.Entries(first, last+1, 1<<30)
+	for _, e := range entries {
+		if cmd, err := codec.command(e.GetData()); err == nil && cmd.Kind == kindRetime && cmd.Timing != nil {
+			ttl = max(ttl, cmd.Timing.TTL)
+		}
+	}
+	return ttl
 }
 
 // step gives raft a message. Raft panics at what cannot be, such as an

@@ -50,6 +50,8 @@ func (t *Table) apply(index uint64, c *command) error {
 		return t.remap(index, c)
 	case kindRetime:
 		return t.retime(c)
+	case kindReady:
+		return t.ready(index, c)
 	case kindEnd:
 		return t.endFlows(index, c)
 	case kindForget:
@@ -70,7 +72,12 @@ func (t *Table) join(index uint64, c *command) error {
 	}
 	renewed := h.In
 	h.Leaving = false
-	bare := !c.Flows || !h.In && h.Orphaned
+	// A host that is new to the table is no drainer in it: what its workers hold is
+	// of a host that it was before.
+	bare := !c.Flows || !h.In && (h.Orphaned || h.Epoch == 0)
+	if !renewed {
+		h.Waits = h.Epoch > 0 && slices.ContainsFunc(t.Hosts, func(h Host) bool { return h.serves() })
+	}
 	h.Epoch, h.In, h.Orphaned = c.Epoch, true, false
 	h.Bare = bare && c.Flows
 	me := bit(h.Slot)
@@ -79,6 +86,7 @@ func (t *Table) join(index uint64, c *command) error {
 			r := &t.Services[i].Rows[b]
 			if r.Grace&me != 0 && !bare {
 				r.Drainers |= me
+				r.Since = index
 			}
 			r.Grace &^= me
 			if bare {
@@ -89,6 +97,17 @@ func (t *Table) join(index uint64, c *command) error {
 	if !renewed {
 		t.giveAway(index)
 	}
+	return nil
+}
+
+// ready ends a host's waiting.
+func (t *Table) ready(index uint64, c *command) error {
+	h := t.host(c.ID)
+	if h == nil || !h.In || !h.Waits || h.Epoch != c.Epoch {
+		return errStale
+	}
+	h.Waits = false
+	t.giveAway(index)
 	return nil
 }
 
@@ -112,7 +131,7 @@ func (t *Table) evict(index uint64, c *command) error {
 
 // takeOut makes a host one that may still hold flows, and owns nothing.
 func (t *Table) takeOut(h *Host) {
-	h.In, h.Orphaned = false, false
+	h.In, h.Orphaned, h.Waits = false, false, false
 	me, name := bit(h.Slot), h.Slot+1
 	for i := range t.Services {
 		s := &t.Services[i]
@@ -152,10 +171,19 @@ func (t *Table) giveAway(index uint64) {
 		}
 		for b := range s.Rows {
 			if r := &s.Rows[b]; r.Owner == 0 {
-				r.Owner = t.heir(s, b, uint8(next[b]))
+				r.give(t.heir(s, b, uint8(next[b])))
 			}
 		}
 		t.mapAnew(index, s)
+	}
+}
+
+// give makes a slot + 1 the owner. An owner is no drainer: it speaks for its own
+// flows.
+func (r *Row) give(to uint8) {
+	r.Owner, r.To = to, 0
+	if to != 0 {
+		r.Drainers &^= bit(to - 1)
 	}
 }
 
@@ -203,7 +231,7 @@ func (t *Table) move(index uint64, c *command) error {
 		case s == nil:
 			done = errNoService
 			continue
-		case to == nil || !to.In || to.Witness:
+		case to == nil || !to.In || to.Waits || to.Witness:
 			done = errHolder
 			continue
 		}
@@ -235,9 +263,9 @@ func (t *Table) released(index uint64, c *command) error {
 			if r.Owner != h.Slot+1 || r.To == 0 || r.Moved > c.Index {
 				continue
 			}
-			r.Owner, r.To, r.Since = r.To, 0, index
 			r.Drainers |= bit(h.Slot)
-			r.Drainers &^= bit(r.Owner - 1)
+			r.Since = index
+			r.give(r.To)
 		}
 	}
 	return nil
@@ -387,7 +415,8 @@ func (t *Table) mapAnew(index uint64, s *Service) {
 	}
 	for b := range s.Rows {
 		r := &s.Rows[b]
-		r.Drainers, r.Grace, r.To, r.Since = drainers, grace, 0, index
+		r.Drainers, r.Grace, r.Since = drainers, grace, index
+		r.give(r.Owner)
 	}
 }
 

@@ -29,7 +29,7 @@ func (c *Core) heartbeat(path string, i int) *heartbeat {
 	set := c.table.voters()
 	h := &heartbeat{
 		Version: Version, From: c.id, Path: path, Low: c.holder.low, High: c.holder.high, Sent: c.now,
-		Leased: c.holder.leased(c.now), Set: set.Index, Rests: c.holder.rests(c.now, set), Applied: c.table.Index,
+		Leased: c.holder.leased(c.now), Set: set.Index, Rests: c.rests(), Applied: c.table.Index, Live: c.voter.live(c.now, c.table),
 		Hears: c.voter.hearing(c.now, c.table), Gateway: c.outside.gateway, Alarm: c.outside.alarm,
 		Promises: c.voter.promises(c.now, c.table, path), Withdrawn: c.voter.withdrawals(),
 	}
@@ -57,6 +57,7 @@ func (c *Core) hear(h *heartbeat) {
 			c.holder.promised(h.From, h.Set, h.Path, &h.Promises[i])
 		}
 	}
+	c.noteLive(h.Live)
 	for _, w := range h.Withdrawn {
 		if w.Host == c.id {
 			c.duties.refused = max(c.duties.refused, w.Below)
@@ -121,6 +122,37 @@ func (s *supporter) hearing(now time.Duration, t *Table) slots {
 		}
 	}
 	return out
+}
+
+// live are the nodes heard to hold a lease within a TTL.
+func (s *supporter) live(now time.Duration, t *Table) slots {
+	var out slots
+	for i := range s.hosts {
+		m := &s.hosts[i]
+		if h := t.host(m.id); h != nil && m.leased && m.fresh(now, t) {
+			out |= bit(h.Slot)
+		}
+	}
+	return out
+}
+
+// noteLive keeps who holds a lease as another member hears it: this host may not
+// hear everybody.
+func (c *Core) noteLive(live slots) {
+	for i := range c.table.Hosts {
+		if h := &c.table.Hosts[i]; live.has(h.Slot) && h.ID != c.id {
+			c.voter.of(h.ID).seenLeased = c.now
+		}
+	}
+}
+
+// rests is the oldest voter set that a lease of this host may rest on. What
+// workers of an earlier control process have is not known.
+func (c *Core) rests() uint64 {
+	if c.now <= c.duties.heldUntil {
+		return 0
+	}
+	return c.holder.rests(c.now, c.table.voters())
 }
 
 // blockedBy are the voters who are known to have withdrawn from a host's epoch,

@@ -22,6 +22,7 @@ const (
 	kindEnd                      // a host is to end the flows that it drains
 	kindForget                   // a host is to be removed
 	kindForeign                  // an owner that is no host of ours is there
+	kindReady                    // a host that waited may get rows
 	kinds
 )
 

@@ -35,6 +35,9 @@ type duties struct {
 	refused uint64
 	// joinedEpoch is the epoch under which the table was last seen to have us.
 	joinedEpoch uint64
+	// heldUntil: workers of an earlier control process may hold a lease of an
+	// earlier epoch, which this host is not to withdraw from before (R9, R19).
+	heldUntil time.Duration
 	// ends is the last entry that told this host to end flows.
 	ends uint64
 	// mayHold: this host's workers may hold flows.
@@ -93,6 +96,7 @@ func (c *Core) doDuties() {
 	}
 	c.renewLeases()
 	c.keepEpoch()
+	c.leaveBehind()
 	c.withdraw()
 	c.doEvict()
 	c.doAsks()
@@ -102,8 +106,8 @@ func (c *Core) doDuties() {
 		c.doDrained(me)
 		c.doHealth(me)
 	}
+	c.doOrphan()
 	if c.leader() {
-		c.doOrphan()
 		c.doSettle()
 		c.doMembers()
 		c.doDefine()
@@ -142,9 +146,17 @@ func (c *Core) epochDurable(epoch uint64) {
 	}
 	h.drop()
 	h.low, h.high = h.wanted, h.wanted
-	c.voter.of(c.id).low = h.low
 	if c.table != nil {
 		c.bindEpoch()
+	}
+}
+
+// leaveBehind withdraws from this host's own epochs before the present one. That
+// needs no disk: a start takes a later one.
+func (c *Core) leaveBehind() {
+	if c.now > c.duties.heldUntil {
+		me := c.voter.of(c.id)
+		me.below = max(me.below, c.holder.low)
 	}
 }
 
@@ -170,7 +182,6 @@ func (c *Core) doEvict() {
 	if !c.table.voters().has(c.id) {
 		return
 	}
-	c.voter.of(c.id).low = c.holder.low
 	kept := c.duties.evictable[:0]
 	for i := range c.table.Hosts {
 		h := &c.table.Hosts[i]
@@ -207,7 +218,7 @@ func (c *Core) renewing(h *Host) bool {
 		return c.holder.low > h.Epoch
 	}
 	m := c.voter.of(h.ID)
-	return m.low > h.Epoch && m.heardLAN >= 0 && c.now-m.heardLAN < c.table.Timing.TTL
+	return m.low > h.Epoch && m.fresh(c.now, c.table)
 }
 
 // doJoin asks to be in, under an epoch that holds a lease.
@@ -217,19 +228,18 @@ func (c *Core) doJoin(me *Host) {
 		// Started anew with no worker alive: nobody serves our old flows (R18).
 		c.propose("own orphans", &command{Kind: kindOrphaned, ID: c.id, Epoch: me.Epoch})
 	}
-	if c.outside.leaving || h.high <= me.Epoch || !h.leased(c.now) || !me.In && !c.mayReturn(me) {
+	if me.In && me.Waits && me.Epoch == h.low && c.leasedFor(settledFor) {
+		c.propose("ready", &command{Kind: kindReady, ID: c.id, Epoch: me.Epoch})
+	}
+	if c.outside.leaving || h.high <= me.Epoch || !h.leased(c.now) {
 		return
 	}
 	c.propose("join", &command{Kind: kindJoin, ID: c.id, Epoch: h.high, Flows: c.duties.mayHold || c.outside.flows})
 }
 
-// mayReturn: one that was evicted shows first that it holds a lease for a while,
-// unless nobody is in at all.
-func (c *Core) mayReturn(me *Host) bool {
-	if me.Epoch == 0 || !slices.ContainsFunc(c.table.Hosts, func(h Host) bool { return h.In }) {
-		return true
-	}
-	return slices.ContainsFunc(c.holder.paths, func(l pathLease) bool { return l.held && c.now-l.begin >= settledFor })
+// leasedFor reports a lease that has been held for so long.
+func (c *Core) leasedFor(d time.Duration) bool {
+	return slices.ContainsFunc(c.holder.paths, func(l pathLease) bool { return l.held && c.now < l.end && c.now-l.begin >= d })
 }
 
 // doRelease gives rows up whose end every worker has written back (R17).
@@ -278,14 +288,10 @@ func (c *Core) doDrained(me *Host) {
 
 // doHealth tells what this host's services are.
 func (c *Core) doHealth(me *Host) {
-	for i := range c.o.Services {
-		spec := &c.o.Services[i]
-		up := !c.pathLost(spec.Path)
-		if j := slices.IndexFunc(c.outside.health, func(h Health) bool { return h.Service == spec.Name }); j >= 0 {
-			up = up && c.outside.health[j].Up
-		}
-		if c.table.service(spec.Name) != nil && c.table.healthy(me, spec.Name) != up {
-			c.propose("health "+spec.Name, &command{Kind: kindHealth, ID: c.id, Service: spec.Name, Up: up})
+	for i := range c.table.Services {
+		s := &c.table.Services[i]
+		if up := c.offers(s); c.table.healthy(me, s.Name) != up {
+			c.propose("health "+s.Name, &command{Kind: kindHealth, ID: c.id, Service: s.Name, Up: up})
 		}
 	}
 	if c.outside.leaving && me.In && !me.Leaving {
@@ -296,6 +302,27 @@ func (c *Core) doHealth(me *Host) {
 	}
 }
 
+// offers reports whether this host can take a service's buckets: its file has the
+// service as the table has it, or will have it (R3), its check is well and its
+// path too.
+func (c *Core) offers(s *Service) bool {
+	i := slices.IndexFunc(c.o.Services, func(x ServiceSpec) bool { return x.Name == s.Name })
+	if i < 0 {
+		return false
+	}
+	m := &s.Mapping
+	if s.Next != nil {
+		m = s.Next
+	}
+	if m.Digest != c.o.Services[i].Digest {
+		c.tellOnce("digest "+s.Name+number(m.Generation), true,
+			"service %s is defined in another way in this node's file than in the cluster; this node takes no bucket of it until they are the same", s.Name)
+		return false
+	}
+	j := slices.IndexFunc(c.outside.health, func(h Health) bool { return h.Service == s.Name })
+	return !c.pathLost(c.o.Services[i].Path) && (j < 0 || c.outside.health[j].Up)
+}
+
 // pathLost: no lease on a path for a TTL, while another has one. The services of
 // that path are down here.
 func (c *Core) pathLost(path int) bool {
@@ -303,12 +330,30 @@ func (c *Core) pathLost(path int) bool {
 	return len(c.holder.paths) > 1 && c.holder.leased(c.now) && !l.held && c.now-l.end > c.table.Timing.TTL
 }
 
-// doOrphan takes hosts for dead that have been out for long enough.
+// orphanRank is how much later each next voter takes a host for dead that the one
+// before it should have.
+const orphanRank = 300 * time.Millisecond
+
+// doOrphan takes hosts for dead that have been out for long enough, and have held
+// no lease in that time as far as anybody who is heard has heard: one that comes
+// back is about to join. A deaf node cannot tell, and leaves it to others.
 func (c *Core) doOrphan() {
+	if !c.table.voters().has(c.id) || c.o.Role == Node && !c.holder.leased(c.now) {
+		return
+	}
+	wait := orphanAfter
+	if !c.leader() {
+		wait += orphanRank * time.Duration(1+slices.Index(c.table.voters().Voters, c.id))
+	}
 	for _, o := range c.duties.outs {
-		if h := c.table.host(o.id); h != nil && !h.In && !h.Orphaned && h.Epoch == o.epoch && c.now-o.at >= orphanAfter {
-			c.propose("orphaned "+h.Name, &command{Kind: kindOrphaned, ID: h.ID, Epoch: h.Epoch})
+		h := c.table.host(o.id)
+		if h == nil || h.In || h.Orphaned || h.Epoch != o.epoch || c.now-o.at < wait {
+			continue
 		}
+		if seen := c.voter.of(h.ID).seenLeased; seen >= 0 && c.now-seen < wait {
+			continue
+		}
+		c.propose("orphaned "+h.Name, &command{Kind: kindOrphaned, ID: h.ID, Epoch: h.Epoch})
 	}
 }
 
@@ -324,10 +369,10 @@ func (c *Core) doSettle() {
 		switch {
 		case !h.In || h.Foreign:
 		case h.ID == c.id:
-			if c.holder.rests(c.now, newest) < newest.Index {
+			if c.rests() < newest.Index {
 				return
 			}
-		case m.low < h.Epoch || m.low == h.Epoch && m.rests < newest.Index:
+		case m.low < h.Epoch || m.rests < newest.Index:
 			return
 		}
 	}
@@ -347,6 +392,7 @@ func (c *Core) seeHosts() {
 	for i := range c.table.Hosts {
 		h := &c.table.Hosts[i]
 		switch {
+		case h.In && h.Waits:
 		case h.In:
 			ins = append(ins, h.ID)
 			if len(d.ins) > 0 && !slices.Contains(d.ins, h.ID) {
@@ -365,6 +411,7 @@ func (c *Core) changed(voted bool) {
 		// A new voter remembers no promise of its own (R9).
 		c.voter.quietUntil = c.now + max(c.table.Timing.TTL, c.table.LongestTTL)
 	}
+	c.voter.prune(c.table)
 	c.seeHosts()
 	c.bindEpoch()
 	if me := c.table.host(c.id); me != nil && me.Ends > c.duties.ends {
@@ -391,7 +438,6 @@ func (c *Core) bindEpoch() {
 	c.duties.joinedEpoch = me.Epoch
 	h.low = me.Epoch
 	h.rebase(c.table.voters())
-	c.voter.of(c.id).low = h.low
 	c.effects.Forget = c.effects.Forget || me.Bare
 	c.duties.mayHold = true
 }

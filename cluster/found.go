@@ -277,7 +277,8 @@ func (c *Core) meetMember(h *hello) {
 		c.tellOnce("cluster "+h.Address, true, "%s at %s wants to join cluster %q, and this is %q", h.Name, h.Address, h.Cluster, c.table.Cluster)
 		return
 	}
-	if c.table.host(h.ID) != nil {
+	if c.table.host(h.ID) != nil && c.holder.low != 0 {
+		// What founded the cluster is durable by now.
 		w := welcome{Version: Version, UUID: c.table.UUID}
 		to, _ := netip.ParseAddr(h.Address)
 		c.effects.Datagrams = append(c.effects.Datagrams, Datagram{Address: to, Blank: true, Data: append([]byte{messageWelcome}, c.codec.marshal(&w)...)})

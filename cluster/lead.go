@@ -201,5 +201,5 @@ func (c *Core) leasedNow(id uint64) bool {
 		return c.holder.leased(c.now)
 	}
 	m := c.voter.of(id)
-	return m.leased && m.heardLAN >= 0 && c.now-m.heardLAN < c.table.Timing.TTL
+	return m.leased && m.fresh(c.now, c.table)
 }

@@ -21,6 +21,10 @@ func (t *Table) change(index uint64, c codec, cc *raftpb.ConfChange) bool {
 		}) {
 			return false
 		}
+	case raftpb.ConfChangeAddNode:
+		if t.host(cc.GetNodeId()) == nil {
+			return false // removed since
+		}
 	case raftpb.ConfChangeRemoveNode:
 		h := t.host(cc.GetNodeId())
 		if h == nil || h.In {

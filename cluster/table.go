@@ -63,6 +63,9 @@ type Host struct {
 	// Bare: it joined when its flows had been given up, so that it has to forget
 	// what flows it may still hold.
 	Bare bool `cbor:"10,keyasint"`
+	// Waits: it was out, and gets rows again only after it has held a lease for a
+	// while (R7).
+	Waits bool `cbor:"30,keyasint,omitempty"`
 	// Weight is its share of the buckets, relative to the others'.
 	Weight uint32 `cbor:"11,keyasint"`
 	// Draining by an operator's wish: it keeps its flows and is to own nothing.
@@ -178,6 +181,12 @@ func (t *Table) service(name string) *Service {
 // voters is the present set; its index is what answers carry.
 func (t *Table) voters() *VoterSet { return &t.Sets[len(t.Sets)-1] }
 
+// votes reports whether a lease may rest on a host: it votes, or did in a set that
+// is not settled.
+func (t *Table) votes(id uint64) bool {
+	return slices.ContainsFunc(t.Sets, func(s VoterSet) bool { return s.has(id) })
+}
+
 func (s *VoterSet) has(id uint64) bool { return slices.Contains(s.Voters, id) }
 
 func (s *VoterSet) majority() int { return len(s.Voters)/2 + 1 }
@@ -227,7 +236,7 @@ func (t *Table) namedSlots() slots {
 
 // serves reports a host that is to own rows.
 func (h *Host) serves() bool {
-	return h.In && !h.Witness && !h.Foreign && !h.Draining && !h.Leaving
+	return h.In && !h.Waits && !h.Witness && !h.Foreign && !h.Draining && !h.Leaving
 }
 
 func (t *Table) healthy(h *Host, service string) bool {
