@@ -88,9 +88,17 @@ func run(file, capture string, log *slog.Logger) (err error) {
 	return d.start()
 }
 
+// Times of a stop.
+const (
+	// leaveFor is how long this node gets to give its buckets to the others.
+	leaveFor = 2 * time.Second
+	// leaveLook is how often it looks whether it has.
+	leaveLook = 20 * time.Millisecond
+)
+
 // start runs the cluster's loop until a signal, or a failure of the core, ends
-// it. Running flows have their time then, and this node goes on holding its
-// lease for them: it has told the others that it drains.
+// it. At a signal the others get this node's buckets first; then its running
+// flows have their time, while it goes on holding its lease for them.
 func (d *daemon) start() error {
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
@@ -98,6 +106,11 @@ func (d *daemon) start() error {
 	stopped, ended := make(chan error, 1), make(chan error, 1)
 	go d.waitForWorkers(stopped)
 	go d.runLoop(ended)
+	look := time.NewTicker(leaveLook)
+	defer look.Stop()
+	var leaving <-chan time.Time
+	var leaveBy time.Time
+	asked := false
 
 	d.log.Info("started", "node", d.cfg.Node.Name, "address", d.self, "vips", addressesOf(d.cfg.VIPs))
 	grace := d.cfg.Node.StopTimeout
@@ -106,14 +119,17 @@ func (d *daemon) start() error {
 		select {
 		case err := <-stopped:
 			d.loop.Stop()
+			if ended != nil {
+				failure = errors.Join(failure, <-ended)
+			}
 			d.log.Info("stopped")
 			return errors.Join(failure, err)
 		case failure = <-ended:
 			ended = nil
 			if failure != nil {
 				d.log.Error("ownership has failed; running flows get their time", "error", failure, "flows_get", grace.String())
-				d.workers.Stop(grace)
 			}
+			d.workers.Stop(grace)
 		case r := <-d.workers.Reports():
 			// Workers log by themselves what they report. What they hold and have
 			// written back is what a move waits for.
@@ -121,12 +137,35 @@ func (d *daemon) start() error {
 				d.loop.Tell(nil)
 			}
 		case s := <-stop:
-			d.log.Info("stopping", "signal", s.String(), "flows_get", grace.String())
-			d.workers.Stop(grace)
+			if !asked {
+				asked = true
+				d.log.Info("stopping", "signal", s.String(), "flows_get", grace.String())
+				d.loop.Tell(cluster.Leave{})
+				leaving, leaveBy = look.C, time.Now().Add(leaveFor)
+				continue
+			}
 			// A second signal does not wait.
+			leaving = nil
 			grace = 0
+			d.workers.Stop(grace)
+		case now := <-leaving:
+			if d.left() || now.After(leaveBy) {
+				leaving = nil
+				look.Stop()
+				d.workers.Stop(grace)
+			}
 		}
 	}
+}
+
+// left reports whether the others have this node's buckets, or there are no
+// others.
+func (d *daemon) left() (left bool) {
+	err := d.loop.Call(func(time.Duration) {
+		mine, others := d.core.Mine()
+		left = mine == 0 || !others
+	})
+	return left || err != nil
 }
 
 // waitForWorkers is the goroutine `main.waitForWorkers`; it ends with them.

@@ -58,20 +58,22 @@ func printStatus(out io.Writer, s *admin.Status) error {
 	if len(s.Warnings) > 0 {
 		fmt.Fprintln(out)
 	}
-	fmt.Fprintf(out, "%s of cluster %s, up %s, onevoice %s\n\n", s.Node, s.Cluster, duration(s.Uptime), s.Version)
+	lease := "holds a lease"
+	if !s.Leased {
+		lease = "holds NO lease"
+	}
+	fmt.Fprintf(out, "%s of cluster %s, %s, up %s, onevoice %s\n\n", s.Node, s.Cluster, lease, duration(s.Uptime), s.Version)
 
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "VIP\tCLUSTER MAC\tMODE")
 	for _, v := range s.VIPs {
 		fmt.Fprintf(w, "%s\t%s\t%s\n", v.Address, v.MAC, v.MACMode)
 	}
-	fmt.Fprintln(w, "\nNODE\tBUCKETS\tSHARE")
-	for _, n := range s.Nodes {
-		self := ""
-		if n.Self {
-			self = "this node"
-		}
-		fmt.Fprintf(w, "%s\t%d\t%.1f %%\t%s\n", n.Address, n.Buckets, 100*float64(n.Buckets)/hashing.Buckets, self)
+	fmt.Fprintln(w, "\nNODE\tADDRESS\tSTATE\tHEARD\tBUCKETS\tSHARE\tDRAINS\t")
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%.1f %%\t%d\t%s\n", n.Name, n.Address, nodeState(n), heardText(n), n.Buckets,
+			100*float64(n.Buckets)/hashing.Buckets, most(n.DrainsOf), nodeMarks(n))
 	}
 	fmt.Fprintln(w, "\nSERVICE\tLISTEN\tBACKEND\tSTATE\tFLOWS")
 	for _, v := range s.Services {
@@ -91,6 +93,62 @@ func printStatus(out io.Writer, s *admin.Status) error {
 		return err
 	}
 	return printFlows(out, s)
+}
+
+// nodeState is a node's state in one word.
+func nodeState(n *admin.NodeStatus) string {
+	switch {
+	case n.Witness:
+		return "witness"
+	case !n.In && n.Orphaned:
+		return "DEAD"
+	case !n.In:
+		return "OUT"
+	case !n.Leased:
+		return "NO LEASE"
+	case n.Draining:
+		return "draining"
+	}
+	return "serving"
+}
+
+// heardText is how long ago this node heard another.
+func heardText(n *admin.NodeStatus) string {
+	switch {
+	case n.Self:
+		return "-"
+	case n.Heard < 0:
+		return "never"
+	case n.Heard < 1:
+		return fmt.Sprintf("%.0f ms", 1000*n.Heard)
+	}
+	return duration(n.Heard)
+}
+
+// nodeMarks says what else there is to a node.
+func nodeMarks(n *admin.NodeStatus) string {
+	var out []string
+	if n.Self {
+		out = append(out, "this node")
+	}
+	if n.Leader {
+		out = append(out, "leads")
+	} else if n.Voter {
+		out = append(out, "votes")
+	}
+	for _, s := range n.Down {
+		out = append(out, s+" DOWN")
+	}
+	return strings.Join(out, ", ")
+}
+
+// most is the largest count over all tables.
+func most(of map[string]int) int {
+	n := 0
+	for _, k := range of {
+		n = max(n, k)
+	}
+	return n
 }
 
 // printVerdicts shows the verdicts that were given at all, most frequent first,
