@@ -83,8 +83,8 @@ type Held struct {
 	// half-open flow was there, less than a minute ago. A node that holds no flow
 	// of the bucket stays its drainer until this is false.
 	Unproven bool
-	// Hashes are the flows by FlowHash, MaxListed at most; Overflow says that
-	// there are more.
+	// Hashes are the flows by FlowHash, MaxListed at most. Overflow says that there
+	// are more, or that there may be, for SYN cookies may still come back.
 	Hashes   []uint64
 	Overflow bool
 }
@@ -103,7 +103,6 @@ func (n *Node) Held(now time.Duration, service int, wanted *Bitmap) []Held {
 			continue
 		case flowstate.HalfOpen:
 			by[bucket].HalfOpen++
-			n.unproven[service][bucket] = now
 		}
 		h := &by[bucket]
 		h.Flows++
@@ -117,7 +116,9 @@ func (n *Node) Held(now time.Duration, service int, wanted *Bitmap) []Held {
 	for b := range by {
 		h := &by[b]
 		h.Bucket = uint8(b)
-		h.Unproven = now-n.unproven[service][b] < unprovenTime
+		cookies := now-n.cookiesOf[service][b] < unprovenTime
+		h.Overflow = h.Overflow || cookies
+		h.Unproven = cookies || h.HalfOpen > 0 || now-n.lost[service][b] < unprovenTime
 		if wanted.Has(h.Bucket) && (h.Flows > 0 || h.Unproven) {
 			out = append(out, *h)
 		}
@@ -130,7 +131,7 @@ func (n *Node) Held(now time.Duration, service int, wanted *Bitmap) []Held {
 // may count for a second longer.
 func (n *Node) Holding(now time.Duration, service int) (b Bitmap) {
 	for i := range hashing.Buckets {
-		if n.table.count[service][i] > 0 || now-n.unproven[service][i] < unprovenTime {
+		if n.table.count[service][i] > 0 || now-max(n.cookiesOf[service][i], n.lost[service][i]) < unprovenTime {
 			b.Set(uint8(i))
 		}
 	}

@@ -90,8 +90,13 @@ func TestR17UnprovenForAMinute(t *testing.T) {
 		n.Tick(time.Hour)
 		c.begin(n, flows)
 		for at, want := range map[time.Duration]bool{unprovenTime - 1: c.want, unprovenTime: false} {
-			if got := n.Held(time.Hour+at, 0, &everything); (len(got) == 1 && got[0].Unproven && got[0].Flows == 0) != want {
+			got := n.Held(time.Hour+at, 0, &everything)
+			if (len(got) == 1 && got[0].Unproven && got[0].Flows == 0) != want {
 				t.Errorf("%s, after %v: %+v", name, at, got)
+			}
+			// Nobody can list the flows that cookies may become.
+			if len(got) == 1 && got[0].Overflow != (name == "cookie") {
+				t.Errorf("%s: the list is complete: %v", name, !got[0].Overflow)
 			}
 			if got := n.Holding(time.Hour+at, 0); (got != Bitmap{}) != want {
 				t.Errorf("%s, after %v: holding %x", name, at, got)

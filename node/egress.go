@@ -56,6 +56,11 @@ func (n *Node) mayLeave(now time.Duration, s *outgoing) Verdict {
 func (n *Node) maySYNACK(now time.Duration, service int, e *tracked, s *outgoing) Verdict {
 	bucket := n.hasher.Bucket(n.services[service].Affinity, &s.flow)
 	if !n.lease.covers(now) || !n.ownership.Services[service].Accept.Has(bucket) {
+		if e == nil {
+			// The client has never heard of it. Let it not be answered when the right
+			// has come back, long after its SYN.
+			n.flows.Forget(&s.flow)
+		}
 		return LateSYNACK
 	}
 	if e != nil && e.ownISN == s.seq && e.clientISN == s.ack-1 {
@@ -66,7 +71,7 @@ func (n *Node) maySYNACK(now time.Duration, service int, e *tracked, s *outgoing
 		return Undecided
 	}
 	if n.flows.State(&s.flow) != flowstate.HalfOpen {
-		n.cookies[service], n.unproven[service][bucket] = now, now
+		n.cookies[service], n.cookiesOf[service][bucket] = now, now
 		return Undecided
 	}
 	if e != nil {

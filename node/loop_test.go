@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onevoice/hashing"
+	"onevoice/internal/flowstate"
 	"onevoice/internal/poller"
 	"onevoice/link"
 	"onevoice/proxy"
@@ -213,6 +214,26 @@ func TestR10AnswersLeaveOnlyUnderTheLease(t *testing.T) {
 	b.until("netstack has answered", func() bool { return b.node.Counts()[LateSYNACK] > 0 || len(b.segments()) > 0 })
 	if len(b.device.sent) != 0 || b.loop.Stats().LateReplies != 1 {
 		t.Errorf("%d frames left after the lease, %d replies counted as late", len(b.device.sent), b.loop.Stats().LateReplies)
+	}
+	if f := toFlow(40000); b.stack.State(&f) != flowstate.None {
+		t.Error("the flow that nobody heard of stays")
+	}
+}
+
+// A turn may have more to send than leaves within G: the clock is read for each
+// call of the device.
+func TestR10ClockIsReadForEachBatchThatLeaves(t *testing.T) {
+	b := newBench(t)
+	b.lease = lease{begin: time.Second, end: b.now + time.Second}
+	const requests = link.MaxBatch + 10
+	for range requests {
+		b.put(b.now, arpRequest(asker, vipAddr))
+	}
+	tell := b.device.told
+	b.device.told = func(what string) { tell(what); b.now = b.lease.end }
+	b.turn()
+	if got := len(b.device.sent); got != link.MaxBatch || b.loop.Stats().LateReplies != requests-link.MaxBatch {
+		t.Errorf("%d replies left, %d were late, want %d and %d", got, b.loop.Stats().LateReplies, link.MaxBatch, requests-link.MaxBatch)
 	}
 }
 

@@ -62,7 +62,7 @@ func (n *Node) refilterService(service int) {
 		}
 	}
 	for b := range hashing.Buckets {
-		if n.last-n.unproven[service][b] < unprovenTime {
+		if n.last-n.cookiesOf[service][b] < unprovenTime {
 			pass.Set(uint8(b))
 		}
 	}

@@ -96,15 +96,15 @@ type Node struct {
 	last time.Duration
 
 	table table
-	// cookies is when a service last sent a SYN cookie, unproven when there was
-	// last one, or a half-open flow, without proof in the table.
-	cookies  []time.Duration
-	unproven [][hashing.Buckets]time.Duration
-	listKey  [2]uint64
-	lists    [][hashing.Buckets]*flowList
-	filter   Filter
-	passing  []Bitmap
-	retryBy  time.Duration
+	// cookies is when a service last sent a SYN cookie, cookiesOf when it did so
+	// in a bucket. lost is when a half-open flow of the bucket was last lost.
+	cookies         []time.Duration
+	cookiesOf, lost [][hashing.Buckets]time.Duration
+	listKey         [2]uint64
+	lists           [][hashing.Buckets]*flowList
+	filter          Filter
+	passing         []Bitmap
+	retryBy         time.Duration
 
 	// real belongs to the `now` of the present batch, stamp is that of the frame
 	// being handled; see stale.
@@ -149,14 +149,15 @@ func New(cfg Config) (*Node, error) {
 		vipRights: make([]right, len(cfg.VIPs)),
 		table:     newTable(len(cfg.Services)),
 		cookies:   make([]time.Duration, len(cfg.Services)),
-		unproven:  make([][hashing.Buckets]time.Duration, len(cfg.Services)),
+		cookiesOf: make([][hashing.Buckets]time.Duration, len(cfg.Services)),
+		lost:      make([][hashing.Buckets]time.Duration, len(cfg.Services)),
 		listKey:   [2]uint64{binary.LittleEndian.Uint64(cfg.ListKey[:8]), binary.LittleEndian.Uint64(cfg.ListKey[8:])},
 		lists:     make([][hashing.Buckets]*flowList, len(cfg.Services)),
 	}
 	for i := range cfg.Services {
 		n.cookies[i] = never
-		for b := range n.unproven[i] {
-			n.unproven[i][b] = never
+		for b := range hashing.Buckets {
+			n.cookiesOf[i][b], n.lost[i][b] = never, never
 		}
 	}
 	vips := make([]responder.VIP, len(cfg.VIPs))

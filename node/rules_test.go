@@ -40,8 +40,9 @@ type situation struct {
 	state flowstate.State
 	// owned and the rest are the bucket's bits.
 	owned, grace, shared, draining bool
-	// over: the lease has run out. cookies: the listener has sent some.
-	over, cookies bool
+	// over: the lease has run out. cookies: the listener has sent some. beside:
+	// another flow of the bucket is open.
+	over, cookies, beside bool
 }
 
 // make makes a node in the situation.
@@ -51,6 +52,9 @@ func (s situation) make(t *testing.T) (*Node, *modelFlows) {
 	n.Tick(time.Hour)
 	if s.cookies {
 		cookie(t, n)
+	}
+	if s.beside {
+		hold(t, n, flows, port+5, flowstate.Open)
 	}
 	if s.state != flowstate.None {
 		hold(t, n, flows, port, s.state)
@@ -189,7 +193,7 @@ func TestR13Never(t *testing.T) {
 		flowstate.TimeWait: {ForgotFlow, true},
 	} {
 		for _, name := range []string{"SYN", "other SYN"} {
-			n, flows := situation{state: state, draining: true}.make(t)
+			n, flows := situation{state: state, draining: true, beside: true}.make(t)
 			h := n.Handle(n.last, frame(etherTypeIPv4, segments()[name]))
 			if h.Verdict != c.want || h.Packet != nil || h.Reply != nil {
 				t.Errorf("%v, %s: %v with a packet of %d bytes and a reply of %d", state, name, h.Verdict, len(h.Packet), len(h.Reply))
@@ -297,9 +301,14 @@ func TestR14SYNACKsOfOthersBucketsStay(t *testing.T) {
 		{state: flowstate.HalfOpen, owned: true, shared: true}: Undecided,
 		{state: flowstate.HalfOpen, draining: true}:            LateSYNACK,
 	} {
-		n, _ := s.make(t)
+		n, flows := s.make(t)
 		if got := n.MayLeave(n.last, out(port, flagSYN|flagACK, ownISN, clientISN+1, nil)); got != want {
 			t.Errorf("%+v: %v, want %v", s, got, want)
+		}
+		// One that the client never heard of is given up; the ACK of one that it
+		// did hear of may still come.
+		if gone := want == LateSYNACK && s.state == flowstate.None; gone != (len(flows.forgotten) == 1) {
+			t.Errorf("%+v: forgotten are %v", s, flows.forgotten)
 		}
 	}
 }

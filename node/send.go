@@ -8,35 +8,54 @@ import (
 )
 
 // send sends the replies of this turn and what netstack has emitted. The clock
-// is read again: between the look at the lease that let something in and the
-// moment when the answer leaves, the lease may have run out (OWNERSHIP.md R10).
+// is read again before each batch: between the look at the lease that let
+// something in and the moment when the answer leaves, the lease may have run out
+// (OWNERSHIP.md R10).
 func (l *Loop) send() {
 	now := l.clock()
-	l.vectors = l.vectors[:0]
-	if l.node.lease.covers(now) {
-		for i := range l.replies.n {
-			l.vectors = append(l.vectors, link.Vector{Pieces: l.replies.pieces[i][:]})
+	for i := range l.replies.n {
+		now = l.flushFull(now)
+		if !l.node.lease.covers(now) {
+			l.stats.LateReplies += uint64(l.replies.n - i)
+			break
 		}
-	} else {
-		l.stats.LateReplies += uint64(l.replies.n)
+		l.vectors = append(l.vectors, link.Vector{Pieces: l.replies.pieces[i][:]})
 	}
 	packets := l.stack.Egress()
 	for i := range packets {
+		now = l.flushFull(now)
 		p := &packets[i]
 		if l.node.MayLeave(now, p.Vector.Pieces[0][stack.EthernetBytes:]) == Undecided {
 			l.route(now, p)
 		}
 	}
-	if len(l.vectors) > 0 {
-		if err := l.device.Send(l.vectors); err != nil {
-			l.stats.SendErrors++
-			if l.errors.due(now) {
-				l.log.Warn("sending failed", "error", err, "times", l.stats.SendErrors)
-			}
-		}
-	}
+	l.flush(now)
 	l.stack.Release()
 	l.replies.n = 0
+}
+
+// flushFull sends what was let out if it fills a call of the device, and returns
+// the time after that.
+func (l *Loop) flushFull(now time.Duration) time.Duration {
+	if len(l.vectors) < link.MaxBatch {
+		return now
+	}
+	l.flush(now)
+	return l.clock()
+}
+
+// flush sends what was let out.
+func (l *Loop) flush(now time.Duration) {
+	if len(l.vectors) == 0 {
+		return
+	}
+	if err := l.device.Send(l.vectors); err != nil {
+		l.stats.SendErrors++
+		if l.errors.due(now) {
+			l.log.Warn("sending failed", "error", err, "times", l.stats.SendErrors)
+		}
+	}
+	l.vectors = l.vectors[:0]
 }
 
 // route writes the Ethernet header: from our own MAC, never the cluster's, to

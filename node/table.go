@@ -153,7 +153,7 @@ func (n *Node) adopt(now time.Duration, service int, bucket uint8, f *hashing.Fl
 // drop takes a flow out of the table that the TCP does not hold any more.
 func (n *Node) drop(now time.Duration, e *tracked) {
 	if !e.proven && !e.muted {
-		n.unproven[e.service][e.bucket] = now
+		n.lost[e.service][e.bucket] = now
 	}
 	n.unmap(e)
 	n.table.remove(e)
@@ -163,7 +163,7 @@ func (n *Node) drop(now time.Duration, e *tracked) {
 // now on leaves (OWNERSHIP.md R13, R18).
 func (n *Node) forget(now time.Duration, e *tracked) {
 	if !e.proven {
-		n.unproven[e.service][e.bucket] = now
+		n.lost[e.service][e.bucket] = now
 	}
 	n.table.mute(e, now+mutedTime)
 	n.unmap(e)
