@@ -16,8 +16,11 @@ func (p *problems) cluster(raw *rawCluster, c *Cluster) {
 	if v, ok := p.required("cluster.key_file", raw.KeyFile, "/etc/onevoice/cluster.key"); ok && !isPath(v) {
 		p.at("cluster.key_file", "%s is not an absolute path; write one, such as \"/etc/onevoice/cluster.key\", and make the file with `onevoice keygen`", shown(v))
 	}
+	if v := raw.OtherKeyFile; v != nil && (!isPath(*v) || *v == or(raw.KeyFile, "")) {
+		p.at("cluster.other_key_file", "%s is not the absolute path of another key; write one, such as \"/etc/onevoice/cluster.new\", or leave it out", shown(*v))
+	}
 	*c = Cluster{
-		Name: or(raw.Name, ""), Interface: or(raw.Interface, ""), KeyFile: or(raw.KeyFile, ""), TwoNodes: or(raw.TwoNodes, ""),
+		OtherKeyFile: or(raw.OtherKeyFile, ""), Name: or(raw.Name, ""), Interface: or(raw.Interface, ""), KeyFile: or(raw.KeyFile, ""), TwoNodes: or(raw.TwoNodes, ""),
 		ControlPort: uint16(p.number("cluster.control_port", raw.ControlPort, DefaultControlPort, 1, maxPort)),
 		Timing:      Timing(or(raw.Timing, string(TimingLAN))),
 	}

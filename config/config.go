@@ -23,6 +23,8 @@ type Cluster struct {
 	Name      string
 	Interface string
 	KeyFile   string
+	// OtherKeyFile is a key that is accepted besides, "" for none.
+	OtherKeyFile string
 	// Peers are the nodes' addresses on Interface.
 	Peers []netip.Addr
 	// Controls are their addresses on a management network, in the order of

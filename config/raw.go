@@ -18,14 +18,15 @@ type rawFile struct {
 }
 
 type rawCluster struct {
-	Name        *string   `toml:"name"`
-	Interface   *string   `toml:"interface"`
-	KeyFile     *string   `toml:"key_file"`
-	Peers       []rawPeer `toml:"peers"`
-	ControlPort *int64    `toml:"control_port"`
-	TwoNodes    *string   `toml:"two_nodes"`
-	Witness     *string   `toml:"witness"`
-	Timing      *string   `toml:"timing"`
+	Name         *string   `toml:"name"`
+	Interface    *string   `toml:"interface"`
+	KeyFile      *string   `toml:"key_file"`
+	OtherKeyFile *string   `toml:"other_key_file"`
+	Peers        []rawPeer `toml:"peers"`
+	ControlPort  *int64    `toml:"control_port"`
+	TwoNodes     *string   `toml:"two_nodes"`
+	Witness      *string   `toml:"witness"`
+	Timing       *string   `toml:"timing"`
 }
 
 // rawPeer may be written as a table, or as its address alone.

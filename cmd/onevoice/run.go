@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -57,9 +58,13 @@ type daemon struct {
 	closers []func() error
 	began   time.Duration
 
-	workers *control.Workers
-	core    *cluster.Core
-	loop    *control.Loop
+	workers   *control.Workers
+	core      *cluster.Core
+	loop      *control.Loop
+	transport *control.Transport
+	health    *control.Health
+	// gateway: it answers, as a witness wants to know.
+	gateway atomic.Bool
 }
 
 func (d *daemon) opened(closer func() error) { d.closers = append(d.closers, closer) }
@@ -106,6 +111,10 @@ func (d *daemon) start() error {
 	stopped, ended := make(chan error, 1), make(chan error, 1)
 	go d.waitForWorkers(stopped)
 	go d.runLoop(ended)
+	if err := d.openHealth(); err != nil {
+		d.loop.Stop()
+		return errors.Join(err, <-ended)
+	}
 	look := time.NewTicker(leaveLook)
 	defer look.Stop()
 	var leaving <-chan time.Time

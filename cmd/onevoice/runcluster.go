@@ -16,6 +16,7 @@ import (
 	"onevoice/control"
 	"onevoice/internal/poller"
 	"onevoice/internal/sealed"
+	"onevoice/link"
 )
 
 // openCluster opens the core and what carries it: state directory, sockets, and
@@ -39,12 +40,20 @@ func (d *daemon) openCluster(key []byte) error {
 	if err != nil {
 		return err
 	}
-	sealer := sealed.NewSealer(sealed.Keyring{Current: sealed.Key(key)}, d.core.ID(), sealed.UUID{}, sealed.Salt(randomBytes(16)))
-	transport, err := control.OpenTransport(d.transportConfig(sealer))
+	keys := sealed.Keyring{Current: sealed.Key(key)}
+	if f := d.cfg.Cluster.OtherKeyFile; f != "" {
+		other, err := config.ReadKey(f)
+		if err != nil {
+			return err
+		}
+		keys.Other = sealed.Key(other)
+	}
+	sealer := sealed.NewSealer(keys, d.core.ID(), sealed.UUID{}, sealed.Salt(randomBytes(16)))
+	d.transport, err = control.OpenTransport(d.transportConfig(sealer))
 	if err != nil {
 		return err
 	}
-	d.opened(transport.Close)
+	d.opened(d.transport.Close)
 	lans, err := d.openLANs()
 	if err != nil {
 		return err
@@ -54,10 +63,32 @@ func (d *daemon) openCluster(key []byte) error {
 		return err
 	}
 	d.loop, err = control.NewLoop(control.LoopConfig{
-		Core: d.core, Transport: transport, Sealer: sealer, State: state, Poller: wait, LANs: lans, Servers: servers,
+		Core: d.core, Transport: d.transport, Sealer: sealer, State: state, Poller: wait, LANs: lans, Servers: servers,
 		Clock: boottime, TTL: options.Timing.TTL, Log: d.log,
 	})
 	return err
+}
+
+// openHealth begins to watch whether this host can serve. The loop has to run
+// for it to be heard.
+func (d *daemon) openHealth() error {
+	gateway, err := link.Gateway(d.cfg.Cluster.Interface)
+	if err != nil {
+		return err
+	}
+	cfg := *d.cfg
+	if !gateway.IsValid() && cfg.Node.GatewayCheck {
+		d.log.Info("no default gateway leads over the interface, so there is none to check", "interface", cfg.Cluster.Interface)
+		cfg.Node.GatewayCheck = false
+	}
+	d.health, err = control.StartHealth(control.HealthConfig{
+		Config: &cfg, Gateway: gateway, Tell: d.loop.Tell, Answers: d.gateway.Store, Log: d.log,
+	})
+	if err != nil {
+		return err
+	}
+	d.opened(d.health.Close)
+	return nil
 }
 
 // randomBytes are n that nobody can guess.

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -131,27 +130,34 @@ func (d *daemon) clusterWarnings(c *cluster.Status) (out []string) {
 			out = append(out, fmt.Sprintf("%s (%s) holds no lease: it accepts nothing new", h.Name, h.Address))
 		}
 	}
-	for _, s := range d.cfg.Services {
-		if down := downEverywhere(c, s.Name); down {
-			out = append(out, fmt.Sprintf("service %s is down on every node; the table is kept as it is", s.Name))
+	for _, name := range control.DownEverywhere(c) {
+		out = append(out, fmt.Sprintf("service %s is down on every node; its buckets stay where they are", name))
+	}
+	return append(out, d.complaints()...)
+}
+
+// complaints are about what came in over the control port.
+func (d *daemon) complaints() (out []string) {
+	var list []control.Complaint
+	var twins []uint64
+	var now time.Duration
+	// A loop that has ended has nothing to complain about.
+	_ = d.loop.Call(func(at time.Duration) {
+		now, list, twins = at, d.transport.Complaints(), d.transport.Twins(at)
+	})
+	for _, c := range list {
+		if now-c.At < complainFor {
+			out = append(out, fmt.Sprintf("%s: %s (%d times)", c.From, c.Sentence, c.Count))
 		}
+	}
+	for _, id := range twins {
+		out = append(out, fmt.Sprintf("two hosts use the id %x: a state directory was copied; give one of them an empty one", id))
 	}
 	return out
 }
 
-func downEverywhere(c *cluster.Status, service string) bool {
-	up := false
-	any := false
-	for i := range c.Hosts {
-		h := &c.Hosts[i]
-		if !h.In || h.Witness {
-			continue
-		}
-		any = true
-		up = up || !slices.ContainsFunc(h.Health, func(x cluster.Health) bool { return x.Service == service && !x.Up })
-	}
-	return any && !up
-}
+// complainFor is how long a status tells of a complaint after it was met last.
+const complainFor = time.Minute
 
 // ownedBy is a host's number of buckets of a service.
 func ownedBy(c *cluster.Status, service string, id uint64) int {
