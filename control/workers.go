@@ -47,8 +47,10 @@ type Workers struct {
 	stopping  bool
 	grace     time.Duration
 	lost      uint64
-	// survivors are how many workers of an earlier control process were found.
+	// survivors are how many workers of an earlier control process were found, and
+	// missed the names of those that have not followed yet, and since when.
 	survivors int
+	missed    map[string]time.Duration
 }
 
 // Report is something that a worker did by itself. One field is set.
@@ -83,8 +85,9 @@ func StartWorkers(cfg WorkersConfig) (*Workers, error) {
 			return nil, errors.Join(err, w.Close())
 		}
 	}
-	w.tending.Add(1)
+	w.tending.Add(2)
 	go w.tend(active)
+	go w.seek()
 	return w, nil
 }
 
@@ -103,14 +106,18 @@ func (w *Workers) choose(found []*worker) (active *worker) {
 		if one == active {
 			continue
 		}
-		w.cfg.Log.Info("a worker of an earlier configuration serves its flows to their end", "pid", one.pid)
-		// The next one can only begin when this one has let go of the host's own
-		// listeners.
-		if _, err := one.ask(tellRetire, struct{}{}); err != nil {
-			w.cfg.Log.Warn("a worker could not be told to take nothing new", "pid", one.pid, "error", err)
-		}
+		w.tellRetired(one)
 	}
 	return active
+}
+
+// tellRetired makes a worker leave everything new to another, and waits until it
+// has let go of the host's own listeners.
+func (w *Workers) tellRetired(one *worker) {
+	w.cfg.Log.Info("a worker of an earlier run serves its flows to their end", "pid", one.pid)
+	if _, err := one.ask(tellRetire, struct{}{}); err != nil {
+		w.cfg.Log.Warn("a worker could not be told to take nothing new", "pid", one.pid, "error", err)
+	}
 }
 
 // Close ends the workers that this process has started and leaves those that it
@@ -177,7 +184,7 @@ func (w *Workers) Publish(o *node.Ownership, mappings Mappings) error {
 // publish is for callers that hold the lock. The sizes were checked, or are the
 // worker's own.
 func (w *Workers) publish() {
-	beside := slices.ContainsFunc(w.all, func(one *worker) bool { return one.retired })
+	beside := len(w.missed) > 0 || slices.ContainsFunc(w.all, func(one *worker) bool { return one.retired })
 	for _, one := range w.all {
 		t := retiredTable(w.ownership.Generation, one)
 		if !one.retired {
@@ -282,11 +289,16 @@ func (w *Workers) WrittenBack() uint64 {
 	return back
 }
 
-// Beat is how long ago the active worker last ended a turn. Without one it is
-// longer than any TTL: who has no worker has nothing to claim.
+// Beat is how long ago the active worker last ended a turn. It is longer than any
+// TTL without one, and beside a worker that does not follow: that one may stand
+// still between a decision and its answer, which its guard in the kernel keeps
+// from leaving, and ours with it (OWNERSHIP.md R10, R17).
 func (w *Workers) Beat() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if len(w.missed) > 0 {
+		return node.Forever
+	}
 	if one := w.active(); one != nil {
 		return w.cfg.Clock() - one.page.WorkerBeat()
 	}

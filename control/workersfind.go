@@ -35,25 +35,28 @@ func FindWorkers(vip netip.Addr) ([]string, error) {
 }
 
 // takeUp takes over the workers that an earlier control process has left. One
-// that does not follow is left alone: it serves its flows, and ends.
+// that does not follow is missed: it may stand still, and have flows.
 func (w *Workers) takeUp() ([]*worker, error) {
-	names, err := FindWorkers(w.cfg.Settings.Config.VIPs[0].Address.Addr())
+	names, err := FindWorkers(w.vip())
 	if err != nil {
 		return nil, err
 	}
-	w.survivors = len(names)
+	w.survivors, w.missed = len(names), map[string]time.Duration{}
 	var found []*worker
 	for _, name := range names {
 		one, err := w.takeUpOne(name)
 		if err != nil {
-			w.cfg.Log.Warn("a worker of an earlier run could not be taken up; it serves its flows to their end", "name", name, "error", err)
+			w.cfg.Log.Warn("a worker of an earlier run does not follow; nothing new is accepted until it does", "name", name, "error", err)
+			w.missed[name] = w.cfg.Clock()
 			continue
 		}
-		w.cfg.Log.Info("taken up a worker of an earlier run", "pid", one.pid)
 		found = append(found, one)
 	}
 	return found, nil
 }
+
+// vip is the one by which workers are found.
+func (w *Workers) vip() netip.Addr { return w.cfg.Settings.Config.VIPs[0].Address.Addr() }
 
 func (w *Workers) takeUpOne(name string) (*worker, error) {
 	c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: name, Net: "unixpacket"})
@@ -68,6 +71,7 @@ func (w *Workers) takeUpOne(name string) (*worker, error) {
 	if err := w.greet(one); err != nil {
 		return nil, errors.Join(err, one.close())
 	}
+	w.cfg.Log.Info("taken up a worker of an earlier run", "pid", one.pid)
 	return one, nil
 }
 
@@ -88,7 +92,7 @@ func (w *Workers) greet(one *worker) error {
 	if err != nil {
 		return err
 	}
-	err = one.welcome()
+	err = one.welcome(takeUpTimeout)
 	if failed := errWorkerFailed(""); errors.As(err, &failed) {
 		// It knows us, and has no lease. Another one beside it has to know that
 		// there are flows that it does not know.

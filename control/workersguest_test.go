@@ -95,7 +95,7 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	r.run()
-	if err := one.welcome(); err != nil {
+	if err := one.welcome(firstWait); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { one.close() })
@@ -411,7 +411,7 @@ func TestTakeUp(t *testing.T) {
 	if err := heir.wire.send(newMessage(tellTakeUp, 0, struct{}{}), heir.page.File(), heir.wake); err != nil {
 		t.Fatal(err)
 	}
-	if err := heir.welcome(); err != nil {
+	if err := heir.welcome(firstWait); err != nil {
 		t.Fatal(err)
 	}
 	settings := testSettings(t)

@@ -82,9 +82,14 @@ func (w *Workers) Holding() Holding {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	h := Holding{Generation: w.ownership.Generation, Services: make([]node.Bitmap, len(w.ownership.Services))}
+	if len(w.missed) > 0 {
+		// Who does not tell may hold anything.
+		for i := range h.Services {
+			h.Services[i] = node.Bitmap(every())
+		}
+	}
 	for _, one := range w.all {
 		if one.unusable {
-			// It does not tell, so it may hold anything.
 			for i := range h.Services {
 				h.Services[i] = node.Bitmap(every())
 			}

@@ -153,7 +153,7 @@ func (w *Workers) launch() (*worker, error) {
 	}
 	one.process, one.pid = one.child.Process, one.child.Process.Pid
 	if err = one.tell(tellSettings, &w.cfg.Settings); err == nil {
-		err = one.welcome()
+		err = one.welcome(firstWait)
 	} else {
 		err = fmt.Errorf("control: the worker did not begin: %w", err)
 	}
@@ -184,8 +184,8 @@ func (e errWorkerFailed) Error() string { return string(e) }
 
 // welcome waits for the worker's first message. Its refusal is an
 // errWorkerFailed.
-func (one *worker) welcome() error {
-	if err := one.wire.conn.SetReadDeadline(time.Now().Add(firstWait)); err != nil {
+func (one *worker) welcome(within time.Duration) error {
+	if err := one.wire.conn.SetReadDeadline(time.Now().Add(within)); err != nil {
 		return err
 	}
 	m, files, err := one.wire.receive()

@@ -54,7 +54,10 @@ func ServeOwnHost(services map[netip.AddrPort]Backend) (*OwnHost, error) {
 func transparent(_, _ string, c syscall.RawConn) error {
 	var inner error
 	err := c.Control(func(fd uintptr) {
-		inner = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_TRANSPARENT, 1)
+		// A process that stands still may have the address yet; it is the same
+		// user's, or the kernel refuses.
+		inner = errors.Join(unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_TRANSPARENT, 1),
+			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
 	})
 	return errors.Join(err, inner)
 }
