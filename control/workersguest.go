@@ -13,6 +13,7 @@ import (
 	"onevoice/internal/page"
 	"onevoice/internal/poller"
 	"onevoice/link"
+	"onevoice/link/egress"
 	"onevoice/node"
 	"onevoice/proxy"
 	"onevoice/stack"
@@ -67,6 +68,8 @@ type Guest struct {
 	// holding is what control was told last, and heldAt when it was looked at.
 	holding Holding
 	heldAt  time.Duration
+	// guardFailed: it was said that the guard takes no lease.
+	guardFailed bool
 }
 
 type outgoing struct {
@@ -82,6 +85,9 @@ type WorkerParts struct {
 	Device  link.Device
 	Poller  *poller.Poller
 	OwnHost *proxy.OwnHost
+	// Guard is nil where the kernel has none; NoGuard says why.
+	Guard   *egress.Guard
+	NoGuard string
 }
 
 // Descriptors of a worker behind standard error, in the order in which control
@@ -153,9 +159,9 @@ func (g *Guest) Fail(err error) error {
 
 // Begin is for node.LoopConfig: it puts lease and table of the page in force.
 // The lease is read first, so that it is never newer than the table.
-func (g *Guest) Begin(time.Duration) {
+func (g *Guest) Begin(now time.Duration) {
 	if g.page == nil {
-		g.parts.Node.SetLease(0, 0)
+		g.setLease(now, 0, 0)
 		return
 	}
 	begin, end, under := g.lease()
@@ -168,7 +174,7 @@ func (g *Guest) Begin(time.Duration) {
 		// The table of this lease could not be read yet.
 		begin, end = 0, 0
 	}
-	g.parts.Node.SetLease(begin, end)
+	g.setLease(now, begin, end)
 }
 
 // lease is what all paths together allow, and under which table.

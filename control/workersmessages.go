@@ -159,6 +159,7 @@ type WorkerStatus struct {
 	// Generation is that of the table in force.
 	Generation uint64            `json:"generation"`
 	Lease      LeaseStatus       `json:"lease"`
+	Guard      GuardStatus       `json:"guard"`
 	Verdicts   map[string]uint64 `json:"verdicts"`
 	// Refused counts messages from control that made no sense.
 	Refused  uint64                `json:"refused_messages"`

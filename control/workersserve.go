@@ -119,7 +119,7 @@ func (g *Guest) obey(w *wire, m *message) error {
 func (g *Guest) retire() {
 	g.parts.OwnHost.Retire()
 	// A loop that has ended has retired by itself.
-	_ = g.parts.Loop.Call(func(now time.Duration) { g.busyAt = now; g.quiet.Store(false) })
+	_ = g.parts.Loop.Call(func(now time.Duration) { g.busyAt = now; g.quiet.Store(false); g.closeGuard() })
 	g.retired.Store(true)
 }
 
@@ -300,7 +300,7 @@ func (g *Guest) fill(s *WorkerStatus, now time.Duration, flows bool) {
 	for v := node.Undecided + 1; v < node.VerdictCount; v++ {
 		s.Verdicts[v.String()] = counts[v]
 	}
-	s.Generation = g.generation
+	s.Generation, s.Guard = g.generation, g.guardStatus()
 	if begin, end := p.Node.Lease(); now < end {
 		s.Lease = LeaseStatus{Held: true, Since: (now - begin).Seconds(), Left: (end - now).Seconds()}
 	}

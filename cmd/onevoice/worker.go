@@ -19,6 +19,7 @@ import (
 	"onevoice/hashing"
 	"onevoice/internal/poller"
 	"onevoice/link"
+	"onevoice/link/egress"
 	"onevoice/node"
 	"onevoice/proxy"
 	"onevoice/responder"
@@ -154,6 +155,9 @@ func (s *serving) open() error {
 		return err
 	}
 	s.opened(func() error { s.parts.Stack.Close(); return nil })
+	if err := s.openGuard(); err != nil {
+		return err
+	}
 	nodeConfig, err := s.nodeConfig()
 	if err != nil {
 		return err
@@ -193,6 +197,32 @@ func (s *serving) openDevice() error {
 	tap := link.NewTap(dev, f, time.Now)
 	s.opened(func() error { return errors.Join(tap.Err(), f.Close()) })
 	s.parts.Device = tap
+	return nil
+}
+
+// openGuard has the kernel drop what would leave after the lease. Without it the
+// worker's own looks at the clock count alone.
+func (s *serving) openGuard() error {
+	c := s.settings.Config
+	device, err := net.InterfaceByName(c.Cluster.Interface)
+	if err != nil {
+		return err
+	}
+	var vips []netip.Addr
+	for _, v := range c.VIPs {
+		vips = append(vips, v.Address.Addr())
+	}
+	guard, err := egress.Attach(device.Index, vips)
+	if errors.Is(err, egress.ErrUnsupported) || errors.Is(err, egress.ErrNotPermitted) {
+		s.parts.NoGuard = err.Error()
+		s.log.Warn("the kernel does not guard the end of the lease; a worker that is stopped between its look at the clock and the send may answer late", "error", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.parts.Guard = guard
+	s.opened(guard.Close)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -338,6 +339,51 @@ func TestKilledControlCostsNoSession(t *testing.T) {
 	}
 }
 
+// While a worker stands still that does not follow the next control process,
+// this node claims nothing; nobody speaks for its flows until it goes on.
+func TestWorkerThatStandsStillDuringTakeUp(t *testing.T) {
+	for _, goesOn := range []bool{true, false} {
+		p := newPair(t)
+		first := p.start()
+		first.until("answering: this node holds a lease")
+		old := p.session()
+		worker := p.status().Workers[0].Process.PID
+		if err := syscall.Kill(worker, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		first.end(syscall.SIGKILL)
+		if _, err := old.Write([]byte("anybody")); err != nil {
+			t.Fatal(err)
+		}
+		second := p.start()
+		second.until("does not follow")
+		second.until("this node stops claiming its buckets")
+		if goesOn {
+			if err := syscall.Kill(worker, syscall.SIGCONT); err != nil {
+				t.Fatal(err)
+			}
+			second.until("serves its flows to their end")
+		} else {
+			second.until("stands still and is killed")
+		}
+		second.until("the workers turn again")
+		fresh := p.session()
+		if _, err := io.ReadFull(old, make([]byte, len("anybody"))); goesOn && err != nil {
+			t.Errorf("the session of the worker that stood still: %v", err)
+		}
+		if goesOn {
+			if err := errors.Join(echoes(old), echoes(fresh)); err != nil {
+				t.Errorf("both sessions: %v", err)
+			}
+		}
+		old.Close()
+		first.untilAllEnd()
+		if s := p.status(); len(s.Workers) != 1 || s.Workers[0].Retired {
+			t.Errorf("workers %+v", s.Workers)
+		}
+	}
+}
+
 // A start that fails, however late, leaves the sessions to the next one.
 func TestFailedStartCostsNoSession(t *testing.T) {
 	p := newPair(t)
@@ -430,6 +476,9 @@ func TestOldFlowsBesideANewConfiguration(t *testing.T) {
 	s := p.status()
 	if len(s.Workers) != 2 || s.Workers[0].Retired || !s.Workers[1].Retired || s.Workers[0].Flows.Running != 1 || s.Workers[1].Flows.Running != 1 || s.Flows.Running != 2 {
 		t.Errorf("workers %+v", s.Workers)
+	}
+	if s.Workers[0].Guard.State == "in the kernel" && s.Workers[1].Guard.State != "closed" {
+		t.Errorf("the earlier worker's guard is %q", s.Workers[1].Guard.State)
 	}
 	old.Close()
 	first.untilAllEnd()
