@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -72,6 +74,7 @@ const staleBeat = 250 * time.Millisecond
 func (d *daemon) fillCluster(s *admin.Status, c *cluster.Status, withTable bool) {
 	first := vipService(d.cfg.VIPs[0].Address.Addr())
 	s.Phase, s.Index = c.Phase, c.Index
+	slices.SortFunc(c.Hosts, func(a, b cluster.HostStatus) int { return cmp.Compare(a.Order, b.Order) })
 	for i := range c.Hosts {
 		h := &c.Hosts[i]
 		n := admin.NodeStatus{
@@ -128,6 +131,11 @@ func (d *daemon) clusterWarnings(c *cluster.Status) (out []string) {
 			out = append(out, fmt.Sprintf("%s (%s) is out: the others have its buckets", h.Name, h.Address))
 		case !h.Leased:
 			out = append(out, fmt.Sprintf("%s (%s) holds no lease: it accepts nothing new", h.Name, h.Address))
+		}
+		for _, x := range h.Health {
+			if !x.Up {
+				out = append(out, fmt.Sprintf("service %s is down on %s (%s): the others have its buckets", x.Service, h.Name, h.Address))
+			}
 		}
 	}
 	for _, name := range control.DownEverywhere(c) {

@@ -95,6 +95,10 @@ func printStatus(out io.Writer, s *admin.Status) error {
 	return printFlows(out, s)
 }
 
+// silentAfter is how long, in seconds, a node may not be heard until people are
+// told.
+const silentAfter = 1
+
 // nodeState is a node's state in one word.
 func nodeState(n *admin.NodeStatus) string {
 	switch {
@@ -104,6 +108,8 @@ func nodeState(n *admin.NodeStatus) string {
 		return "DEAD"
 	case !n.In:
 		return "OUT"
+	case !n.Self && (n.Heard < 0 || n.Heard > silentAfter):
+		return "SILENT"
 	case !n.Leased:
 		return "NO LEASE"
 	case n.Draining:
