@@ -120,6 +120,17 @@ func TestGatewayCheckNeedsAGateway(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "eth7 has no default gateway") {
 		t.Error(err)
 	}
+	h, err := StartHealth(HealthConfig{
+		Config: &config.Config{Node: config.Node{GatewayCheck: true}}, Gateway: netip.MustParseAddr("127.0.0.1"),
+		Tell: func(cluster.Event) {}, Answers: func(bool) {}, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Close()
+	if len(h.Report()) != 1 {
+		t.Errorf("watched %+v", h.Report())
+	}
 	// A witness is told of the gateway where there is one, and does without.
 	for gateway, want := range map[netip.Addr]int{{}: 0, netip.MustParseAddr("127.0.0.1"): 1} {
 		h, err := StartHealth(HealthConfig{
