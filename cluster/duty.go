@@ -350,7 +350,8 @@ func (c *Core) doOrphan() {
 		if h == nil || h.In || h.Orphaned || h.Epoch != o.epoch || c.now-o.at < wait {
 			continue
 		}
-		if seen := c.voter.of(h.ID).seenLeased; seen >= 0 && c.now-seen < wait {
+		// The lease that it spoke of has lasted a TTL from then.
+		if seen := c.voter.of(h.ID).seenLeased; seen >= 0 && c.now-seen < wait+c.table.Timing.TTL {
 			continue
 		}
 		c.propose("orphaned "+h.Name, &command{Kind: kindOrphaned, ID: h.ID, Epoch: h.Epoch})

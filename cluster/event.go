@@ -75,6 +75,7 @@ const (
 	messageBeat    = 'b' // a heartbeat between a node and a witness
 	messageHello   = 'h' // a blank host looks for its cluster
 	messageWelcome = 'w' // to a blank host that may join
+	messagePassed  = 'p' // a hello that a member passes on to the leader
 )
 
 func (e Heard) happen(c *Core) {
@@ -103,6 +104,8 @@ func (e Received) happen(c *Core) {
 		if h, err := c.codec.heartbeat(body); err == nil && h.Path == "" && c.table != nil {
 			c.hear(h)
 		}
+	case messagePassed:
+		c.meetPassed(body)
 	case messageHello, messageWelcome:
 		if e.Blank {
 			c.meet(e.From, e.Data[0], body)

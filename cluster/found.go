@@ -247,7 +247,7 @@ func (c *Core) meet(from netip.Addr, kind byte, body []byte) {
 		c.meetBlank(&h)
 		return
 	}
-	c.meetMember(&h)
+	c.meetMember(&h, false)
 }
 
 // meetBlank: two blank hosts meet.
@@ -269,7 +269,7 @@ func (c *Core) meetBlank(h *hello) {
 
 // meetMember: a blank host has found its cluster. The leader lets it in; whoever
 // has it in the table welcomes it.
-func (c *Core) meetMember(h *hello) {
+func (c *Core) meetMember(h *hello, passed bool) {
 	if c.table == nil {
 		return
 	}
@@ -282,6 +282,13 @@ func (c *Core) meetMember(h *hello) {
 		w := welcome{Version: Version, UUID: c.table.UUID}
 		to, _ := netip.ParseAddr(h.Address)
 		c.effects.Datagrams = append(c.effects.Datagrams, Datagram{Address: to, Blank: true, Data: append([]byte{messageWelcome}, c.codec.marshal(&w)...)})
+		return
+	}
+	if !c.leader() {
+		// It may know a few of us only, and the leader is the one to let it in.
+		if lead := c.raft.node.BasicStatus().Lead; lead != 0 && !passed {
+			c.effects.Datagrams = append(c.effects.Datagrams, Datagram{To: lead, Data: append([]byte{messagePassed}, c.codec.marshal(h)...)})
+		}
 		return
 	}
 	c.duties.hellos = slices.DeleteFunc(c.duties.hellos, func(x hello) bool { return x.ID == h.ID })
@@ -302,6 +309,19 @@ func (c *Core) beAdopted(body []byte) {
 	}
 	c.adopt(&f)
 	c.note(false, "welcomed by the cluster")
+}
+
+// meetPassed takes in a hello that another member has checked and passed on.
+func (c *Core) meetPassed(body []byte) {
+	var h hello
+	if c.codec.dec.Unmarshal(body, &h) != nil || h.Version != Version || h.ID == 0 || len(h.Name) > maxText || h.Weight > MaxWeight {
+		return
+	}
+	if _, err := netip.ParseAddr(h.Address); err != nil {
+		return
+	}
+	h.at = c.now
+	c.meetMember(&h, true)
 }
 
 // shareOf is the number of buckets of a service that a host owns.

@@ -84,6 +84,7 @@ func (c *Core) noteWritten() {
 	for len(r.indexes) > maxGenerations || len(r.indexes) > 1 && r.indexes[1].generation <= done {
 		r.indexes = r.indexes[1:]
 	}
+	r.written, r.looked = 0, 0
 	for _, g := range r.indexes {
 		if g.generation <= c.outside.written {
 			r.written = g.last
