@@ -8,20 +8,27 @@ import (
 )
 
 var (
-	seeds = flag.Uint64("seeds", 20, "how many seeds of chaos")
+	seeds = flag.Uint64("seeds", 12, "how many seeds of chaos")
 	first = flag.Uint64("seed", 1, "the first seed")
-	trace = flag.Bool("tell", false, "trace the run to standard error")
+	tell  = flag.Bool("tell", false, "trace the run to standard error")
 )
 
 func TestChaos(t *testing.T) {
+	counts := map[string]int{}
 	for seed := *first; seed < *first+*seeds; seed++ {
 		c := NewChaos(seed, 60*time.Second)
-		if *trace {
+		if *tell {
 			c.Trace(os.Stderr)
 		}
 		if breach := c.Run(); breach != "" {
-			t.Errorf("%v: %s", c, breach)
-			return
+			t.Fatalf("%v: %s", c, breach)
+		}
+		for k, n := range c.Counts {
+			counts[k] += n
+		}
+		if testing.Verbose() {
+			t.Logf("%v: %d served, %d not, %d events", c, c.Served, c.Refused, c.World.Events())
 		}
 	}
+	t.Log(counts)
 }

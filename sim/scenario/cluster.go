@@ -1,7 +1,6 @@
 package scenario
 
 import (
-	"bytes"
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
@@ -24,32 +23,43 @@ type Options struct {
 	// DriftPPM bounds the hosts' clocks.
 	DriftPPM int64
 	Hub      bool
-	// Loss and Dup of each link, 0 to 1.
-	Loss, Dup float64
+	// Loss, Dup and Reorder of each link, 0 to 1.
+	Loss, Dup, Reorder float64
 	// Services besides the VIP's own.
 	Services int
+	// Paths is how many LANs the nodes serve on, 1 if 0. The second service is on
+	// the second.
+	Paths int
+	// Snapshot is after how many entries the table is saved whole, and Keep how
+	// many entries stay; 0 for the defaults.
+	Snapshot, Keep uint64
+	// Flows is how many clients come in a second.
+	Flows float64
+	// SyncMin and SyncMax bound an fsync. 0: an SSD's.
+	SyncMin, SyncMax time.Duration
 }
 
 // Cluster is a simulated cluster.
 type Cluster struct {
 	World *sim.World
-	LAN   *sim.LAN
+	LANs  []*sim.LAN
 	Net   *sim.Net
 	Hosts []*Host
+	// Breaches are what must not be; the run stops at the first.
+	Breaches []string
+	// Served and Refused count clients that found an owner and that did not.
+	Served, Refused uint64
 
 	o        Options
 	founders int
 	services []cluster.ServiceSpec
-	path     string
-	// Breaches are what must not be; the run stops at the first.
-	Breaches []string
+	paths    []string
+	raft     agreement
+	flows    uint64
 }
 
-// clusterMAC is the one of the simulated VIP.
-const clusterMAC = "01:00:5e:4d:00:02"
-
 // seeded makes raft's own chance, which it takes from crypto/rand, that of the
-// seed.
+// seed. One run at a time in a process.
 type seeded struct{ r *mrand.ChaCha8 }
 
 func (s seeded) Read(b []byte) (int, error) { return s.r.Read(b) }
@@ -61,17 +71,20 @@ func New(o Options, seed uint64) *Cluster {
 	rand.Reader = seeded{mrand.NewChaCha8(key)}
 
 	w := sim.New(seed)
-	c := &Cluster{World: w, o: o, path: clusterMAC}
-	if o.Hub {
-		c.LAN = w.NewHub()
-	} else {
-		c.LAN, _ = w.NewSwitch()
+	c := &Cluster{World: w, o: o, raft: agreement{}}
+	for i := range max(o.Paths, 1) {
+		lan := w.NewHub()
+		if !o.Hub {
+			lan, _ = w.NewSwitch()
+		}
+		c.LANs = append(c.LANs, lan)
+		c.paths = append(c.paths, fmt.Sprintf("%x", clusterMAC(i)))
 	}
 	c.Net = w.NewNet()
-	c.Net.Default = sim.Link{DelayMin: 80 * time.Microsecond, DelayMax: 600 * time.Microsecond, Loss: o.Loss, Dup: o.Dup}
+	c.Net.Default = sim.Link{DelayMin: 80 * time.Microsecond, DelayMax: 600 * time.Microsecond, Loss: o.Loss, Dup: o.Dup, Reorder: o.Reorder, HoldBack: 5 * time.Millisecond}
 	c.services = []cluster.ServiceSpec{{Name: "vip/10.77.0.2", Digest: cluster.Digest{1}}}
 	for i := range o.Services {
-		c.services = append(c.services, cluster.ServiceSpec{Name: fmt.Sprintf("s%d", i), Digest: cluster.Digest{byte(i + 2)}})
+		c.services = append(c.services, cluster.ServiceSpec{Name: fmt.Sprintf("s%d", i), Path: i % len(c.LANs), Digest: cluster.Digest{byte(i + 2)}})
 	}
 	for i := range o.Nodes {
 		c.addHost(fmt.Sprintf("n%d", i+1), cluster.Node)
@@ -84,32 +97,44 @@ func New(o Options, seed uint64) *Cluster {
 		c.addHost(fmt.Sprintf("n%d", o.Nodes+i+1), cluster.Node)
 	}
 	w.AfterEach = c.check
+	if o.Flows > 0 {
+		c.nextClient()
+	}
 	return c
 }
+
+// clusterMAC is that of the VIP on a path.
+func clusterMAC(path int) sim.MAC { return sim.MAC{0x01, 0x00, 0x5e, 0x4d, byte(path), 0x02} }
 
 func (c *Cluster) addHost(name string, role cluster.Role) {
 	r := c.World.Rand()
 	i := len(c.Hosts)
 	h := &Host{
 		Name: name, Index: i, c: c, role: role, addr: netip.AddrFrom4([4]byte{10, 77, 0, byte(11 + i)}),
-		mac: sim.MAC{2, 0, 0, 0, 0, byte(11 + i)}, answers: map[uint64]error{},
+		answers: map[uint64]error{}, weight: 100,
 	}
+	h.services = append(h.services, c.services...)
 	drift := int64(0)
 	if c.o.DriftPPM > 0 {
 		drift = r.Int64N(2*c.o.DriftPPM+1) - c.o.DriftPPM
 	}
 	h.clock = c.World.NewClock(time.Duration(r.Int64N(int64(time.Hour))), drift)
+	h.workers = c.World.NewClock(0, 0)
 	h.disk = c.World.NewDisk(name, h.clock)
 	h.disk.SyncMin, h.disk.SyncMax, h.disk.StallP, h.disk.StallFor = 300*time.Microsecond, 4*time.Millisecond, 0.01, 40*time.Millisecond
+	if c.o.SyncMax > 0 {
+		h.disk.SyncMin, h.disk.SyncMax = c.o.SyncMin, c.o.SyncMax
+	}
 	if role == cluster.Node {
-		h.port = c.LAN.Attach(name, h.clock, func(frame []byte) { h.frame(frame) })
-		h.port.Up = sim.Link{DelayMin: 20 * time.Microsecond, DelayMax: 100 * time.Microsecond, Loss: c.o.Loss, Dup: c.o.Dup}
-		h.port.Down = h.port.Up
+		for p, lan := range c.LANs {
+			port := lan.Attach(name, h.clock, func(frame []byte) { h.frame(p, frame) })
+			port.Up = sim.Link{DelayMin: 20 * time.Microsecond, DelayMax: 100 * time.Microsecond, Loss: c.o.Loss, Dup: c.o.Dup, Reorder: c.o.Reorder, HoldBack: 5 * time.Millisecond}
+			port.Down = port.Up
+			h.ports = append(h.ports, port)
+		}
 	}
 	h.net = c.Net.Attach(name, h.clock, func(from int, data []byte) {
-		if h.up {
-			h.step(cluster.Received{From: c.Hosts[from].addr, Blank: data[0] == 1, Data: data[1:]})
-		}
+		h.step(cluster.Received{From: c.Hosts[from].addr, Blank: data[0] == 1, Data: data[1:]})
 	})
 	c.Hosts = append(c.Hosts, h)
 }
@@ -117,29 +142,18 @@ func (c *Cluster) addHost(name string, role cluster.Role) {
 // Boot starts hosts.
 func (c *Cluster) Boot(hosts ...*Host) {
 	for _, h := range hosts {
-		h.boot(false)
+		h.boot()
 	}
 }
 
-// frame puts a heartbeat into a frame to the cluster MAC: a UDP datagram whose
-// destination is the VIP, as far as the model LAN looks.
-func (c *Cluster) frame(h *Host, data []byte) []byte {
-	f := []byte{0x01, 0x00, 0x5e, 0x4d, 0x00, 0x02}
-	f = append(f, h.mac[:]...)
-	f = append(f, 0x08, 0x00)
-	f = append(f, heartbeatMark...)
-	return append(f, data...)
-}
-
-const heartbeatMark = "onevoice-heartbeat"
-
-func (h *Host) frame(frame []byte) {
-	if !h.up || len(frame) < 14 {
-		return
+// host finds a host by its name.
+func (c *Cluster) host(name string) *Host {
+	for _, h := range c.Hosts {
+		if h.Name == name {
+			return h
+		}
 	}
-	if body, ok := bytes.CutPrefix(frame[14:], []byte(heartbeatMark)); ok {
-		h.step(cluster.Heard{Data: body})
-	}
+	return nil
 }
 
 func (c *Cluster) send(h *Host, d cluster.Datagram) {
@@ -148,7 +162,7 @@ func (c *Cluster) send(h *Host, d cluster.Datagram) {
 		mark = 1
 	}
 	for _, to := range c.Hosts {
-		if to != h && (d.To != 0 && to.core != nil && to.core.ID() == d.To || d.To == 0 && to.addr == d.Address) {
+		if to != h && (d.To != 0 && to.id == d.To || d.To == 0 && to.addr == d.Address) {
 			c.Net.Send(h.Index, to.Index, append([]byte{mark}, d.Data...))
 		}
 	}
@@ -160,48 +174,11 @@ func (c *Cluster) breach(format string, args ...any) {
 	c.World.Stop()
 }
 
-// check is S1: nobody accepts in a bucket where another does.
-func (c *Cluster) check() {
-	if len(c.Breaches) > 0 {
-		return
+// Run lets the time pass, up to the first breach.
+func (c *Cluster) Run(d time.Duration) {
+	if len(c.Breaches) == 0 {
+		c.World.Run(c.World.Now() + d)
 	}
-	for s := range c.services {
-		var taken [4]uint64
-		for _, h := range c.Hosts {
-			a := h.accepts(s, cluster.Guard)
-			for i := range a {
-				if taken[i]&a[i] != 0 {
-					c.breach("two owners of a bucket of %s, %s is one of them\n%s", c.services[s].Name, h.Name, c.describe())
-					return
-				}
-				taken[i] |= a[i]
-			}
-		}
-	}
-}
-
-// Owned counts the buckets of a service that somebody accepts in.
-func (c *Cluster) Owned(service int) int {
-	n := 0
-	for _, h := range c.Hosts {
-		a := h.accepts(service, 0)
-		for i := range a {
-			for w := a[i]; w != 0; w &= w - 1 {
-				n++
-			}
-		}
-	}
-	return n
-}
-
-// AllOwned: every bucket of every service has an owner.
-func (c *Cluster) AllOwned() bool {
-	for s := range c.services {
-		if c.Owned(s) != 256 {
-			return false
-		}
-	}
-	return true
 }
 
 // Until runs until something holds, and returns how long that took; ok is false
@@ -214,7 +191,7 @@ func (c *Cluster) Until(limit time.Duration, holds func() bool) (took time.Durat
 		}
 		c.World.Run(c.World.Now() + time.Millisecond)
 	}
-	return limit, false
+	return limit, holds() && len(c.Breaches) == 0
 }
 
 // describe is each host in a line.
@@ -228,7 +205,7 @@ func (c *Cluster) describe() string {
 		st := h.core.Status(h.clock.Now())
 		out += fmt.Sprintf("%s: up=%v failed=%v phase=%s leader=%x index=%d voters=%x\n", h, h.up, h.failed, st.Phase, st.Leader, st.Index, st.Voters)
 		for _, x := range st.Hosts {
-			out += fmt.Sprintf("    %s %x in=%v epoch=%d orphaned=%v leased=%v heard=%v buckets=%v draining=%v\n", x.Name, x.ID, x.In, x.Epoch, x.Orphaned, x.Leased, x.Heard, x.Buckets, x.Drains)
+			out += fmt.Sprintf("    %s %x in=%v epoch=%d orphaned=%v leased=%v heard=%v buckets=%v draining=%v\n", x.Name, x.ID, x.In, x.Epoch, x.Orphaned, x.Leased, x.Heard, x.Buckets, x.Draining)
 		}
 	}
 	return out

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -11,58 +12,71 @@ import (
 	"onevoice/sim"
 )
 
-// Host is one simulated machine.
+// Host is one simulated machine: a control process, whose core is real, and a
+// worker beside it that may outlive it.
 type Host struct {
 	Name  string
 	Index int
 	c     *Cluster
 	addr  netip.Addr
-	mac   sim.MAC
 	role  cluster.Role
 
 	clock *sim.Clock
 	disk  *sim.Disk
-	port  *sim.Port
+	ports []*sim.Port // by path
 	net   *sim.NetHost
+	// workers is the worker's process: it stands still by itself. Its time is
+	// true time; what it compares with leases is the host's clock.
+	workers *sim.Clock
 
+	// up: the control process runs.
 	up    bool
 	boots int
+	id    uint64
 	core  *cluster.Core
 	timer sim.Timer
-	// without and forced are what an operator gives a blank host's start.
-	without []netip.Addr
-
-	worker worker
-	leases []cluster.Lease
+	page  *page
 	// failed is why the core stopped.
 	failed error
+
+	worker worker
+	// reported is when the worker's last report comes in: they keep their order.
+	reported time.Duration
+	// leasedAt is the true time at which this host last held a lease.
+	leasedAt time.Duration
+	// applied is the last entry that its table was looked at after.
+	applied     uint64
+	appliedBoot int
+
+	// What its operator has set: the file, and the options of its start.
+	services []cluster.ServiceSpec
+	votes    string
+	weight   uint32
+	without  []netip.Addr
+	forced   bool
 	// answers of operators' wishes.
 	answers map[uint64]error
 	asked   uint64
+	// story gets the lines of its log.
+	story func(h *Host, n cluster.Note)
 }
 
-// worker models what serves frames on a host: the rights that it has put in
-// force, and the flows that it may hold.
-type worker struct {
-	rights *cluster.Rights
-	// held is, by service and bucket, until when a flow is held.
-	held [][256]time.Duration
-}
-
-// boot starts the host's process.
-func (h *Host) boot(flows bool) {
+// boot starts the control process. Workers of an earlier one may be alive.
+func (h *Host) boot() {
 	h.boots++
-	h.up = true
-	h.failed = nil
-	h.leases = nil
-	h.worker = worker{held: make([][256]time.Duration, len(h.c.services))}
-	core, err := cluster.New(h.options(), h.saved(), h.clock.Now(), flows)
+	h.up, h.failed = true, nil
+	h.page = &page{leases: make([]pageLease, len(h.c.paths))}
+	core, err := cluster.New(h.options(), h.saved(), h.clock.Now(), h.worker.alive)
 	if err != nil {
 		h.c.breach("%s does not start: %v", h.Name, err)
 		h.up = false
 		return
 	}
-	h.core = core
+	h.core, h.id = core, core.ID()
+	if !h.worker.alive && h.role == cluster.Node {
+		h.worker = worker{alive: true, page: h.page, boots: h.worker.boots + 1}
+	}
+	h.reports(h.boots)
 	h.step(nil)
 }
 
@@ -74,7 +88,8 @@ func (h *Host) options() cluster.Options {
 	r := h.c.World.Rand()
 	o := cluster.Options{
 		Cluster: "sim", Name: h.Name, Address: h.addr, Role: h.role, Preferred: h.c.o.Preferred, Timing: timing,
-		Weight: 100, Services: h.c.services, Without: h.without,
+		Weight: h.weight, Services: h.services, Without: h.without, Forced: h.forced, Votes: h.votes,
+		SnapshotEvery: h.c.o.Snapshot, KeepEntries: h.c.o.Keep,
 		Random: rand.New(rand.NewPCG(r.Uint64(), r.Uint64())),
 	}
 	for i := range o.NewCluster {
@@ -89,7 +104,7 @@ func (h *Host) options() cluster.Options {
 		o.Peers = append(o.Peers, cluster.Peer{Address: h.addr})
 	}
 	if h.role == cluster.Node {
-		o.Paths = []string{h.c.path}
+		o.Paths = h.c.paths
 	} else {
 		o.Services = nil
 	}
@@ -115,7 +130,12 @@ func (h *Host) saved() cluster.Saved {
 }
 
 func (h *Host) write(w *cluster.Write) {
-	done := func(err error) { h.step(cluster.Wrote{Seq: w.Seq, Err: err}) }
+	boots := h.boots
+	done := func(err error) {
+		if h.boots == boots {
+			h.step(cluster.Wrote{Seq: w.Seq, Err: err})
+		}
+	}
 	var records [][]byte
 	for _, r := range w.Records {
 		records = append(records, append([]byte{diskRecord}, r...))
@@ -148,96 +168,95 @@ func (h *Host) do(e *cluster.Effects) {
 		h.write(e.Write)
 	}
 	for _, b := range e.Heartbeats {
-		h.port.Send(h.c.frame(h, b.Data))
+		h.ports[b.Path].Send(h.heartbeat(b))
 	}
 	for _, d := range e.Datagrams {
 		h.c.send(h, d)
 	}
-	if e.Leases != nil {
-		h.leases = slices.Clone(e.Leases)
-	}
 	if e.Rights != nil {
-		h.takeRights(e.Rights)
+		h.page.publish(e.Rights)
+		h.takeSoon()
+	}
+	if e.Leases != nil {
+		h.page.lease(e.Leases)
+	}
+	if e.Forget {
+		h.forget()
 	}
 	for _, a := range e.Answers {
 		h.answers[a.Request] = a.Err
 	}
 	for _, n := range e.Notes {
 		h.c.World.Record(h.Name, n.Text)
+		if h.story != nil {
+			h.story(h, n)
+		}
 	}
 	if e.Failed != nil && h.failed == nil {
 		h.failed = e.Failed
-		h.leases = nil
+		h.page.lease(make([]cluster.Lease, len(h.c.paths)))
 	}
 }
 
-// takeRights puts rights in force in the worker a moment later, and writes their
-// generation back once the batch is out.
-func (h *Host) takeRights(r *cluster.Rights) {
-	delay := time.Duration(h.c.World.Rand().Int64N(int64(2 * time.Millisecond)))
-	boots := h.boots
-	h.clock.After(delay, func() {
-		if h.boots != boots || h.worker.rights != nil && h.worker.rights.Generation > r.Generation {
-			return
-		}
-		h.worker.rights = r
-		h.clock.After(delay, func() {
-			if h.boots == boots {
-				h.report()
-			}
-		})
-	})
+const heartbeatMark = "onevoice-heartbeat"
+
+// heartbeat puts one into a frame to the cluster MAC: a UDP datagram whose
+// destination is the VIP, as far as the model LAN looks.
+func (h *Host) heartbeat(b cluster.PathMessage) []byte {
+	mac := clusterMAC(b.Path)
+	f := append([]byte(nil), mac[:]...)
+	f = append(f, 2, 0, 0, 0, byte(b.Path), byte(11+h.Index), 0x08, 0x00)
+	f = append(f, heartbeatMark...)
+	return append(f, b.Data...)
 }
 
-// report is what the worker says to its control process.
-func (h *Host) report() {
-	if h.worker.rights == nil || !h.up {
+func (h *Host) frame(path int, frame []byte) {
+	if len(frame) < sim.MinFrame {
 		return
 	}
-	r := cluster.Report{Written: h.worker.rights.Generation, Looked: h.worker.rights.Generation}
-	now := h.clock.Now()
-	for s := range h.c.services {
-		var held [4]uint64
-		for b, until := range h.worker.held[s] {
-			if now < until {
-				held[b/64] |= 1 << (b % 64)
-			}
-		}
-		r.Holding = append(r.Holding, held)
+	if body, ok := bytes.CutPrefix(frame[sim.MinFrame:], []byte(heartbeatMark)); ok {
+		h.step(cluster.Heard{Path: path, Data: body})
 	}
-	h.step(r)
 }
 
-// accepts reports in which buckets of a service this host would answer now. A
-// frame that was let through leaves up to Guard later.
-func (h *Host) accepts(service int, margin time.Duration) (out [4]uint64) {
-	if !h.up || h.failed != nil || h.clock.Paused() || h.worker.rights == nil || len(h.leases) == 0 {
-		return out
-	}
-	if h.clock.Now() >= h.leases[0].End+margin {
-		return out
-	}
-	return h.worker.rights.Services[service].Accept
+// ask gives the core an operator's wish, and returns its number.
+func (h *Host) ask(w cluster.Wish) uint64 {
+	h.asked++
+	h.step(cluster.Ask{Request: h.asked, Wish: w})
+	return h.asked
 }
 
-// crash ends the host at once.
-func (h *Host) crash() {
-	if !h.up {
-		return
-	}
-	h.up = false
-	h.boots++
-	h.timer.Stop()
-	h.disk.Crash()
-	h.clock.Reset()
-}
-
-// restart brings it back. Its clock begins anew, as CLOCK_BOOTTIME does.
-func (h *Host) restart() {
+// kill ends the control process alone: the worker goes on.
+func (h *Host) kill() {
 	if h.up {
-		return
+		h.up = false
+		h.boots++
+		h.timer.Stop()
+		h.disk.Crash() // an fsync that was not answered may have happened or not
+		h.clock.Reset()
 	}
-	h.boot(false)
 }
 
-func (h *Host) String() string { return fmt.Sprintf("%s (%x)", h.Name, h.core.ID()) }
+// crash ends the host at once, worker and all. Its clock begins anew, as
+// CLOCK_BOOTTIME does.
+func (h *Host) crash() {
+	h.kill()
+	h.worker = worker{boots: h.worker.boots + 1}
+	h.workers.Reset()
+	h.clock.Reboot(time.Duration(h.c.World.Rand().Int64N(int64(time.Second))))
+}
+
+// wipe is a crash after which the disk is empty.
+func (h *Host) wipe() {
+	h.crash()
+	h.disk.Wipe()
+}
+
+// restart brings the control process back.
+func (h *Host) restart() {
+	if !h.up {
+		h.boot()
+	}
+}
+
+func (h *Host) String() string { return fmt.Sprintf("%s (%x)", h.Name, h.id) }
