@@ -8,12 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bystander is a thread that does nothing but wake every few milliseconds, with
-// the priority of a daemon's heartbeat. When it wakes late, the whole machine
-// stood still, and no node is to blame for a lease that ran out meanwhile.
+// bystander is a thread that does nothing but wake every few milliseconds. When
+// it wakes late, the whole machine stood still for threads of its priority, and
+// no node is to blame. One has the priority of a daemon's heartbeat, which is
+// for leases, and one that of all others, which is for waits.
 type bystander struct {
-	stop chan struct{}
-	done chan struct{}
+	raised bool
+	stop   chan struct{}
+	done   chan struct{}
 
 	mu     sync.Mutex
 	stalls []MachineStall
@@ -34,8 +36,8 @@ type MachineStall struct {
 	For time.Duration `json:"for_ns"`
 }
 
-func newBystander() *bystander {
-	b := &bystander{stop: make(chan struct{}), done: make(chan struct{})}
+func newBystander(raised bool) *bystander {
+	b := &bystander{raised: raised, stop: make(chan struct{}), done: make(chan struct{})}
 	go b.run()
 	return b
 }
@@ -45,7 +47,9 @@ func newBystander() *bystander {
 func (b *bystander) run() {
 	defer close(b.done)
 	runtime.LockOSThread()
-	raisePriority()
+	if b.raised {
+		raisePriority()
+	}
 	step := unix.NsecToTimespec(int64(bystanderEvery))
 	for last := time.Now(); ; {
 		select {
@@ -61,12 +65,11 @@ func (b *bystander) run() {
 	}
 }
 
-// raisePriority gives the thread what a heartbeat thread asks for. Without the
-// right to it, that one has none either.
+// raisePriority gives the thread what package control gives its loop. Without
+// the right to it, that one has none either.
 func raisePriority() {
-	const lowestRealTime = 1
-	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: lowestRealTime}
-	_ = unix.SchedSetAttr(0, &attr, 0)
+	const priority = -20
+	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), priority)
 }
 
 // woke notes when the time between two wakes was too long.

@@ -9,31 +9,24 @@ import (
 	"time"
 )
 
-// The part of the demonstration about nodes that fail. It is told where owners
-// change; else a dead node's share is simply not served.
+// The part of the demonstration about nodes that fail.
 
 const (
+	// votersNeeded is how many nodes it takes to lose one.
+	votersNeeded = 3
 	// demoSessions are open while nodes fail.
 	demoSessions = 16
 	// goOnWithin is how soon a session must be heard again, and toldWithin how
 	// soon users of a dead node must know: its grace, and a retransmission.
 	goOnWithin = 5 * time.Second
 	toldWithin = 10 * time.Second
-	// rejoinLimit bounds how long a node takes to get its share again.
-	rejoinLimit = 15 * time.Second
 )
-
-// ownershipMoves reports whether the daemons say that they hold leases.
-func (w *watched) ownershipMoves(ctx context.Context) (bool, error) {
-	views, err := w.Daemons[0].views(ctx)
-	return slices.ContainsFunc(views, func(v nodeView) bool { return v.Epoch > 0 }), err
-}
 
 // failures: a node is killed under running sessions and comes back, and another
 // is drained.
 func failures(ctx context.Context, n *narrator, w *watched) error {
-	if moves, err := w.ownershipMoves(ctx); err != nil || !moves || len(w.Daemons) < 3 {
-		return err
+	if len(w.Daemons) < votersNeeded {
+		return nil
 	}
 	sessions := newLiveFlows(w.SSH, w.addresses(), min(demoSessions, len(w.addresses())), 0)
 	defer sessions.close()
@@ -140,14 +133,17 @@ func (w *watched) comesBack(ctx context.Context, n *narrator, d *Daemon, session
 	if err := d.Start(); err != nil {
 		return err
 	}
-	serves, err := w.untilServing(ctx, n, at, func(count int) bool { return count > 0 }, name)
-	if err != nil {
+	n.progress("waiting for its lease …")
+	if err := w.untilAllSay(ctx, owned, name+" holds a lease"); err != nil {
 		return err
 	}
-	n.claim(serves > 0, "%s serves %d addresses again, %s after its start", name, serves, short(time.Since(at)))
-	went, err := heardAgain(ctx, running, time.Now(), goOnWithin)
+	n.say("it holds a lease again %s after its start", short(time.Since(at)))
+	n.progress("waiting for its share …")
+	err := w.untilAllSay(ctx, shared, "all have equal shares")
+	n.claim(err == nil, "%s has taken its share back bit by bit, %s after its start", name, short(time.Since(at)))
+	went, err2 := heardAgain(ctx, running, time.Now(), goOnWithin)
 	n.claim(went == len(running), "%d of %d sessions did not notice", went, len(running))
-	return errors.Join(err, w.sniffer.Tell((*Judge).Settled))
+	return errors.Join(err, err2, w.sniffer.Tell((*Judge).Settled))
 }
 
 // drains takes new clients from a node and gives them back.
@@ -164,48 +160,45 @@ func (w *watched) drains(ctx context.Context, n *narrator, sessions *liveFlows) 
 	}
 	for _, step := range []struct {
 		command string
-		enough  func(int) bool
+		enough  func(buckets int) bool
 		claim   string
 	}{
-		{"drain", func(count int) bool { return count == 0 }, "%s gets no new logins (%d), %s after the command"},
-		{"undrain", func(count int) bool { return count > 0 }, "%s serves again (%d addresses), %s after the command"},
+		{"drain", func(buckets int) bool { return buckets == 0 }, "%s owns no bucket any more, %s after the command"},
+		{"undrain", func(buckets int) bool { return buckets > 0 }, "undrained, %s owns buckets again, %s after the command"},
 	} {
 		at := time.Now()
 		if text, err := w.output(ctx, d.Host, "env", "ONEVOICE_SOCKET="+d.Socket(), program, step.command, name); err != nil {
 			return fmt.Errorf("onevoice %s %s: %w: %s", step.command, name, err, text)
 		}
-		serves, err := w.untilServing(ctx, n, at, step.enough, name)
+		err := w.untilAllSay(ctx, func(views []nodeView) bool {
+			return owned(views) && slices.ContainsFunc(views, func(v nodeView) bool { return v.Name == name && step.enough(v.Buckets) })
+		}, step.command+" is done")
+		n.claim(err == nil, step.claim, name, short(time.Since(at)))
 		if err != nil {
 			return err
 		}
-		n.claim(step.enough(serves), step.claim, name, serves, short(time.Since(at)))
-		went, err := heardAgain(ctx, all, time.Now(), goOnWithin)
-		n.claim(went == len(all), "%d of %d sessions went on, its own as well", went, len(all))
-		if err != nil {
+		if err := w.drained(ctx, n, all, name, step.command == "drain"); err != nil {
 			return err
 		}
 	}
-	return w.sniffer.Tell((*Judge).Settled)
+	return nil
 }
 
-// untilServing logs in from everywhere again and again, until the node serves as
-// many addresses as are wanted. It reports how many it serves in the end.
-func (w *watched) untilServing(ctx context.Context, n *narrator, since time.Time, enough func(int) bool, node string) (int, error) {
-	for {
-		all, err := w.owners(ctx, n)
-		serves := 0
-		for _, owner := range all {
-			if owner == node {
-				serves++
+// drained checks who serves new logins, and that the sessions go on.
+func (w *watched) drained(ctx context.Context, n *narrator, all []*liveFlow, name string, empty bool) error {
+	if empty {
+		logins, err := w.loginAll(ctx, n)
+		elsewhere := 0
+		for _, r := range logins {
+			if r.Node != name {
+				elsewhere++
 			}
 		}
-		if err != nil || enough(serves) || time.Since(since) > rejoinLimit {
-			return serves, err
-		}
-		if err := sleep(ctx, lookStep); err != nil {
-			return serves, err
-		}
+		n.claim(err == nil && elsewhere == len(w.addresses()), "%d of %d new logins were served by the others", elsewhere, len(w.addresses()))
 	}
+	went, err := heardAgain(ctx, all, time.Now(), goOnWithin)
+	n.claim(went == len(all), "%d of %d sessions went on, its own as well", went, len(all))
+	return err
 }
 
 func keep(flows []*liveFlow, want func(*liveFlow) bool) (out []*liveFlow) {

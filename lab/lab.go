@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"onevoice/hashing"
 )
 
 // Lab is a running cluster: the LAN, a daemon and an SSH service on each node.
@@ -89,36 +87,7 @@ func (l *Lab) start(progress io.Writer) (err error) {
 			return err
 		}
 	}
-	return l.untilOwned()
-}
-
-// ownedTimeout bounds how long the nodes may take to agree on owners.
-const ownedTimeout = 10 * time.Second
-
-// untilOwned waits until every bucket has an owner, as each daemon sees it.
-func (l *Lab) untilOwned() error {
-	ticker := time.NewTicker(lookStep)
-	defer ticker.Stop()
-	for began := time.Now(); ; <-ticker.C {
-		owned := true
-		for _, d := range l.Daemons {
-			views, err := d.views(context.Background())
-			if err != nil {
-				return err
-			}
-			sum := 0
-			for _, v := range views {
-				sum += v.Buckets
-			}
-			owned = owned && sum == hashing.Buckets
-		}
-		if owned {
-			return nil
-		}
-		if time.Since(began) > ownedTimeout {
-			return fmt.Errorf("some buckets have no owner after %v; see `onevoice status` on the nodes", ownedTimeout)
-		}
-	}
+	return l.untilAllSay(context.Background(), shared, "every bucket has an owner")
 }
 
 // nameNamespaces lets `ip netns` know the namespaces, inside the lab only.

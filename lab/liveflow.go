@@ -49,9 +49,12 @@ const openTimeout = 10 * time.Second
 
 // openFlow begins a flow; its reader is a goroutine that ends with it.
 func openFlow(s *SSH, f from, overSSH bool, every time.Duration) (*liveFlow, error) {
-	stream, err := dialBeat(f)
+	var stream io.ReadWriteCloser
+	var err error
 	if overSSH {
 		stream, err = s.dialCat(f)
+	} else {
+		stream, err = dialVIP(f, beatPort, openTimeout)
 	}
 	if err != nil {
 		return nil, err
@@ -69,16 +72,17 @@ func openFlow(s *SSH, f from, overSSH bool, every time.Duration) (*liveFlow, err
 }
 
 // dialVIP connects to a port of the VIP from a client's address.
-func dialVIP(f from, port uint16, timeout time.Duration) (conn net.Conn, err error) {
-	err = f.host.Do(func() (err error) {
+func dialVIP(f from, port uint16, timeout time.Duration) (conn *net.TCPConn, err error) {
+	err = f.host.Do(func() error {
 		d := net.Dialer{Timeout: timeout, LocalAddr: &net.TCPAddr{IP: f.addr.AsSlice()}, KeepAlive: -1}
-		conn, err = d.Dial("tcp4", netip.AddrPortFrom(VIP(), port).String())
+		c, err := d.Dial("tcp4", netip.AddrPortFrom(VIP(), port).String())
+		if err == nil {
+			conn = c.(*net.TCPConn)
+		}
 		return err
 	})
 	return conn, err
 }
-
-func dialBeat(f from) (io.ReadWriteCloser, error) { return dialVIP(f, beatPort, openTimeout) }
 
 // sshStream is a session in which a command sends back what it gets.
 type sshStream struct {

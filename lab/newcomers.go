@@ -94,7 +94,13 @@ func (n *newcomers) try(f from, c *newcomer) {
 	c.connected, c.told, c.node, c.err, c.over = connected, time.Since(c.began), node, err, true
 }
 
-func hearName(conn net.Conn) (string, error) {
+// hearName reads the name of the node that serves. The client's FIN is sent
+// again until it is acknowledged, so that it hears when the node has died: who
+// only listens hears nothing.
+func hearName(conn *net.TCPConn) (string, error) {
+	if err := conn.CloseWrite(); err != nil {
+		return "", err
+	}
 	if err := conn.SetReadDeadline(time.Now().Add(newcomerPatience)); err != nil {
 		return "", err
 	}

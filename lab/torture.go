@@ -6,16 +6,12 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net/netip"
-	"slices"
 	"time"
 )
 
 // TortureOptions say how a cluster is tortured.
 type TortureOptions struct {
-	Spec Spec
-	// Counts are the rounds; of those that need ownership that moves, none take
-	// place without.
+	Spec   Spec
 	Counts TortureCounts
 	// Seed chooses the rounds, their nodes and their times.
 	Seed uint64
@@ -38,8 +34,8 @@ func (o *TortureOptions) Check() error {
 	if err := o.Spec.Check(); err != nil {
 		return err
 	}
-	if o.Spec.Nodes < 2 {
-		return errors.New("--nodes is 1; a cluster that loses a node needs 2 or more")
+	if o.Spec.Nodes < votersNeeded {
+		return fmt.Errorf("--nodes is %d; a cluster that loses one needs %d or more", o.Spec.Nodes, votersNeeded)
 	}
 	if all := o.SSH + o.TCP; o.SSH < 0 || o.TCP < 0 || all < 1 || all > MaxTortureFlows {
 		return fmt.Errorf("--ssh and --tcp are %d and %d; write 1 to %d flows together", o.SSH, o.TCP, MaxTortureFlows)
@@ -50,17 +46,15 @@ func (o *TortureOptions) Check() error {
 // torture is a cluster that is tortured.
 type torture struct {
 	*watched
-	n      *narrator
-	o      TortureOptions
-	result *TortureResult
-	// moves: owners change when nodes fail.
-	moves bool
-
+	n         *narrator
+	o         TortureOptions
+	result    *TortureResult
 	flows     *liveFlows
 	newcomers *newcomers
-	bystander *bystander
-	// owners are who served each address in the last calm.
-	owners map[netip.Addr]string
+	// bystander has the priority of what serves, heartbeat that of heartbeats.
+	bystander, heartbeat *bystander
+	// settled: every node has its share, so that nothing moves.
+	settled bool
 	// round is the number of the present one, from 1.
 	round int
 	told  time.Time
@@ -91,22 +85,17 @@ func RunTorture(ctx context.Context, out io.Writer, o TortureOptions) (err error
 // run does all rounds. The error is of what keeps it from going on; breaches
 // are in the result.
 func (t *torture) run(ctx context.Context) (err error) {
-	if t.moves, err = t.ownershipMoves(ctx); err != nil {
-		return err
-	}
 	rounds := t.plan()
-	t.bystander = newBystander()
+	t.bystander, t.heartbeat = newBystander(false), newBystander(true)
 	defer t.bystander.close()
+	defer t.heartbeat.close()
 	t.flows = newLiveFlows(t.SSH, t.addresses(), t.o.SSH, t.o.TCP)
 	defer t.flows.close()
-	if err := t.flows.replenish(ctx); err != nil {
+	if err := t.replenish(ctx); err != nil {
 		return err
 	}
 	t.newcomers = newNewcomers(t.addresses(), newcomerEvery)
 	defer t.newcomers.close()
-	if err := t.settle(ctx, time.Now()); err != nil {
-		return err
-	}
 	t.n.say("%s, and a new one every %s", count(len(t.flows.living()), "live flow"), newcomerEvery)
 	began := time.Now()
 	for i, r := range rounds {
@@ -116,41 +105,23 @@ func (t *torture) run(ctx context.Context) (err error) {
 			return fmt.Errorf("round %d, %s: %w", t.round, r, err)
 		}
 	}
+	if err := t.settle(ctx); err != nil {
+		return err
+	}
 	t.result.Seconds = time.Since(began).Seconds()
 	t.result.Opens = t.flows.opens.quantiles()
-	t.result.MachineStalls = t.bystander.all()
+	t.result.MachineStalls, t.result.HeartbeatStalls = t.bystander.all(), t.heartbeat.all()
 	t.result.Verdict, err = t.sniffer.Verdict()
 	return err
 }
 
-// plan are the rounds that this cluster is made for.
+// plan are the rounds.
 func (t *torture) plan() []Round {
 	var names []string
 	for _, h := range t.LAN.Nodes() {
 		names = append(names, h.Name)
 	}
-	rounds := planTorture(rand.New(rand.NewPCG(t.o.Seed, 0)), names, t.o.Counts)
-	if t.moves {
-		return rounds
-	}
-	t.n.say("its owners do not change, so that its nodes are only stalled")
-	return slices.DeleteFunc(rounds, func(r Round) bool { return r.Kind != TortureStall })
-}
-
-// nodeView is what a daemon's status says of a node.
-type nodeView struct {
-	Address string `json:"address"`
-	Buckets int    `json:"buckets"`
-	// Epoch is 0 where ownership is static.
-	Epoch uint64 `json:"epoch"`
-}
-
-func (d *Daemon) views(ctx context.Context) ([]nodeView, error) {
-	var s struct {
-		Nodes []nodeView `json:"nodes"`
-	}
-	err := d.ask(ctx, &s)
-	return s.Nodes, err
+	return planTorture(rand.New(rand.NewPCG(t.o.Seed, 0)), names, t.o.Counts)
 }
 
 // progress tells how far it is: on a terminal always, else now and then.
@@ -191,14 +162,6 @@ func (t *torture) report() error {
 		t.n.say("the report is in %s", t.o.Report)
 	}
 	return t.n.err()
-}
-
-// tellJudge tells the judge something, in the order of the frames.
-func (t *torture) tellJudge(fn func(j *Judge, now time.Duration)) error {
-	if !t.moves {
-		return nil
-	}
-	return t.sniffer.Tell(fn)
 }
 
 // sleep waits.

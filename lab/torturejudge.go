@@ -57,9 +57,11 @@ func (r *Round) served() bool {
 func (t *torture) judgeRound(tr *trial) {
 	k := t.result.kind(tr.Kind)
 	k.Rounds++
+	before := *k
 	for _, f := range tr.flows {
 		t.judgeFlow(k, tr, f)
 	}
+	t.result.Rounds = append(t.result.Rounds, RoundResult{tr.Round, tr.began, len(tr.flows), k.Lost - before.Lost, k.Orphaned - before.Orphaned, k.Broken - before.Broken})
 	var ownerless time.Duration
 	for _, c := range t.newcomers.take() {
 		t.judgeNewcomer(k, tr, &c)
@@ -67,10 +69,10 @@ func (t *torture) judgeRound(tr *trial) {
 			ownerless = max(ownerless, c.began.Sub(tr.began))
 		}
 	}
-	if t.moves && tr.served() && !tr.harmless() {
+	if tr.served() && !tr.harmless() {
 		k.ownerless = append(k.ownerless, ownerless)
 	}
-	for addr, node := range t.owners {
+	for addr, node := range tr.after {
 		if before := tr.owners[addr]; tr.harmless() && before != node {
 			t.breach("%s was served by %s and after a stall of %s by %s", addr, before, tr.For, node)
 		}
@@ -131,7 +133,7 @@ func (t *torture) mayWait(tr *trial, c *newcomer, owner string) time.Duration {
 	timer := synTimer + waitSlack
 	before := max(0, tr.undone.Sub(c.began))
 	switch {
-	case !t.moves && tr.Node == owner, tr.Kind == TortureOff, !tr.served():
+	case tr.Kind == TortureOff, !tr.served():
 		// It is served once the fault is over, and its timer has grown with its
 		// patience.
 		wait := before + max(timer, before)
@@ -153,18 +155,30 @@ func (t *torture) excusedError(tr *trial, c *newcomer, owner string) bool {
 	}
 	refused := errors.Is(c.err, syscall.ECONNREFUSED)
 	accepted := c.began.Add(c.connected)
-	return !refused && tr.orphans(owner) && accepted.Before(tr.began.Add(leaseTail))
+	return !refused && tr.mayLose(owner) && accepted.Before(tr.began.Add(leaseTail))
+}
+
+// mayLose reports whether flows of the node that served an address before may be
+// lost. When shares had not settled, it may have been another since.
+func (tr *trial) mayLose(owner string) bool {
+	if tr.settled {
+		return tr.orphans(owner)
+	}
+	return tr.Kind == TortureOff || tr.Kind == TortureKill || tr.For >= orphanTime-orphanSlack
 }
 
 // judgeCalm checks newcomers that came between rounds.
 func (t *torture) judgeCalm(all []newcomer) {
-	k := t.result.kind(tortureCalm)
+	k, limit := t.result.kind(tortureCalm), synTimer+waitSlack
+	if t.settled {
+		limit = synTimer - waitSlack
+	}
 	for _, c := range all {
 		switch {
 		case c.err != nil:
 			t.breach("in a calm, a new client, %s, was not served: %v", c.addr, c.err)
 			continue
-		case c.connected <= synTimer-waitSlack:
+		case c.connected <= limit:
 		case t.bystander.worst(c.began, c.began.Add(c.connected)) >= excuseStall:
 			k.Excused++
 		default:
@@ -172,5 +186,14 @@ func (t *torture) judgeCalm(all []newcomer) {
 			t.breach("in a calm, a new client, %s, waited %s", c.addr, short(c.connected))
 		}
 		k.others = append(k.others, c.connected)
+	}
+}
+
+// judgeAnswers checks what one question of each address got in a calm.
+func (t *torture) judgeAnswers(name string, answers Answers) {
+	for addr, n := range answers {
+		if t.result.Asked++; n != 1 {
+			t.breach("in a calm, the %s of %s got %d answers and not one", name, addr, n)
+		}
 	}
 }

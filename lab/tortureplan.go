@@ -80,12 +80,12 @@ type TortureCounts map[TortureKind]int
 
 // FullTorture is what the figures are about.
 func FullTorture() TortureCounts {
-	return TortureCounts{TortureKill: 100, TortureStall: 100, TortureDeafen: 25, TortureMute: 25, TortureSplit: 30, TortureOff: 20}
+	return TortureCounts{TortureKill: 100, TortureControl: 20, TortureStall: 100, TortureDeafen: 25, TortureMute: 25, TortureSplit: 30, TortureOff: 20}
 }
 
 // ShortTorture has one or two of each and takes less than a minute.
 func ShortTorture() TortureCounts {
-	return TortureCounts{TortureKill: 1, TortureStall: 2, TortureDeafen: 1, TortureMute: 1, TortureSplit: 1, TortureOff: 1}
+	return TortureCounts{TortureKill: 1, TortureControl: 1, TortureStall: 2, TortureDeafen: 1, TortureMute: 1, TortureSplit: 1, TortureOff: 1}
 }
 
 // planTorture makes the rounds, in an order by chance; the same source makes

@@ -17,16 +17,31 @@ type TortureResult struct {
 	Flows   int     `json:"flows"`
 	Seconds float64 `json:"seconds"`
 	// Opens are how long new live flows took in a calm, log-in and all.
-	Opens Quantiles                   `json:"opens"`
-	Kinds map[TortureKind]*KindResult `json:"kinds"`
+	Opens  Quantiles                   `json:"opens"`
+	Kinds  map[TortureKind]*KindResult `json:"kinds"`
+	Rounds []RoundResult               `json:"rounds"`
+	// Asked counts ARP requests and pings in the calms between the rounds.
+	Asked int `json:"asked"`
 	// Broken counts the breaches that the clients noticed; Breaches are the
 	// first of them.
 	Broken   int             `json:"broken"`
 	Breaches []TortureBreach `json:"breaches"`
-	// MachineStalls are times in which not even a bystander ran.
-	MachineStalls []MachineStall `json:"machine_stalls"`
+	// MachineStalls are times in which not even a bystander ran, and
+	// HeartbeatStalls those for one with the priority of a heartbeat.
+	MachineStalls   []MachineStall `json:"machine_stalls"`
+	HeartbeatStalls []MachineStall `json:"heartbeat_stalls"`
 	// Verdict is the sniffer's.
 	Verdict *Verdict `json:"verdict"`
+}
+
+// RoundResult is what became of the flows of a round.
+type RoundResult struct {
+	Round
+	At       time.Time `json:"at"`
+	Flows    int       `json:"flows"`
+	Lost     int       `json:"lost"`
+	Orphaned int       `json:"orphaned"`
+	Broken   int       `json:"broken"`
 }
 
 // TortureBreach is something that a client noticed and may not.
@@ -97,7 +112,9 @@ func (r *TortureResult) tell(n *narrator) {
 		r.tellWaits(n, name)
 	}
 	n.say("live flows opened in %s", r.Opens)
-	r.tellStalls(n)
+	n.say("%d ARP requests and pings in the calms between", r.Asked)
+	n.say("the whole machine stood still: %s", lengths(r.MachineStalls))
+	n.say("so did heartbeat threads:      %s", lengths(r.HeartbeatStalls))
 	n.claim(r.Broken == 0, "clients noticed nothing that they may not (%d times they did)", r.Broken)
 	r.Verdict.tell(n)
 }
@@ -117,12 +134,12 @@ func (r *TortureResult) tellWaits(n *narrator, name TortureKind) {
 	}
 }
 
-func (r *TortureResult) tellStalls(n *narrator) {
+func lengths(stalls []MachineStall) Quantiles {
 	var all waits
-	for _, s := range r.MachineStalls {
+	for _, s := range stalls {
 		all = append(all, s.For)
 	}
-	n.say("the whole machine stood still: %s", all.quantiles())
+	return all.quantiles()
 }
 
 // write writes the result as JSON.

@@ -3,7 +3,6 @@ package lab
 import (
 	"context"
 	"errors"
-	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -15,30 +14,37 @@ const (
 	// recoverLimit is how long all may take to be well again after a fault: a
 	// client that retransmits waits up to as long as the fault lasted.
 	recoverLimit = 25 * time.Second
-	// rejoinTime is how long a node that has come back has no rows, and some
-	// (OWNERSHIP.md R7).
-	rejoinTime = 1500 * time.Millisecond
+	// settleEvery so many rounds it is waited until nothing moves. A node that
+	// has come back takes ten seconds to get its share.
+	settleEvery = 10
 	// recoverStep is how often it is looked.
 	recoverStep = 20 * time.Millisecond
-	// lookStep is how often the owners are looked at until they stay.
-	lookStep = 300 * time.Millisecond
 )
 
 // trial is a round that is being done.
 type trial struct {
 	Round
 	began, undone time.Time
-	owners        map[netip.Addr]string
+	// owners are who served each address before, exactly so when nothing moved,
+	// and after who does then.
+	owners, after map[netip.Addr]string
+	settled       bool
 	flows         []*liveFlow
 }
 
 // doRound does something to the cluster, undoes it, and checks who noticed.
 func (t *torture) doRound(ctx context.Context, r Round) error {
-	// What came in the calm before is not of this round.
+	if r.harmless() || t.round%settleEvery == 1 {
+		if err := t.settle(ctx); err != nil {
+			return err
+		}
+	}
+	tr := &trial{Round: r, owners: t.look(), settled: t.settled, flows: t.flows.living()}
+	// What came before is not of this round.
 	t.judgeCalm(t.newcomers.take())
-	tr := &trial{Round: r, owners: t.owners, flows: t.flows.living()}
 	if !r.harmless() {
-		if err := t.tellJudge((*Judge).Moving); err != nil {
+		t.settled = false
+		if err := t.sniffer.Tell((*Judge).Moving); err != nil {
 			return err
 		}
 	}
@@ -55,16 +61,46 @@ func (t *torture) doRound(ctx context.Context, r Round) error {
 	if err := t.recovered(ctx, tr); err != nil {
 		return err
 	}
-	if err := t.settle(ctx, tr.undone); err != nil {
+	if err := t.agreed(ctx, owned, "every bucket has an owner"); err != nil {
 		return err
 	}
-	if !r.harmless() {
-		if err := t.tellJudge((*Judge).Settled); err != nil {
-			return err
-		}
-	}
+	tr.after = t.look()
 	t.judgeRound(tr)
-	return t.flows.replenish(ctx)
+	return t.replenish(ctx)
+}
+
+// agreed waits until the nodes are as wanted; that they are not in time is a
+// breach.
+func (t *torture) agreed(ctx context.Context, want func([]nodeView) bool, what string) error {
+	if err := t.untilAllSay(ctx, want, what); err != nil {
+		t.breach("%v", err)
+	}
+	return ctx.Err()
+}
+
+// settle waits until all nodes have their shares and nothing moves any more, and
+// asks for the VIP then.
+func (t *torture) settle(ctx context.Context) error {
+	if t.settled {
+		return nil
+	}
+	if err := t.agreed(ctx, shared, "all have equal shares"); err != nil {
+		return err
+	}
+	if err := t.sniffer.Tell((*Judge).Settled); err != nil {
+		return err
+	}
+	t.judgeCalm(t.newcomers.take())
+	t.settled = true
+	return t.askEverybody()
+}
+
+// replenish opens as many flows as are missing.
+func (t *torture) replenish(ctx context.Context) error {
+	if err := t.flows.replenish(ctx); err != nil && ctx.Err() == nil {
+		t.breach("in a calm: %v", err)
+	}
+	return ctx.Err()
 }
 
 // harmless rounds move nothing.
@@ -103,7 +139,7 @@ func (t *torture) inflict(r Round) (undo func() error, err error) {
 
 // fates tells the judge one fate of some nodes.
 func (t *torture) fates(fate func(*Judge, string, time.Duration), nodes ...string) error {
-	return t.tellJudge(func(j *Judge, now time.Duration) {
+	return t.sniffer.Tell(func(j *Judge, now time.Duration) {
 		for _, n := range nodes {
 			fate(j, n, now)
 		}
@@ -159,50 +195,26 @@ func (t *torture) recovered(ctx context.Context, tr *trial) error {
 	return nil
 }
 
-// settle waits until the owners stay: every address has reached the same node
-// twice, and where there are enough addresses, every node serves some.
-func (t *torture) settle(ctx context.Context, since time.Time) error {
-	if t.moves {
-		if err := sleep(ctx, rejoinTime-time.Since(since)); err != nil {
+// askEverybody asks for the VIP, and pings it, from every address of the next
+// client in turn. In a calm each gets exactly one answer.
+func (t *torture) askEverybody() error {
+	clients := t.LAN.Clients()
+	h := clients[t.round%len(clients)]
+	for name, probe := range map[string]func(*Host) (Answers, error){"ARP request": ProbeARP, "ping": ProbeEcho} {
+		answers, err := probe(h)
+		if err != nil {
 			return err
 		}
+		t.judgeAnswers(name, answers)
 	}
-	var before map[netip.Addr]string
-	for deadline := time.Now().Add(recoverLimit); ; {
-		now, err := t.look()
-		switch {
-		case err == nil && maps.Equal(before, now) && t.allServe(now):
-			t.owners = now
-			return nil
-		case time.Now().After(deadline):
-			t.owners = now
-			t.breach("the owners have not settled within %s (%v)", recoverLimit, err)
-			return nil
-		}
-		before = now
-		if err := sleep(ctx, lookStep); err != nil {
-			return err
-		}
-	}
-}
-
-// enoughAddresses is how many for each node make it certain that each serves
-// one.
-const enoughAddresses = 12
-
-func (t *torture) allServe(owners map[netip.Addr]string) bool {
-	serving := map[string]bool{}
-	for _, node := range owners {
-		serving[node] = true
-	}
-	return len(serving) == len(t.Daemons) || len(owners) < enoughAddresses*len(t.Daemons)
+	return nil
 }
 
 // look finds out who serves each address.
-func (t *torture) look() (map[netip.Addr]string, error) {
+func (t *torture) look() map[netip.Addr]string {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	out, errs := map[netip.Addr]string{}, []error{}
+	out := map[netip.Addr]string{}
 	slots := make(chan struct{}, loginsAtOnce)
 	for _, f := range t.addresses() {
 		slots <- struct{}{}
@@ -216,12 +228,11 @@ func (t *torture) look() (map[netip.Addr]string, error) {
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			out[f.addr] = node
-			if err != nil {
-				errs = append(errs, err)
+			if out[f.addr] = node; err != nil {
+				t.breach("in a calm, %s was not served: %v", f.addr, err)
 			}
 		})
 	}
 	wg.Wait()
-	return out, errors.Join(errs...)
+	return out
 }
