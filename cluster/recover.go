@@ -9,7 +9,7 @@ import (
 )
 
 var (
-	errNothingSaved = errors.New("this host has no state to recover from; start a new cluster with `onevoice run --without NODE`")
+	errNothingSaved = errors.New("this host has no state to recover from; found a cluster with `onevoice run`, or `onevoice bootstrap --without NODE`")
 	errNoTable      = errors.New("this host has joined a cluster and never got its table; recover on another one")
 	errWitness      = errors.New("a witness holds no buckets; recover on a node")
 )
