@@ -61,6 +61,8 @@ func newRootCommand() *cobra.Command {
 		newWeightCommand(),
 		newPinCommand(),
 		newMoveCommand(),
+		newBootstrapCommand(),
+		newRecoverCommand(),
 		newCheckCommand(),
 		newKeygenCommand(),
 		newLabCommand(),

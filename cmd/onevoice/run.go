@@ -41,7 +41,7 @@ one is killed, and is taken up again when it is started anew.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-			return run(file, capture, log)
+			return run(file, capture, founding{}, log)
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", defaultConfig, "configuration `file`")
@@ -52,11 +52,12 @@ one is killed, and is taken up again when it is started anew.`,
 // daemon is everything that the control process opens, in the order in which it
 // is closed again: last opened first.
 type daemon struct {
-	cfg     *config.Config
-	log     *slog.Logger
-	self    netip.Addr
-	closers []func() error
-	began   time.Duration
+	cfg      *config.Config
+	log      *slog.Logger
+	self     netip.Addr
+	founding founding
+	closers  []func() error
+	began    time.Duration
 
 	workers   *control.Workers
 	core      *cluster.Core
@@ -77,7 +78,7 @@ func (d *daemon) close() error {
 	return errors.Join(errs...)
 }
 
-func run(file, capture string, log *slog.Logger) (err error) {
+func run(file, capture string, f founding, log *slog.Logger) (err error) {
 	cfg, err := config.Load(file)
 	if err != nil {
 		return err
@@ -85,7 +86,7 @@ func run(file, capture string, log *slog.Logger) (err error) {
 	for _, w := range cfg.Warnings {
 		log.Warn(w)
 	}
-	d := &daemon{cfg: cfg, log: log, began: boottime()}
+	d := &daemon{cfg: cfg, log: log, began: boottime(), founding: f}
 	defer func() { err = errors.Join(err, d.close()) }()
 	if err := d.open(capture); err != nil {
 		return err
@@ -183,6 +184,9 @@ func (d *daemon) waitForWorkers(stopped chan<- error) { stopped <- d.workers.Wai
 // open opens everything; what it opened is closed by d.close.
 func (d *daemon) open(capture string) error {
 	if err := d.checkHost(); err != nil {
+		return err
+	}
+	if _, err := d.founding.leftOut(d.cfg, d.self); err != nil {
 		return err
 	}
 	key, err := config.ReadKey(d.cfg.Cluster.KeyFile)

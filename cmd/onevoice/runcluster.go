@@ -120,7 +120,11 @@ func (d *daemon) clusterOptions() (cluster.Options, error) {
 	for _, v := range pathVIPs(d.cfg) {
 		o.Paths = append(o.Paths, v.MAC.String())
 	}
-	o.Services, err = clusterServices(d.cfg, o.Paths)
+	if o.Services, err = clusterServices(d.cfg, o.Paths); err != nil {
+		return o, err
+	}
+	o.Forced = d.founding.forced
+	o.Without, err = d.founding.leftOut(d.cfg, d.self)
 	return o, err
 }
 
