@@ -175,24 +175,44 @@ func (c *Core) planService(s *Service, moves []move) ([]move, bool) {
 	return moves, complete
 }
 
-// slowDown lets those who have just come grow bit by bit. It never takes away
-// what they have.
+// slowDown lets those who have just come grow bit by bit, to their share in
+// slowStart. It never takes away what they have.
 func (c *Core) slowDown(shares []hashing.Share, cur *hashing.Table) {
-	sum := uint64(0)
+	sum, settled, grown := uint64(0), uint64(0), uint64(0)
 	for _, s := range shares {
 		sum += uint64(s.Weight)
 	}
-	for i := range shares {
-		h := c.table.at(uint8(shares[i].Node))
-		j := slices.IndexFunc(c.duties.comers, func(o since) bool { return o.id == h.ID })
-		if j < 0 {
+	have := make([]uint64, len(shares))
+	for i, s := range shares {
+		since, slow := c.cameAt(c.table.at(uint8(s.Node)).ID)
+		if !slow {
+			settled += uint64(s.Weight)
 			continue
 		}
-		full := max(hashing.Buckets*uint64(shares[i].Weight)/sum, 1)
-		ramp := uint64(c.now-c.duties.comers[j].at)*full/uint64(slowStart) + 1
-		have := min(max(uint64(cur.Count(shares[i].Node)), ramp), full)
-		shares[i].Weight = uint32(uint64(shares[i].Weight) * have / full)
+		full := max(hashing.Buckets*uint64(s.Weight)/sum, 1)
+		ramp := uint64(c.now-since)*full/uint64(slowStart) + 1
+		have[i] = min(max(uint64(cur.Count(s.Node)), ramp), full)
+		grown += have[i]
 	}
+	if settled == 0 || grown >= hashing.Buckets {
+		return // nobody else could take what they do not
+	}
+	for i := range shares {
+		if have[i] > 0 {
+			// The weight whose quota is that many buckets, beside the others' weights.
+			shares[i].Weight = uint32(min(have[i]*settled/(hashing.Buckets-grown), uint64(shares[i].Weight)))
+		}
+	}
+}
+
+// cameAt is when a host came that is in its slow start.
+func (c *Core) cameAt(id uint64) (at time.Duration, slow bool) {
+	for _, o := range c.duties.comers {
+		if o.id == id && c.now-o.at < slowStart {
+			return o.at, true
+		}
+	}
+	return 0, false
 }
 
 // leasedNow reports whether a node is known to hold a lease.
