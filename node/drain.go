@@ -39,8 +39,8 @@ func (l *flowList) excludes(hash uint64) Verdict {
 
 // SetFlowLists says which flows of a bucket its drainers hold, all of them
 // together, by FlowHash. complete: each drainer's list is there, is current, and
-// has all of its flows; false takes back what was said before, as an ownership
-// does in which the bucket has become shared. The hashes are copied.
+// has all of its flows; false takes back what was said before, as every ownership
+// does: its rows may have drainers that nobody knew of. The hashes are copied.
 func (n *Node) SetFlowLists(service int, bucket uint8, complete bool, hashes []uint64) {
 	l := &flowList{complete: complete}
 	if complete {
@@ -50,14 +50,8 @@ func (n *Node) SetFlowLists(service int, bucket uint8, complete bool, hashes []u
 	n.lists[service][bucket] = l
 }
 
-// forgetLists takes back the lists of buckets that have become shared.
-func (n *Node) forgetLists(service int, was, is *Bitmap) {
-	for b := range n.lists[service] {
-		if is.Has(uint8(b)) && !was.Has(uint8(b)) {
-			n.lists[service][b] = nil
-		}
-	}
-}
+// forgetLists takes back all lists of a service.
+func (n *Node) forgetLists(service int) { clear(n.lists[service][:]) }
 
 // FlowHash is the hash by which nodes name a flow to each other: SipHash-2-4
 // under Config.ListKey of source, destination and protocol.

@@ -183,3 +183,35 @@ func TestFlowHashIsKeyedAndTakesEveryField(t *testing.T) {
 		t.Error("another key makes the same hash")
 	}
 }
+
+// A drainer takes the end of a cookie for as long as it says that one is out,
+// whatever cookies of other buckets are out.
+func TestR17CookiesOfADrainedBucketCountByBucket(t *testing.T) {
+	n, flows := newNode(t)
+	n.Tick(time.Hour)
+	cookie(t, n)
+	flow := toFlow(port)
+	bucket := hashing.NewHasher(key).Bucket(hashing.SourceIP, &flow)
+	n.Tick(time.Hour + unprovenTime/2)
+	other := out(port, flagSYN|flagACK, ownISN, clientISN+1, nil)
+	copy(other[16:], []byte{10, 77, 0, 200})
+	fixIP(other)
+	fixTransport(other)
+	if v := n.MayLeave(n.last, other); v != Undecided || len(flows.states) != 0 {
+		t.Fatalf("a cookie for another client: %v", v)
+	}
+	drains := []Rows{{Draining: bit(bucket)}}
+	if err := n.SetOwnership(&Ownership{Generation: 2, VIPs: drains, Services: drains, LeaseEnd: Forever}); err != nil {
+		t.Fatal(err)
+	}
+	ack := frame(etherTypeIPv4, in(port, flagACK, clientISN+1, ownISN+1, nil))
+	wanted := bit(bucket)
+	for at, want := range map[time.Duration]Verdict{unprovenTime - 1: DeliverStray, unprovenTime: NotOwner} {
+		if v := n.Handle(time.Hour+at, ack).Verdict; v != want {
+			t.Errorf("%v after the cookie: %v, want %v", at, v, want)
+		}
+		if held := n.Held(time.Hour+at, 0, &wanted); (len(held) == 1 && held[0].Unproven) != (want == DeliverStray) {
+			t.Errorf("%v after the cookie: held %+v", at, held)
+		}
+	}
+}

@@ -193,7 +193,7 @@ func (n *Node) SetOwnership(o *Ownership) error {
 	}
 	for i := range o.Services {
 		n.rights[i].set(&o.Services[i].Accept)
-		n.forgetLists(i, &n.ownership.Services[i].Shared, &o.Services[i].Shared)
+		n.forgetLists(i)
 	}
 	n.fresh = true
 	n.ownership = o

@@ -349,16 +349,15 @@ func TestR14Lists(t *testing.T) {
 			t.Errorf("%s: netstack's reset leaves: %v", c.name, leaves)
 		}
 	}
-	// A bucket that becomes shared anew has no list.
+	// A list counts for the ownership that it was made for.
 	n, _ := situation{owned: true, shared: true}.make(t)
 	n.SetFlowLists(0, bucket, true, nil)
-	own(t, n, allBuckets(), Forever)
-	shared := []Rows{{Accept: allBuckets(), Shared: allBuckets()}}
-	if err := n.SetOwnership(&Ownership{Generation: 4, VIPs: shared, Services: shared, LeaseEnd: Forever}); err != nil {
+	again := *n.ownership
+	if err := n.SetOwnership(&again); err != nil {
 		t.Fatal(err)
 	}
 	if got := n.Handle(n.last, stray).Verdict; got != StrayShared {
-		t.Errorf("with the list of an earlier drainer: %v", got)
+		t.Errorf("with the list of an earlier ownership: %v", got)
 	}
 }
 

@@ -106,7 +106,10 @@ func (n *Node) handleHandshake(now time.Duration, service int, e *tracked) Handl
 func (n *Node) handleStray(now time.Duration, service int, bucket uint8, verdict Verdict, frame []byte) Handled {
 	rows := &n.ownership.Services[service]
 	cookie := n.cookiesOut(now, service) && n.decoded.TCP.Flags&(flagACK|flagSYN|flagRST) == flagACK
-	if cookie && (verdict == Stopping || verdict == NotOwner && rows.Draining.Has(bucket)) {
+	// What the node tells of a bucket that it drains, its list among it, is about
+	// cookies of that bucket, so others do not count.
+	drained := verdict == NotOwner && rows.Draining.Has(bucket) && now-n.cookiesOf[service][bucket] < unprovenTime
+	if cookie && (verdict == Stopping || drained) {
 		return n.deliver(now, DeliverStray)
 	}
 	if verdict != Undecided {
