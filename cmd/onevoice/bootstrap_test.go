@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"onevoice/config"
 )
@@ -54,56 +55,89 @@ func TestWhoMayBeLeftOut(t *testing.T) {
 	}
 }
 
-// until starts a program on the host and reads its log to a line with a word.
-func (h *host) until(word string, args ...string) *exec.Cmd {
+// logged is a program under way on a host, and its log.
+type logged struct {
+	*exec.Cmd
+	t     *testing.T
+	lines chan string
+	all   strings.Builder
+}
+
+// begin starts a program on the host, with its file.
+func (h *host) begin(args ...string) *logged {
 	h.t.Helper()
-	cmd := program(h.t, append(args, "--config", h.file)...)
-	log, err := cmd.StderrPipe()
+	l := &logged{Cmd: program(h.t, append(args, "--config", h.file)...), t: h.t, lines: make(chan string, 10_000)}
+	log, err := l.StderrPipe()
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	if err := h.Start(cmd); err != nil {
+	if err := h.Start(l.Cmd); err != nil {
 		h.t.Fatal(err)
 	}
-	var all strings.Builder
-	lines := bufio.NewScanner(log)
-	for lines.Scan() {
-		all.WriteString(lines.Text() + "\n")
-		if strings.Contains(lines.Text(), word) {
-			go func() { // so that it can go on writing
-				for lines.Scan() {
-				}
-			}()
-			return cmd
+	go func() {
+		defer close(l.lines)
+		for s := bufio.NewScanner(log); s.Scan(); {
+			l.lines <- s.Text()
 		}
-	}
-	h.t.Fatalf("%v ended without %q:\n%s", args, word, all.String())
-	return nil
+	}()
+	return l
 }
 
-func (h *host) end(cmd *exec.Cmd) {
+// until reads the log to a line with a word.
+func (l *logged) until(word string) *logged {
+	l.t.Helper()
+	late := time.After(20 * time.Second)
+	for {
+		select {
+		case line, ok := <-l.lines:
+			l.all.WriteString(line + "\n")
+			if !ok {
+				l.t.Fatalf("%v ended without %q:\n%s", l.Args, word, l.all.String())
+			}
+			if strings.Contains(line, word) {
+				return l
+			}
+		case <-late:
+			l.t.Fatalf("%v goes on without %q:\n%s", l.Args, word, l.all.String())
+		}
+	}
+}
+
+func (l *logged) end() {
+	l.t.Helper()
+	if err := l.Process.Signal(syscall.SIGTERM); err != nil {
+		l.t.Fatal(err)
+	}
+	for range l.lines {
+	}
+	if err := l.Wait(); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// edit changes the host's file.
+func (h *host) edit(pairs ...string) {
 	h.t.Helper()
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	text, err := os.ReadFile(h.file)
+	if err != nil {
 		h.t.Fatal(err)
 	}
-	if err := cmd.Wait(); err != nil {
+	if err := os.WriteFile(h.file, []byte(strings.NewReplacer(pairs...).Replace(string(text))), 0o644); err != nil {
 		h.t.Fatal(err)
 	}
+}
+
+// ownState gives the host a state directory of its own.
+func (h *host) ownState() {
+	h.t.Helper()
+	h.edit("\n[node]", "\n[node]\nstate_dir = \""+filepath.Join(filepath.Dir(h.file), "state")+"\"")
 }
 
 // A node founds a cluster without the others, and later recovers from it.
 func TestBootstrapAndRecover(t *testing.T) {
 	h := newHost(t)
 	h.plug("10.77.0.11/24")
-	state := filepath.Join(filepath.Dir(h.file), "state")
-	text, err := os.ReadFile(h.file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text = []byte(strings.Replace(string(text), "\n[node]", "\n[node]\nstate_dir = \""+state+"\"", 1))
-	if err := os.WriteFile(h.file, text, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	h.ownState()
 	others := "10.77.0.12,10.77.0.13,10.77.0.14"
 	says := func(code int, word string, args ...string) {
 		t.Helper()
@@ -116,10 +150,10 @@ func TestBootstrapAndRecover(t *testing.T) {
 	says(2, "1 of 4 peers are left", "bootstrap", "--without", others)
 	says(1, "no such file", "recover", "--"+fencedFlag)
 
-	first := h.until("founded cluster campus-ssh with 1 hosts", "bootstrap", "--without", others, "--"+fencedFlag)
+	first := h.begin("bootstrap", "--without", others, "--"+fencedFlag).until("founded cluster campus-ssh with 1 hosts")
 	says(1, "is in use by process", "recover", "--"+fencedFlag)
-	h.end(first)
+	first.end()
 	says(2, "nothing was changed", "recover")
 	says(0, `Cluster "campus-ssh" consists of this node alone`, "recover", "--"+fencedFlag)
-	h.end(h.until("is in, under epoch", "run"))
+	h.begin("run").until("is in, under epoch").end()
 }

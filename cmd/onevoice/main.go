@@ -54,6 +54,7 @@ func newRootCommand() *cobra.Command {
 	}
 	root.AddCommand(
 		newRunCommand(),
+		newWitnessCommand(),
 		newWorkerCommand(),
 		newStatusCommand(),
 		newDrainCommand(),

@@ -40,13 +40,9 @@ func (d *daemon) openCluster(key []byte) error {
 	if err != nil {
 		return err
 	}
-	keys := sealed.Keyring{Current: sealed.Key(key)}
-	if f := d.cfg.Cluster.OtherKeyFile; f != "" {
-		other, err := config.ReadKey(f)
-		if err != nil {
-			return err
-		}
-		keys.Other = sealed.Key(other)
+	keys, err := keyring(d.cfg, key)
+	if err != nil {
+		return err
 	}
 	sealer := sealed.NewSealer(keys, d.core.ID(), sealed.UUID{}, sealed.Salt(randomBytes(16)))
 	d.transport, err = control.OpenTransport(d.transportConfig(sealer))
