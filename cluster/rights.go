@@ -29,6 +29,9 @@ type ServiceRights struct {
 	// Mapping is the table's; the key of a service that the table does not have
 	// is zero, and nothing is accepted.
 	Mapping Mapping
+	// Since is the last entry that gave a bucket of ours a drainer: what was known
+	// of its flows before does not count any more.
+	Since uint64
 }
 
 // rights keeps what was given out.
@@ -120,6 +123,9 @@ func (c *Core) serviceRights(spec *ServiceSpec) ServiceRights {
 		}
 		if r.Grace != 0 {
 			out.Grace[at] |= one
+		}
+		if owned && r.Drainers&^bit(me.Slot) != 0 {
+			out.Since = max(out.Since, r.Since)
 		}
 		if r.Drainers&^bit(me.Slot) != 0 || !owned && r.Owner != 0 {
 			out.Shared[at] |= one
