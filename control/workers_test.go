@@ -52,6 +52,46 @@ func TestWorkerThatDoesNotBegin(t *testing.T) {
 	}
 }
 
+// A worker that ends again and again is started again, after longer and longer
+// times, and not after Stop.
+func TestBackOff(t *testing.T) {
+	before := descriptors(t)
+	began := time.Now()
+	w, err := StartWorkers(workersOf(t, `dd bs=100000 count=1 <&3 >/dev/null 2>&1; printf '\000{"type":"ready","body":{"Settings":{"Config":{}}}}' >&3`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	soonest := time.Duration(0)
+	for n, backOff := 0, minBackOff; n < 4; {
+		select {
+		case r := <-w.Reports():
+			if !r.Started {
+				continue
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("no start after %d", n)
+		}
+		if took := time.Since(began); took < soonest {
+			t.Errorf("start %d after %s, want at least %s", n, took, soonest)
+		}
+		soonest += backOff
+		backOff *= 2
+		n++
+	}
+	w.Stop(0)
+	if err := w.Wait(); err != nil {
+		t.Error(err)
+	}
+	for len(w.Reports()) > 0 {
+		if r := <-w.Reports(); r.Started {
+			t.Error("a start after Stop")
+		}
+	}
+	if after := descriptors(t); after != before {
+		t.Errorf("%d descriptors, before %d", after, before)
+	}
+}
+
 func descriptors(t *testing.T) int {
 	t.Helper()
 	dir, err := os.ReadDir("/proc/self/fd")

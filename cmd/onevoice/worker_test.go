@@ -310,6 +310,7 @@ func TestKilledControlCostsNoSession(t *testing.T) {
 	first.until("answering: this node holds a lease")
 	old := p.session()
 	worker := p.status().Workers[0].Process.PID
+	descriptors := 0
 	for round := range 3 {
 		killed := time.Now()
 		first.end(syscall.SIGKILL)
@@ -328,6 +329,11 @@ func TestKilledControlCostsNoSession(t *testing.T) {
 		}
 		if now := p.status(); len(now.Workers) != 1 || now.Workers[0].Process.PID != worker || now.Process.PID != first.cmd.Process.Pid {
 			t.Errorf("round %d: workers %+v, want process %d alone", round, now.Workers, worker)
+		} else if n := now.Workers[0].Process.FDs; round > 0 && n > descriptors {
+			t.Errorf("round %d: the worker has %d descriptors, after round 0 %d", round, n, descriptors)
+		} else if round == 0 {
+			// The echo of the session that was closed may still have one.
+			descriptors = n + 1
 		}
 	}
 	if state := first.end(syscall.SIGTERM); !state.Success() {
