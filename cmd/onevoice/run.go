@@ -269,6 +269,8 @@ func (d *daemon) openWorkers(key []byte, capture string) (err error) {
 // process logs.
 func workerProcess() *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", workerCommand)
+	// That is what a list of processes shows.
+	cmd.Args[0] = "onevoice"
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	return cmd
 }
