@@ -18,7 +18,7 @@
 // things only (Flows): where a flow stands, to forget it, to end it.
 //
 // So the gate needs no netstack. A simulator drives it like this, with a Flows of
-// its own and its own `now`:
+// its own, such as node/model's, and its own `now`:
 //
 //   - SetOwnership and SetLease whenever they change;
 //   - for each frame: h := Handle(now, frame); give h.Packet to the TCP, send

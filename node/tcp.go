@@ -117,7 +117,7 @@ func (n *Node) handleStray(now time.Duration, service int, bucket uint8, verdict
 	}
 	why := n.mayReset(service, bucket, &n.decoded.Flow)
 	switch {
-	case why == StrayInGrace:
+	case why == StrayInGrace || why == StrayListed:
 		return Handled{Verdict: why}
 	case cookie:
 		// Netstack takes a cookie or makes a reset, which MayLeave judges.

@@ -23,7 +23,7 @@ func floors() map[string]int {
 	for floor, folders := range [][]string{
 		{"link", "link/egress", "proxy", "health", "internal/netns", "internal/page", "internal/poller", "internal/sealed", "internal/journal", "internal/flowstate"},
 		{"hashing", "responder", "config", "sim"},
-		{"cluster", "stack"},
+		{"cluster", "stack", "node/model"},
 		{"node"},
 		{"lab", "control"},
 		{"admin", "sim/scenario"},
