@@ -328,6 +328,9 @@ func (t *Table) set(c *command) error {
 	if c.Percent != nil {
 		h.Percent = *c.Percent
 	}
+	if c.Votes != nil {
+		h.Votes = *c.Votes
+	}
 	if c.Leave {
 		h.Leaving = true
 	}

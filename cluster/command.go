@@ -56,6 +56,7 @@ type command struct {
 	Timing  *Timing  `cbor:"17,keyasint,omitempty"`
 	Name    string   `cbor:"18,keyasint,omitempty"`
 	Percent *uint8   `cbor:"19,keyasint,omitempty"`
+	Votes   *string  `cbor:"30,keyasint,omitempty"`
 	Leave   bool     `cbor:"20,keyasint,omitempty"`
 }
 

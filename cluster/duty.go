@@ -297,6 +297,9 @@ func (c *Core) doHealth(me *Host) {
 	if c.outside.leaving && me.In && !me.Leaving {
 		c.propose("leave", &command{Kind: kindSet, ID: c.id, Leave: true})
 	}
+	if v := c.o.Votes; v != me.Votes {
+		c.propose("votes", &command{Kind: kindSet, ID: c.id, Votes: &v})
+	}
 	if p := c.outside.percent; p != me.Percent {
 		c.propose("load", &command{Kind: kindSet, ID: c.id, Percent: &p})
 	}

@@ -180,7 +180,7 @@ func (c *Core) found() {
 			h.Epoch, h.In = 1, true
 		}
 	}
-	t.Sets[0].Voters = t.wantVoters()
+	t.Sets[0].Voters = c.firstVoters(t)
 	for _, s := range c.o.Services {
 		t.Services = append(t.Services, Service{Name: s.Name, Mapping: Mapping{Generation: 1, Digest: s.Digest, Key: c.o.NewKey}})
 	}
@@ -188,6 +188,16 @@ func (c *Core) found() {
 	t.giveAway(1)
 	c.note(false, "founded cluster %s with %d hosts", c.o.Cluster, len(t.Hosts))
 	c.adopt(&welcome{Version: Version, UUID: t.UUID, Snapshot: c.firstSnapshot(t)})
+}
+
+// firstVoters are who should vote and, for it alone has the table, the founder.
+func (c *Core) firstVoters(t *Table) []uint64 {
+	voters := t.wantVoters()
+	if !slices.Contains(voters, c.id) {
+		voters = append(voters[:max(len(voters)-1, 0)], c.id)
+		slices.Sort(voters)
+	}
+	return voters
 }
 
 func (c *Core) firstSnapshot(t *Table) []byte {

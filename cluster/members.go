@@ -10,6 +10,9 @@ import (
 // change is a change of raft's membership. A member that votes counts from the
 // entry's index on; who counts answers has to have applied it (R7).
 func (t *Table) change(index uint64, c codec, cc *raftpb.ConfChange) bool {
+	if v := t.voters().Voters; cc.GetType() != raftpb.ConfChangeAddNode && len(v) == 1 && v[0] == cc.GetNodeId() {
+		return false // raft needs a voter
+	}
 	switch cc.GetType() {
 	case raftpb.ConfChangeAddLearnerNode:
 		if t.host(cc.GetNodeId()) != nil {

@@ -130,6 +130,20 @@ func (c *Chaos) kinds() []kind {
 		{"load", func(h *Host) { h.step(cluster.Loaded{Percent: uint8(c.World.Rand().IntN(101))}) }},
 		{"drift", func(h *Host) { h.clock.SetDrift(c.World.Rand().Int64N(2*c.o.DriftPPM+1) - c.o.DriftPPM) }},
 		{"another file", c.anotherFile},
+		{"another vote", c.anotherVote},
+		{"lonely", c.lonely}, {"lonely", c.lonely},
+		{"lonely, another timing", func(h *Host) {
+			h.ask(cluster.Retime{Timing: c.timing()})
+			c.World.After(c.ms(1, 400), func() { c.lonely(h) })
+		}},
+		{"kill all", func(*Host) {
+			for _, h := range c.Hosts {
+				if h.up {
+					h.kill()
+					c.World.After(c.ms(1, 100), h.restart)
+				}
+			}
+		}},
 	}
 }
 
@@ -227,12 +241,45 @@ func (c *Chaos) anotherFile(h *Host) {
 	}
 }
 
+// anotherVote makes a host vote or not, by its file.
+func (c *Chaos) anotherVote(h *Host) {
+	if h.role == cluster.Node && !c.o.Preferred && h.boots > 0 {
+		h.votes = []string{"", "no"}[c.World.Rand().IntN(2)]
+		h.kill()
+		c.World.After(c.ms(1, 100), h.restart)
+	}
+}
+
+// lonely lets a host go on while the others do not hear it, and all at once know
+// nothing of what they promised to it; or its own control process, too, forgets.
+func (c *Chaos) lonely(h *Host) {
+	r := c.World.Rand()
+	c.onLAN(h, c.ms(50, 2000), (*sim.LAN).Mute)
+	if r.IntN(2) == 0 {
+		c.offNet(h, c.ms(50, 2000))
+	}
+	if r.IntN(3) == 0 {
+		h.kill()
+		c.World.After(c.ms(1, 30), h.restart)
+	}
+	for _, o := range c.Hosts {
+		if o != h && o.up && r.IntN(6) > 0 {
+			o.crash()
+			c.World.After(c.ms(1, 60), o.restart)
+		}
+	}
+}
+
+func (c *Chaos) timing() cluster.Timing {
+	timing, _ := cluster.TimingOf([]string{cluster.Fast, cluster.LAN, cluster.Calm}[c.World.Rand().IntN(3)])
+	return timing
+}
+
 // wish is a random one of an operator.
 func (c *Chaos) wish(h *Host) {
 	r := c.World.Rand()
 	node := c.Hosts[r.IntN(len(c.Hosts))].Name
 	service := c.services[r.IntN(len(c.services))]
-	timing, _ := cluster.TimingOf([]string{cluster.Fast, cluster.LAN, cluster.Calm}[r.IntN(3)])
 	service.Digest[1] = byte(r.IntN(2))
 	wishes := []cluster.Wish{
 		cluster.Drain{Node: node},
@@ -241,7 +288,7 @@ func (c *Chaos) wish(h *Host) {
 		cluster.Move{Service: service.Name, Bucket: uint8(r.IntN(256)), Node: node},
 		cluster.Pin{Service: service.Name, Bucket: uint8(r.IntN(256)), Node: node},
 		cluster.Remap{Service: service.Name, Mapping: cluster.Mapping{Digest: service.Digest, Key: cluster.Key{byte(r.Uint32())}}},
-		cluster.Retime{Timing: timing},
+		cluster.Retime{Timing: c.timing()},
 	}
 	h.ask(wishes[r.IntN(len(wishes))])
 }

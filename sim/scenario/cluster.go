@@ -55,7 +55,6 @@ type Cluster struct {
 	services []cluster.ServiceSpec
 	paths    []string
 	raft     agreement
-	flows    uint64
 }
 
 // seeded makes raft's own chance, which it takes from crypto/rand, that of the

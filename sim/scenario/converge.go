@@ -14,11 +14,11 @@ func (c *Chaos) calm() {
 	}
 	c.Net.Heal()
 	c.World.Record("fault", "none any more")
-	for i, h := range c.Hosts {
+	for _, h := range c.Hosts {
 		h.clock.Resume()
 		h.workers.Resume()
 		h.worker.slow = 0
-		if h.role == cluster.Node && !c.sameFile(h, i) {
+		if h.role == cluster.Node && !c.sameFile(h) {
 			h.kill()
 		}
 		h.restart()
@@ -29,10 +29,11 @@ func (c *Chaos) calm() {
 	}
 }
 
-// sameFile gives a host the services as they first were. It tells whether
-// nothing has changed by that.
-func (c *Chaos) sameFile(h *Host, _ int) bool {
-	same := true
+// sameFile gives a host the file that it first had. It tells whether nothing has
+// changed by that.
+func (c *Chaos) sameFile(h *Host) bool {
+	same := h.votes == ""
+	h.votes = ""
 	for i := range h.services {
 		same = same && h.services[i] == c.services[i]
 		h.services[i] = c.services[i]

@@ -1,0 +1,128 @@
+package scenario
+
+// mutant is a fault to be planted into the cluster core.
+type mutant struct {
+	name, why string
+	edits     []edit
+	// harmless says why nothing sees it.
+	harmless string
+}
+
+// edit replaces a text that is in a file of the cluster folder once.
+type edit struct{ file, old, new string }
+
+func one(name, why, file, old, new string) mutant {
+	return mutant{name: name, why: why, edits: []edit{{file, old, new}}}
+}
+
+// mutants are the planted faults.
+func mutants() []mutant {
+	return append(append(leaseMutants(), voterMutants()...), append(tableMutants(), diskMutants()...)...)
+}
+
+func leaseMutants() []mutant {
+	return []mutant{
+		one("no self-fence", "a lease outlives the promises that it is made of", "timing.go",
+			"return sent + ttl - ttl*2*DriftPPM/1_000_000 - Guard", "return sent + 4*ttl"),
+		one("epoch unbound", "rows are used under whatever epoch this node has", "rights.go",
+			"mine := me.In && me.Epoch == c.holder.low && ", "mine := me.In && "),
+		one("promise of any epoch", "a promise to another epoch counts", "lease.go",
+			"a.set == voters.Index && a.low <= epoch && epoch <= a.high", "a.set == voters.Index"),
+		one("voter index ignored", "a promise counts in a voter set that it was not given in", "lease.go",
+			"a.voter == v && a.set == voters.Index && ", "a.voter == v && "),
+		one("a minority is enough", "a lease needs one voter less", "lease.go",
+			"	if n < voters.majority() {\n		return\n	}\n	slices.Sort(ends[:n])\n	end := ends[n-voters.majority()]",
+			"	if n < max(voters.majority()-1, 1) {\n		return\n	}\n	slices.Sort(ends[:n])\n	end := ends[n-max(voters.majority()-1, 1)]"),
+		one("not suspended", "after a gap the old lease goes on", "core.go", "		c.holder.suspend(c.now)\n", ""),
+		one("no rebase", "a lease of an older voter set goes on under a new epoch", "duty.go", "	h.rebase(c.table.voters())\n", ""),
+		one("workers forgotten", "a start withdraws at once from epochs whose workers are alive", "duty.go",
+			"	if c.now > c.duties.heldUntil {\n", "	if c.now >= 0 {\n"),
+		one("rests forgotten", "a start says at once that no lease of its workers rests on an older voter set", "beat.go",
+			"	if c.now <= c.duties.heldUntil {\n", "	if c.now < 0 {\n"),
+	}
+}
+
+func voterMutants() []mutant {
+	return []mutant{
+		one("hold dropped", "a voter withdraws right after its start", "support.go",
+			"hold := s.booted + max(t.LongestTTL, t.Timing.TTL, s.promisedTTL)", "hold := 0*s.booted + 0*t.LongestTTL"),
+		one("TTL shrinks", "a voter that starts holds only the present TTL", "support.go",
+			"hold := s.booted + max(t.LongestTTL, t.Timing.TTL, s.promisedTTL)", "hold := s.booted + t.Timing.TTL"),
+		one("withdrawn early", "a voter withdraws before its promise has run out", "support.go",
+			"case now <= m.until ||", "case now <= m.until-t.Timing.TTL/2 ||"),
+		one("older promises forgotten", "a voter withdraws while promises to older epochs last", "support.go",
+			"|| m.wanted > h.Epoch || now <= m.olderUntil {", "|| m.wanted > h.Epoch {"),
+		one("promises again", "a voter promises to an epoch that it has withdrawn from", "support.go",
+			"low: max(h.Low, m.below, m.wanted)", "low: h.Low"),
+		one("told before written", "a withdrawal is told before it is durable", "support.go",
+			"		m.wanted = below\n", "		m.wanted, m.below = below, below\n"),
+		one("one withdrawal too few", "an eviction leaves a majority of promises", "table.go",
+			"	return n < s.majority()\n", "	return n <= s.majority()\n"),
+		one("newest set only", "an eviction asks only the newest voter set", "apply.go",
+			"		if !t.Sets[i].blocked(withdrew) {", "		if i == len(t.Sets)-1 && !t.Sets[i].blocked(withdrew) {"),
+		one("settled at once", "older voter sets are dropped while leases rest on them", "duty.go",
+			"		case m.low < h.Epoch || m.rests < newest.Index:\n			return\n", ""),
+		one("own epoch evicted", "a node evicts its own older epoch without withdrawals", "apply.go",
+			"	withdrew := func(v uint64) bool { return slices.Contains(c.Withdrew, v) }", "	withdrew := func(v uint64) bool { return c.From == c.ID || slices.Contains(c.Withdrew, v) }"),
+		one("deaf node supported", "a node that does not hear keeps its promises", "support.go",
+			" && !s.deaf(now, t, m, h.Sent)", ""),
+		one("new voter at once", "a new voter supports and withdraws at once", "duty.go",
+			"		c.voter.quietUntil = c.now + max(c.table.Timing.TTL, c.table.LongestTTL)\n", ""),
+		one("witness supports all", "a witness supports two nodes that do not hear each other", "beat.go",
+			"		if !betterEvidence(h, me, m, o) {\n			return false\n		}\n", "		_ = betterEvidence(h, me, m, o)\n"),
+		one("removed voters are stuck", "who votes no more in the newest set cannot withdraw", "support.go",
+			"!t.votes(s.self)", "!t.voters().has(s.self)"),
+	}
+}
+
+func tableMutants() []mutant {
+	return []mutant{
+		one("move without release", "a move makes the new owner at once", "apply.go",
+			"		r.To, r.Moved = to.Slot+1, index\n", "		r.Moved = index\n		r.Drainers |= bit(r.Owner - 1)\n		r.give(to.Slot + 1)\n"),
+		mutant{name: "released unwritten", why: "rows are released before the workers have written that back", edits: []edit{
+			{"duty.go", "r.To != 0 && r.Moved <= c.rights.written", "r.To != 0"},
+			{"duty.go", "c.propose(\"release \"+number(c.rights.written), &command{Kind: kindReleased, ID: c.id, Epoch: me.Epoch, Index: c.rights.written})",
+				"c.propose(\"release \"+number(c.rights.written), &command{Kind: kindReleased, ID: c.id, Epoch: me.Epoch, Index: c.table.Index})"}}},
+		one("mapping unbound", "a node answers by a mapping that is not the table's", "rights.go",
+			" && s.Next == nil && s.Mapping.Digest == spec.Digest", ""),
+		one("mapped anew at once", "a new mapping does not wait for those who answer by the old one", "apply.go",
+			"	if s.Next == nil || s.Holders != 0 {", "	if s.Next == nil {"),
+		one("remapped unwritten", "a holder gives a mapping up before its workers have written that back", "duty.go",
+			" && s.NextIndex <= c.rights.written", ""),
+		one("mapping forgets drainers", "under a new mapping nobody drains who owned", "apply.go",
+			"			drainers |= bit(r.Owner - 1)\n", ""),
+		one("drained clears a newer drainer", "a report from before a move ends the draining after it", "apply.go",
+			"c.Buckets.has(uint8(b)) && r.Since <= c.Index", "c.Buckets.has(uint8(b))"),
+		one("drained unseen", "a node says drained by a report of before it drained", "duty.go",
+			" && r.Since <= c.rights.looked", ""),
+		one("no grace", "flows of an evicted node may be reset at once", "apply.go",
+			"				r.Grace |= me\n", "				_ = me\n"),
+		one("orphaned at once", "an evicted node is taken for dead without waiting", "duty.go",
+			"orphanAfter = 3 * time.Second", "orphanAfter = 100 * time.Millisecond"),
+		one("flows come back", "a node that joins after it was taken for dead keeps its flows", "apply.go",
+			"bare := !c.Flows || !h.In && (h.Orphaned || h.Epoch == 0)", "bare := !c.Flows"),
+		one("shared unseen", "an owner may reset a drainer's flows", "rights.go",
+			"if r.Drainers&^bit(me.Slot) != 0 || !owned && r.Owner != 0 {", "if !owned && r.Owner != 0 {"),
+		one("rows before a second", "who comes back gets rows at once", "apply.go",
+			"		h.Waits = h.Epoch > 0 &&", "		h.Waits = false && h.Epoch > 0 &&"),
+		one("taken for dead unheard", "a node that holds a lease is taken for dead", "duty.go",
+			"seen >= 0 && c.now-seen < wait+c.table.Timing.TTL", "seen >= 0 && c.now < 0"),
+	}
+}
+
+func diskMutants() []mutant {
+	return []mutant{
+		one("withdrawals forgotten", "withdrawals are lost in a restart", "agree.go",
+			"c.voter = newSupporter(c.id, c.now, c.disk.own.Below)", "c.voter = newSupporter(c.id, c.now, nil)"),
+		one("epoch forgotten", "a start takes the epoch of the one before", "agree.go", "	c.disk.own.Epoch++\n", "	c.disk.own.Epoch = max(c.disk.own.Epoch, 1)\n"),
+		one("old id on an empty disk", "a host that lost its state comes back under its id", "found.go",
+			"c.disk.own.ID = c.o.Random.Uint64() | 1", "c.disk.own.ID = uint64(c.o.Address.As4()[3]) | 256"),
+		one("lost snapshot", "a snapshot that was taken in is not written", "agree.go",
+			"	if rd.Snapshot != nil && !raft.IsEmptySnap(rd.Snapshot) {\n		o := &c.disk.own\n", "	if rd.Snapshot != nil && rd.Snapshot.GetMetadata().GetIndex() == 0 {\n		o := &c.disk.own\n"),
+		one("votes forgotten", "a vote is not written", "agree.go", "	rec.Hard = marshalProto(hs)\n", "	rec.Hard = marshalProto(hs)\n	if len(rd.Entries) == 0 {\n		rec.Hard = nil\n	}\n"),
+		one("image without withdrawals", "an image leaves the withdrawals out", "agree.go",
+			"	im := &image{Version: Version, Own: o}\n", "	o.Below = nil\n	im := &image{Version: Version, Own: o}\n"),
+		mutant{name: "pledge not durable", why: "a blank host forgets in a restart to whom it is pledged", edits: []edit{
+			{"found.go", "c.disk.own.Pledge, c.disk.dirty = h.ID, true", "c.disk.own.Pledge = h.ID"}}},
+	}
+}
