@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"onevoice/cluster"
@@ -155,7 +156,14 @@ func (c *Chaos) wipe(h *Host) {
 		return
 	}
 	for _, o := range c.Hosts {
-		if o != h && (!o.up || o.core.Status(o.clock.Now()).Phase != "member") {
+		if o == h {
+			continue
+		}
+		if !o.up {
+			return
+		}
+		st := o.core.Status(o.clock.Now())
+		if st.Phase != "member" || slices.Contains(st.Voters, h.id) && len(st.Voters) < 3 {
 			return
 		}
 	}

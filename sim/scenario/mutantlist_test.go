@@ -44,8 +44,9 @@ func leaseMutants() []mutant {
 
 func voterMutants() []mutant {
 	return []mutant{
-		one("hold dropped", "a voter withdraws right after its start", "support.go",
-			"hold := s.booted + max(t.LongestTTL, t.Timing.TTL, s.promisedTTL)", "hold := 0*s.booted + 0*t.LongestTTL"),
+		mutant{name: "hold dropped", why: "a voter withdraws right after its start", edits: []edit{
+			{"support.go", "hold := s.booted + max(t.LongestTTL, t.Timing.TTL, s.promisedTTL)", "hold := 0*s.booted + 0*t.LongestTTL"},
+			{"support.go", " || now <= m.joined+t.Timing.TTL:", ":"}}},
 		one("TTL shrinks", "a voter that starts holds only the present TTL", "support.go",
 			"hold := s.booted + max(t.LongestTTL, t.Timing.TTL, s.promisedTTL)", "hold := s.booted + t.Timing.TTL"),
 		one("withdrawn early", "a voter withdraws before its promise has run out", "support.go",
