@@ -209,7 +209,7 @@ func (g *Guest) take(t *page.Table) bool {
 }
 
 func rowsOf(r *page.Row) node.Rows {
-	return node.Rows{Accept: node.Bitmap(r.Accept), Grace: node.Bitmap(r.Grace), Shared: node.Bitmap(r.Shared), Draining: node.Bitmap(r.Draining)}
+	return node.Rows{Key: r.Mapping.Key, Accept: node.Bitmap(r.Accept), Grace: node.Bitmap(r.Grace), Shared: node.Bitmap(r.Shared), Draining: node.Bitmap(r.Draining)}
 }
 
 // Turned is for node.LoopConfig: it writes back what is in force.

@@ -11,5 +11,5 @@ import (
 // taken of the same client before, and may answer what it has taken, for an
 // answer is not new (OWNERSHIP.md R15). Undecided lets the datagram in.
 func (n *Node) TakesDatagram(now time.Duration, service int, flow *hashing.Flow) Verdict {
-	return n.mayAccept(now, &n.rights[service], n.hasher.Bucket(n.services[service].Affinity, flow))
+	return n.mayAccept(now, &n.rights[service], n.bucketOf(service, flow))
 }

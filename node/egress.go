@@ -41,7 +41,7 @@ func (n *Node) mayLeave(now time.Duration, s *outgoing) Verdict {
 			// The last acknowledgment of a flow that is gone.
 			return Undecided
 		}
-		bucket := n.hasher.Bucket(n.services[service].Affinity, &s.flow)
+		bucket := n.bucketOf(service, &s.flow)
 		if e, _ = n.adopt(now, service, bucket, &s.flow); e == nil {
 			return Undecided
 		}
@@ -54,7 +54,7 @@ func (n *Node) mayLeave(now time.Duration, s *outgoing) Verdict {
 // for it accepts a flow: netstack may have made it a while after the SYN was let
 // in, and repeats it (OWNERSHIP.md R10, R12).
 func (n *Node) maySYNACK(now time.Duration, service int, e *tracked, s *outgoing) Verdict {
-	bucket := n.hasher.Bucket(n.services[service].Affinity, &s.flow)
+	bucket := n.bucketOf(service, &s.flow)
 	if !n.lease.covers(now) || !n.ownership.Services[service].Accept.Has(bucket) {
 		if e == nil {
 			// The client has never heard of it. Let it not be answered when the right
@@ -96,7 +96,7 @@ func (n *Node) mayLeaveReset(now time.Duration, service int, e *tracked, s *outg
 		}
 		return UnearnedReset
 	}
-	bucket := n.hasher.Bucket(n.services[service].Affinity, &s.flow)
+	bucket := n.bucketOf(service, &s.flow)
 	if n.lease.covers(now) && n.ownership.Services[service].Accept.Has(bucket) &&
 		n.mayReset(service, bucket, &s.flow) == Undecided {
 		return Undecided

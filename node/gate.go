@@ -100,7 +100,7 @@ func (n *Node) holds(now time.Duration, f *hashing.Flow) bool {
 	if !ok {
 		return false
 	}
-	e, _ := n.lookup(now, service, n.hasher.Bucket(n.services[service].Affinity, f), f)
+	e, _ := n.lookup(now, service, n.bucketOf(service, f), f)
 	return e != nil
 }
 

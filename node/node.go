@@ -73,20 +73,21 @@ const (
 
 // Node is the pipeline from frame to verdict. It belongs to one goroutine.
 type Node struct {
-	own        responder.MAC
-	mtu        int
-	vips       []VIP
-	services   []Service
-	byListen   map[netip.AddrPort]int
-	hasher     hashing.Hasher
-	flows      Flows
-	arp        *responder.ARP
-	neighbours *responder.Neighbours
-	resets     *responder.Limit
-	strays     *responder.Limit
-	ownership  *Ownership
-	lease      lease
-	stopping   bool
+	own                   responder.MAC
+	mtu                   int
+	vips                  []VIP
+	services              []Service
+	byListen              map[netip.AddrPort]int
+	hasher                hashing.Hasher
+	mappings, vipMappings []mapping
+	flows                 Flows
+	arp                   *responder.ARP
+	neighbours            *responder.Neighbours
+	resets                *responder.Limit
+	strays                *responder.Limit
+	ownership             *Ownership
+	lease                 lease
+	stopping              bool
 
 	// rights and vipRights are the ownership's Accept with times; fresh: some of
 	// them wait for settle.
@@ -135,26 +136,32 @@ func New(cfg Config) (*Node, error) {
 		return nil, errors.New("node: no VIP")
 	}
 	n := &Node{
-		own:       cfg.Own,
-		mtu:       cfg.MTU,
-		vips:      cfg.VIPs,
-		services:  cfg.Services,
-		byListen:  make(map[netip.AddrPort]int, len(cfg.Services)),
-		hasher:    cfg.Hasher,
-		flows:     cfg.Flows,
-		resets:    responder.NewLimit(resetsPerSecond, resetBurst),
-		strays:    responder.NewLimit(strayResetsPerSecond, strayResetBurst),
-		ownership: &Ownership{VIPs: make([]Rows, len(cfg.VIPs)), Services: make([]Rows, len(cfg.Services))},
-		rights:    make([]right, len(cfg.Services)),
-		vipRights: make([]right, len(cfg.VIPs)),
-		table:     newTable(len(cfg.Services)),
-		cookies:   make([]time.Duration, len(cfg.Services)),
-		cookiesOf: make([][hashing.Buckets]time.Duration, len(cfg.Services)),
-		lost:      make([][hashing.Buckets]time.Duration, len(cfg.Services)),
-		listKey:   [2]uint64{binary.LittleEndian.Uint64(cfg.ListKey[:8]), binary.LittleEndian.Uint64(cfg.ListKey[8:])},
-		lists:     make([][hashing.Buckets]*flowList, len(cfg.Services)),
+		own:         cfg.Own,
+		mtu:         cfg.MTU,
+		vips:        cfg.VIPs,
+		services:    cfg.Services,
+		byListen:    make(map[netip.AddrPort]int, len(cfg.Services)),
+		hasher:      cfg.Hasher,
+		mappings:    make([]mapping, len(cfg.Services)),
+		vipMappings: make([]mapping, len(cfg.VIPs)),
+		flows:       cfg.Flows,
+		resets:      responder.NewLimit(resetsPerSecond, resetBurst),
+		strays:      responder.NewLimit(strayResetsPerSecond, strayResetBurst),
+		ownership:   &Ownership{VIPs: make([]Rows, len(cfg.VIPs)), Services: make([]Rows, len(cfg.Services))},
+		rights:      make([]right, len(cfg.Services)),
+		vipRights:   make([]right, len(cfg.VIPs)),
+		table:       newTable(len(cfg.Services)),
+		cookies:     make([]time.Duration, len(cfg.Services)),
+		cookiesOf:   make([][hashing.Buckets]time.Duration, len(cfg.Services)),
+		lost:        make([][hashing.Buckets]time.Duration, len(cfg.Services)),
+		listKey:     [2]uint64{binary.LittleEndian.Uint64(cfg.ListKey[:8]), binary.LittleEndian.Uint64(cfg.ListKey[8:])},
+		lists:       make([][hashing.Buckets]*flowList, len(cfg.Services)),
+	}
+	for i := range n.vipMappings {
+		n.vipMappings[i].hasher = cfg.Hasher
 	}
 	for i := range cfg.Services {
+		n.mappings[i].hasher = cfg.Hasher
 		n.cookies[i] = never
 		for b := range hashing.Buckets {
 			n.cookiesOf[i][b], n.lost[i][b] = never, never
@@ -188,6 +195,7 @@ func (n *Node) SetOwnership(o *Ownership) error {
 		return fmt.Errorf("node: ownership of %d VIPs and %d services given to a node with %d and %d",
 			len(o.VIPs), len(o.Services), len(n.vips), len(n.services))
 	}
+	n.remap(o)
 	for i := range o.VIPs {
 		n.vipRights[i].set(&o.VIPs[i].Accept)
 	}
@@ -290,7 +298,7 @@ func (n *Node) vip(a netip.Addr) int {
 // answersFor reports whether this node answers an asker for a VIP: the owner
 // of the asker's bucket in the VIP's own table, under a valid lease.
 func (n *Node) answersFor(now time.Duration, vip int, asker netip.Addr) Verdict {
-	bucket := n.hasher.Bucket(hashing.SourceIP, &hashing.Flow{Src: asker})
+	bucket := n.vipMappings[vip].hasher.Bucket(hashing.SourceIP, &hashing.Flow{Src: asker})
 	return n.mayAccept(now, &n.vipRights[vip], bucket)
 }
 

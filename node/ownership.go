@@ -34,6 +34,8 @@ const Forever = time.Duration(1<<63 - 1)
 // bucket (OWNERSHIP.md R2, R12 to R14). A VIP's own rows decide who answers ARP
 // and echo for it.
 type Rows struct {
+	// Key hashes clients to buckets; the zero Key means Config.Hasher.
+	Key hashing.Key
 	// Accept: this node answers what is new: it owns the bucket under its own
 	// epoch, no move of it is pending, and its mapping is the table's.
 	Accept Bitmap

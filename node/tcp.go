@@ -16,7 +16,7 @@ func (n *Node) handleTCP(now time.Duration, vip int, frame []byte) Handled {
 	if !ok {
 		return n.closedPort(now, vip, frame)
 	}
-	bucket := n.hasher.Bucket(n.services[service].Affinity, &d.Flow)
+	bucket := n.bucketOf(service, &d.Flow)
 	verdict := n.mayAccept(now, &n.rights[service], bucket)
 	if d.TCP.Flags&(flagSYN|flagACK) == flagSYN {
 		return n.handleSYN(now, service, bucket, verdict, frame)
