@@ -10,9 +10,7 @@ import (
 	"time"
 
 	"onevoice/hashing"
-	"onevoice/internal/flowstate"
 	"onevoice/node/model"
-	"onevoice/responder"
 )
 
 // chaos is some gates, each before a TCP that resets whatever it does not know,
@@ -32,6 +30,8 @@ type chaos struct {
 	// drains are the drainers of a bucket.
 	drains [hashing.Buckets][]int
 	faulty bool
+	// dying: a host is on its way out or back.
+	dying  bool
 	failed bool
 	// synacks are the sequence numbers with which a SYN was answered.
 	synacks map[string]synack
@@ -49,6 +49,12 @@ type chaosHost struct {
 	tcp  *model.TCP
 	rows Rows
 	gen  uint64
+	// leaseEnd is Forever but while the host dies.
+	leaseEnd time.Duration
+	// down: it does nothing, and what comes in waits. orphaned: its flows were
+	// given up. back: it came back before that.
+	down, orphaned, back bool
+	waiting              [][]byte
 }
 
 type event struct {
@@ -97,29 +103,17 @@ func (c *chaos) fail(format string, args ...any) {
 func newChaos(t *testing.T, seed uint64, hosts, clients int) *chaos {
 	c := &chaos{t: t, seed: seed, rand: rand.New(rand.NewPCG(seed, 1)), now: time.Hour, synacks: map[string]synack{}, faulty: true}
 	for range hosts {
-		h := &chaosHost{tcp: model.New(c.rand.Uint32)}
-		if seed%2 == 0 {
-			h.tcp.Backlog = 1 // many SYN cookies
-		}
-		var err error
-		h.Node, err = New(Config{
-			Own: ownMAC, Address: ownAddr, MTU: 1500,
-			VIPs:     []VIP{{VIP: responder.VIP{Addr: vipAddr, MAC: clusterMAC}, LAN: lan}},
-			Services: []Service{{Listen: netip.AddrPortFrom(vipAddr, 22)}},
-			Hasher:   hashing.NewHasher(key), Flows: h.tcp,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		h := &chaosHost{}
+		c.boot(h)
 		c.hosts = append(c.hosts, h)
 	}
 	for b := range c.owner {
 		c.owner[b] = c.rand.IntN(hosts)
 		c.hosts[c.owner[b]].rows.Accept.Set(uint8(b))
 	}
-	for i, h := range c.hosts {
+	for i := range c.hosts {
 		c.publish(i)
-		c.every(MaxIdle, func() { h.Tick(c.now); h.tcp.Tick(c.now); c.flush(i) })
+		c.every(MaxIdle, func() { c.turn(i) })
 	}
 	for i := range clients {
 		// Few ports, so that tuples come back.
@@ -129,7 +123,16 @@ func newChaos(t *testing.T, seed uint64, hosts, clients int) *chaos {
 	}
 	c.every(40*time.Millisecond, c.move)
 	c.every(100*time.Millisecond, c.lists)
+	c.every(100*time.Millisecond, c.die)
 	return c
+}
+
+func (c *chaos) turn(i int) {
+	if h := c.hosts[i]; !h.down {
+		h.Tick(c.now)
+		h.tcp.Tick(c.now)
+		c.flush(i)
+	}
 }
 
 func (c *chaos) every(d time.Duration, fn func()) {
@@ -145,7 +148,7 @@ func (c *chaos) publish(i int) {
 	h := c.hosts[i]
 	h.gen++
 	rows := []Rows{h.rows}
-	if err := h.SetOwnership(&Ownership{Generation: h.gen, VIPs: rows, Services: rows, LeaseEnd: Forever}); err != nil {
+	if err := h.SetOwnership(&Ownership{Generation: h.gen, VIPs: rows, Services: rows, LeaseEnd: h.leaseEnd}); err != nil {
 		c.t.Fatal(err)
 	}
 }
@@ -157,7 +160,7 @@ func (c *chaos) move() {
 	flow := hashing.Flow{Src: c.clients[c.rand.IntN(len(c.clients))].addr.Addr()}
 	b := int(c.hosts[0].hasher.Bucket(hashing.SourceIP, &flow))
 	from, to := c.owner[b], c.rand.IntN(len(c.hosts))
-	if !c.faulty || c.rand.IntN(20) > 0 || from < 0 || from == to {
+	if !c.faulty || c.dying || c.rand.IntN(20) > 0 || from < 0 || from == to {
 		return
 	}
 	old, next := c.hosts[from], c.hosts[to]
@@ -186,6 +189,9 @@ func (c *chaos) move() {
 // lists tells owners what drainers hold, and lets go of drainers that hold
 // nothing.
 func (c *chaos) lists() {
+	if c.dying {
+		return
+	}
 	for b := range c.drains {
 		owner := c.owner[b]
 		if owner < 0 || len(c.drains[b]) == 0 {
@@ -241,6 +247,10 @@ func (c *chaos) fromClient(s *model.Segment) {
 
 func (c *chaos) deliver(i int, packet []byte) {
 	h := c.hosts[i]
+	if h.down {
+		h.waiting = append(h.waiting, packet)
+		return
+	}
 	got := h.Handle(c.now, frame(etherTypeIPv4, packet))
 	if got.Reply != nil {
 		c.toClient(i, slices.Clone(got.Reply[ethernetBytes:]))
@@ -296,15 +306,4 @@ func (c *chaos) judgeSYNACK(i int, s *model.Segment) {
 		c.fail("host %d answers the SYN of %v with %d and with %d", i, s.Dst, was.seq, s.Seq)
 	}
 	c.synacks[name] = synack{i, s.Seq, c.now}
-}
-
-// living reports whether a TCP serves the flow that a client began with a SYN.
-func (c *chaos) living(cl *chaosClient) (int, bool) {
-	f := hashing.Flow{Src: cl.addr.Addr(), SrcPort: cl.addr.Port(), Dst: vipAddr, DstPort: 22, Proto: protoTCP}
-	for i, h := range c.hosts {
-		if client, own, ok := h.tcp.Numbers(&f); ok && client == cl.isn && own == cl.peer && h.tcp.State(&f) == flowstate.Open {
-			return i, true
-		}
-	}
-	return 0, false
 }

@@ -192,7 +192,7 @@ func (cl *chaosClient) wasReset(by int) {
 func TestGatesUnderChaos(t *testing.T) {
 	var counts [VerdictCount]uint64
 	done, reset, gaveUp := 0, 0, 0
-	seeds := uint64(12)
+	seeds := uint64(8)
 	if testing.Short() {
 		seeds = 3
 	}
@@ -229,7 +229,7 @@ func TestGatesUnderChaos(t *testing.T) {
 	}
 	// The chaos has met every corner of the gate.
 	for _, v := range []Verdict{DeliverSYN, DeliverHeld, DeliverStray, StrayAnswered, StrayShared, StrayListed, NotOwner, ForgotFlow,
-		BadHandshakeACK, OutsideWindows, LateSYNACK, UnearnedReset, Muted} {
+		StrayInGrace, NoLease, BadHandshakeACK, OutsideWindows, LateSYNACK, UnearnedReset, Muted} {
 		if counts[v] == 0 && !testing.Short() {
 			t.Errorf("%v has not come up", v)
 		}
