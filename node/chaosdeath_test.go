@@ -59,7 +59,7 @@ func (c *chaos) die() {
 	i := c.rand.IntN(len(c.hosts))
 	h := c.hosts[i]
 	kind := death(c.rand.IntN(int(deaths)))
-	h.down = kind != leaseless
+	h.down = kind == crashed || kind == stalled
 	h.leaseEnd = c.now + chaosTTL
 	h.SetLease(0, h.leaseEnd)
 	if kind == crashed {
