@@ -5,13 +5,13 @@ import (
 	"log/slog"
 	"net/netip"
 	"runtime"
-	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"onevoice/cluster"
+	"onevoice/hashing"
 	"onevoice/internal/poller"
 	"onevoice/internal/sealed"
 )
@@ -32,6 +32,16 @@ type Servers interface {
 	EndDrained()
 }
 
+// FlowServers know the flows that Servers hold; Workers do. Both methods wait for
+// a process, and are not called on the loop's goroutine.
+type FlowServers interface {
+	// Held is what they hold of buckets, by the core's services.
+	Held(wanted [][4]uint64) (HeldFlows, error)
+	// SetFlowLists tells them what other nodes hold, under the rights of a
+	// generation.
+	SetFlowLists(generation uint64, lists []FlowList) error
+}
+
 // LoopConfig is what a Loop is made of. Run closes none of it.
 type LoopConfig struct {
 	Core      *cluster.Core
@@ -43,6 +53,11 @@ type LoopConfig struct {
 	LANs []*LAN
 	// Servers is nil for a witness.
 	Servers Servers
+	// Flows is nil where no flows are listed. ServiceNames are the core's services,
+	// and ListKey is the key of the lists' hashes.
+	Flows        FlowServers
+	ServiceNames []string
+	ListKey      hashing.Key
 	// Clock is CLOCK_BOOTTIME.
 	Clock func() time.Duration
 	// TTL bounds how long ago servers may have ended a turn.
@@ -56,6 +71,7 @@ type Loop struct {
 	LoopConfig
 	sealed   []byte
 	stats    LoopStats
+	lists    *lister // nil without Flows
 	reportAt time.Duration
 	expireAt time.Duration
 	last     cluster.Report
@@ -110,6 +126,9 @@ func NewLoop(cfg LoopConfig) (*Loop, error) {
 			return nil, err
 		}
 	}
+	if l.Flows != nil {
+		l.lists = newLister(l)
+	}
 	return l, nil
 }
 
@@ -123,6 +142,10 @@ func (l *Loop) Run() error {
 	// Without the right to it the thread runs as all others do.
 	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), priority)
 	defer l.end()
+	if l.lists != nil {
+		go l.lists.run()
+		defer close(l.lists.jobs)
+	}
 	l.step(l.Clock(), nil)
 	for !l.stopped() && l.failed == nil {
 		events, err := l.Poller.Wait(l.timeout())
@@ -285,6 +308,9 @@ func (l *Loop) upkeep(now time.Duration) {
 		l.reportAt, l.last = now+reportEvery, r
 		l.step(now, r)
 	}
+	if l.lists != nil {
+		l.lists.turn(now)
+	}
 }
 
 // step tells the core of an event and does what it wants.
@@ -333,6 +359,9 @@ func (l *Loop) grant(e *cluster.Effects) {
 		if err := l.Servers.Grant(e.Rights); err != nil {
 			l.failed = err
 		}
+		if l.lists != nil {
+			l.lists.regranted = true
+		}
 	}
 	for i, lease := range e.Leases {
 		l.Servers.SetLease(i, lease.Begin, lease.End)
@@ -348,51 +377,12 @@ func (l *Loop) grant(e *cluster.Effects) {
 	}
 }
 
-// tellLease logs that this node may answer now, or not any more.
-func (l *Loop) tellLease(leases []cluster.Lease) {
-	leased := slices.ContainsFunc(leases, func(x cluster.Lease) bool { return x.End > 0 })
-	if leased == l.leased {
-		return
+// Lists counts lists of flows. It is for functions that Call runs.
+func (l *Loop) Lists() ListCounts {
+	if l.lists == nil {
+		return ListCounts{}
 	}
-	l.leased = leased
-	if leased {
-		l.Log.Info("answering: this node holds a lease")
-	} else {
-		l.Log.Warn("the lease is over: nothing new is accepted, running flows go on")
-	}
-}
-
-// beat sends the heartbeats, unless the workers that are to keep what they claim
-// stand still.
-func (l *Loop) beat(beats []cluster.PathMessage) {
-	if len(beats) == 0 {
-		return
-	}
-	silent := l.Servers.Beat() > l.TTL
-	if silent != l.silent {
-		l.silent = silent
-		if silent {
-			l.Log.Warn("no worker has ended a turn within the lease's time: this node stops claiming its buckets", "ttl", l.TTL)
-		} else {
-			l.Log.Info("the workers turn again")
-		}
-	}
-	if silent {
-		l.stats.HeartbeatsHeld += uint64(len(beats))
-		return
-	}
-	for _, b := range beats {
-		sealedBeat, err := l.Transport.SealHeartbeat(l.sealed[:0], b.Data)
-		l.sealed = sealedBeat
-		if err == nil {
-			err = l.LANs[b.Path].send(sealedBeat)
-		}
-		if err != nil {
-			l.stats.SendErrors++
-			continue
-		}
-		l.stats.HeartbeatsSent++
-	}
+	return l.lists.book.counts
 }
 
 // Stats is what the loop did so far. It is for functions that Call runs.

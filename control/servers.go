@@ -18,17 +18,17 @@ type servers struct {
 	draining []node.Bitmap
 }
 
-// ServersOf makes workers what a Loop grants rights to.
-func ServersOf(w *Workers) (Servers, error) {
+// ServersOf makes workers what a Loop grants rights to, and asks for flows.
+func ServersOf(w *Workers) (Servers, FlowServers, error) {
 	s := &servers{Workers: w}
 	for _, svc := range w.cfg.Settings.Config.Services {
 		a, err := hashing.ParseAffinity(string(svc.Affinity))
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		s.affinities = append(s.affinities, a)
 	}
-	return s, nil
+	return s, s, nil
 }
 
 // Grant implements Servers.
@@ -66,6 +66,33 @@ func (s *servers) Report() cluster.Report {
 		r.Holding = append(r.Holding, b)
 	}
 	return r
+}
+
+// Held implements FlowServers. VIPs have answers, and no flows.
+func (s *servers) Held(wanted [][4]uint64) (HeldFlows, error) {
+	vips := len(s.cfg.Settings.Config.VIPs)
+	ask := make([]node.Bitmap, len(wanted)-vips)
+	for i := range ask {
+		ask[i] = node.Bitmap(wanted[vips+i])
+	}
+	held, err := s.Workers.Held(ask)
+	held.Services = append(make([][]node.Held, vips), held.Services...)
+	return held, err
+}
+
+// SetFlowLists implements FlowServers.
+func (s *servers) SetFlowLists(generation uint64, lists []FlowList) error {
+	vips := len(s.cfg.Settings.Config.VIPs)
+	var told []FlowList
+	for _, l := range lists {
+		if l.Service -= vips; l.Service >= 0 {
+			told = append(told, l)
+		}
+	}
+	if len(told) == 0 {
+		return nil
+	}
+	return s.Workers.SetFlowLists(generation, told)
 }
 
 // Forget implements Servers.

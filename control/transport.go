@@ -19,6 +19,8 @@ import (
 const (
 	kindHeartbeat = 1
 	kindMessage   = 2
+	// Lists of flows are not the core's.
+	kindLists = 3
 )
 
 // maxReceive bounds the datagrams of one Receive, so that a flood on one socket
@@ -66,6 +68,7 @@ type Transport struct {
 	addresses  *addresses
 	counts     TransportCounts
 	complaints []Complaint
+	lists      func(now time.Duration, from uint64, message []byte)
 	buf        []byte
 }
 
@@ -128,8 +131,14 @@ func (t *Transport) Receive(now time.Duration, i int, take func(cluster.Received
 		default:
 			return false, fmt.Errorf("control socket of %s: %w", s.local, os.NewSyscallError("recvfrom", err))
 		}
-		m, ok := t.judge(now, s, from, t.buf[:n], kindMessage)
-		if ok {
+		m, ok := t.judge(now, s, from, t.buf[:n], kindMessage, kindLists)
+		switch {
+		case !ok:
+		case m.Kind == kindLists:
+			if t.lists != nil && m.UUID != (sealed.UUID{}) {
+				t.lists(now, m.From, m.Payload)
+			}
+		default:
 			take(cluster.Received{From: t.addresses.nameOf(from.Addr()), Blank: m.UUID == sealed.UUID{}, Data: m.Payload})
 		}
 	}
@@ -153,7 +162,7 @@ func (t *Transport) SealHeartbeat(dst, data []byte) ([]byte, error) {
 	return t.sealer.Seal(dst, kindHeartbeat, data)
 }
 
-func (t *Transport) judge(now time.Duration, s *socket, from netip.AddrPort, datagram []byte, kind byte) (sealed.Message, bool) {
+func (t *Transport) judge(now time.Duration, s *socket, from netip.AddrPort, datagram []byte, kinds ...byte) (sealed.Message, bool) {
 	m, v := t.opener.Open(now, datagram)
 	if m.Reply != nil {
 		t.put(s, from, m.Reply)
@@ -164,7 +173,7 @@ func (t *Transport) judge(now time.Duration, s *socket, from netip.AddrPort, dat
 	if !v.Accepted() {
 		return m, false
 	}
-	if m.Kind != kind {
+	if !slices.Contains(kinds, m.Kind) {
 		t.counts.WrongWay++
 		return m, false
 	}
@@ -202,6 +211,10 @@ func (t *Transport) Expire(now time.Duration) { t.opener.Expire(now) }
 // Send sends a message. Nobody is told when it does not arrive: the core repeats
 // what matters. The error is a message that cannot be sent at all.
 func (t *Transport) Send(now time.Duration, d cluster.Datagram) error {
+	return t.send(now, d, kindMessage)
+}
+
+func (t *Transport) send(now time.Duration, d cluster.Datagram, kind byte) error {
 	ways := t.ways(now, d)
 	if len(ways) == 0 {
 		t.counts.NoAddress++
@@ -213,11 +226,23 @@ func (t *Transport) Send(now time.Duration, d cluster.Datagram) error {
 	}
 	for _, to := range ways {
 		s := t.socketTo(to.Addr())
-		if err := seal(kindMessage, d.Data, func(b []byte) error { t.put(s, to, b); return nil }); err != nil {
+		if err := seal(kind, d.Data, func(b []byte) error { t.put(s, to, b); return nil }); err != nil {
 			return fmt.Errorf("control: %w", err)
 		}
 	}
 	return nil
+}
+
+// TakeLists sets what gets lists of flows, with the member that sent them. A
+// message is valid until it returns.
+func (t *Transport) TakeLists(take func(now time.Duration, from uint64, message []byte)) {
+	t.lists = take
+}
+
+// SendLists sends lists of flows to a member. A loss is not noticed: the next
+// ones come soon.
+func (t *Transport) SendLists(now time.Duration, to uint64, message []byte) error {
+	return t.send(now, cluster.Datagram{To: to, Data: message}, kindLists)
 }
 
 // ways are where a message goes: to a member, one address; to a host that is not

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"onevoice/hashing"
 	"onevoice/node"
 )
 
@@ -36,7 +37,8 @@ func (g *Guest) tellHolding(now time.Duration) {
 }
 
 // held answers askHeld. It runs on the loop's goroutine.
-func (g *Guest) held(now time.Duration, want *heldWanted) (out heldAnswer) {
+func (g *Guest) held(now time.Duration, want *heldWanted) (out HeldFlows) {
+	out.Generation = g.generation
 	out.Services = make([][]node.Held, len(g.settings.Config.Services))
 	for i := range min(len(want.Services), len(out.Services)) {
 		if want.Services[i] != (node.Bitmap{}) {
@@ -58,16 +60,20 @@ func (g *Guest) end(now time.Duration, want *endWanted) {
 }
 
 // list obeys tellLists. It runs on the loop's goroutine, after the page was
-// looked at: a table that takes lists back was published before they were sent.
-func (g *Guest) list(lists []FlowList) error {
-	for i := range lists {
-		l := &lists[i]
+// looked at. What was told for another table than the one in force says nothing:
+// another drainer may have come since.
+func (g *Guest) list(told *listsTold) error {
+	for i := range told.Lists {
+		l := &told.Lists[i]
 		if l.Service < 0 || l.Service >= len(g.settings.Config.Services) || len(l.Hashes) > node.MaxListed*maxListers {
 			return garbage("a list of %d flows for service %d", len(l.Hashes), l.Service)
 		}
 	}
-	for i := range lists {
-		l := &lists[i]
+	if told.Generation != g.generation {
+		return nil
+	}
+	for i := range told.Lists {
+		l := &told.Lists[i]
 		g.parts.Node.SetFlowLists(l.Service, l.Bucket, l.Complete, l.Hashes)
 	}
 	return nil
@@ -124,36 +130,67 @@ func (w *Workers) told(one *worker, h Holding) {
 }
 
 // Held asks the active worker what it holds of the wanted buckets, a bitmap for
-// each service. The answer is by service.
-func (w *Workers) Held(wanted []node.Bitmap) ([][]node.Held, error) {
+// each service.
+func (w *Workers) Held(wanted []node.Bitmap) (HeldFlows, error) {
 	w.mu.Lock()
-	one := w.active()
+	one, all := w.active(), !w.beside()
+	// Without a worker there is no flow.
+	out := HeldFlows{Generation: w.ownership.Generation, All: all, Services: make([][]node.Held, len(wanted))}
 	w.mu.Unlock()
 	if one == nil {
-		return make([][]node.Held, len(wanted)), nil
+		return out, nil
 	}
 	b, err := one.ask(askHeld, heldWanted{wanted})
 	if err != nil {
-		return nil, err
+		return HeldFlows{}, err
 	}
-	var out heldAnswer
+	out = HeldFlows{}
 	if err := json.Unmarshal(b, &out); err != nil {
-		return nil, garbage("held: %v", err)
+		return HeldFlows{}, garbage("held: %v", err)
 	}
-	return out.Services, nil
+	out.All = all
+	return out, nil
 }
 
-// SetFlowLists tells the active worker which flows other nodes hold, after the
-// ownership that was last published is in force.
-func (w *Workers) SetFlowLists(lists []FlowList) error {
+// beside reports whether there are workers besides the active one that may hold
+// flows. They do not come into being beside one, but are found by StartWorkers.
+// It is for callers that hold the lock.
+func (w *Workers) beside() bool {
+	return len(w.missed) > 0 || slices.ContainsFunc(w.all, func(one *worker) bool { return one.retired || one.unusable })
+}
+
+// maxToldHashes bounds the hashes of one message to a worker, some 20 bytes each.
+const maxToldHashes = 1 << 18
+
+// SetFlowLists tells the active worker which flows other nodes hold, under the
+// ownership of a generation: with another in force the worker does not listen.
+// While there are workers beside it no list is complete.
+func (w *Workers) SetFlowLists(generation uint64, lists []FlowList) error {
 	w.mu.Lock()
-	one := w.active()
+	one, beside := w.active(), w.beside()
 	w.mu.Unlock()
 	if one == nil {
 		return errNoAnswer
 	}
-	return one.tell(tellLists, lists)
+	told := listsTold{Generation: generation}
+	hashes := 0
+	for _, l := range lists {
+		if beside {
+			l.Complete, l.Hashes = false, nil
+		}
+		if hashes += len(l.Hashes); hashes > maxToldHashes && len(told.Lists) > 0 {
+			if err := one.tell(tellLists, told); err != nil {
+				return err
+			}
+			told.Lists, hashes = nil, len(l.Hashes)
+		}
+		told.Lists = append(told.Lists, l)
+	}
+	return one.tell(tellLists, told)
 }
+
+// ListKey is the workers' key of flow hashes.
+func (w *Workers) ListKey() hashing.Key { return w.cfg.Settings.ListKey }
 
 // EndFlows makes every worker end the flows of the buckets, a bitmap for each
 // service: with a reset, or silently, as after others were allowed to reset them

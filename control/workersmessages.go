@@ -122,9 +122,21 @@ type heldWanted struct {
 	Services []node.Bitmap
 }
 
-// heldAnswer is the answer to askHeld, by service.
-type heldAnswer struct {
+// HeldFlows is what is held of the buckets that were asked for, by service, and
+// the answer to askHeld.
+type HeldFlows struct {
+	// Generation is that of the table in force when the worker looked.
+	Generation uint64
+	// All: no other worker of this host may hold flows. Workers sets it.
+	All      bool
 	Services [][]node.Held
+}
+
+// listsTold is the body of tellLists. It counts under the table of one
+// generation alone.
+type listsTold struct {
+	Generation uint64
+	Lists      []FlowList
 }
 
 // FlowList is the flows of a bucket that other nodes hold, see

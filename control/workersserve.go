@@ -88,16 +88,16 @@ func (g *Guest) obey(w *wire, m *message) error {
 		if err != nil {
 			return err
 		}
-		var held heldAnswer
+		var held HeldFlows
 		if g.parts.Loop.Call(func(now time.Duration) { held = g.held(now, &want) }) == nil {
 			g.answer(w, m.ID, held)
 		}
 	case tellLists:
-		lists, err := decode[[]FlowList](m)
+		told, err := decode[listsTold](m)
 		if err != nil {
 			return err
 		}
-		if g.parts.Loop.Call(func(time.Duration) { err = g.list(lists) }) == nil {
+		if g.parts.Loop.Call(func(time.Duration) { err = g.list(&told) }) == nil {
 			return err
 		}
 	case tellEnd:

@@ -54,12 +54,17 @@ func (d *daemon) openCluster(key []byte) error {
 	if err != nil {
 		return err
 	}
-	servers, err := control.ServersOf(d.workers)
+	servers, flows, err := control.ServersOf(d.workers)
 	if err != nil {
 		return err
 	}
+	var names []string
+	for i := range options.Services {
+		names = append(names, options.Services[i].Name)
+	}
 	d.loop, err = control.NewLoop(control.LoopConfig{
 		Core: d.core, Transport: d.transport, Sealer: sealer, State: state, Poller: wait, LANs: lans, Servers: servers,
+		Flows: flows, ServiceNames: names, ListKey: d.workers.ListKey(),
 		Clock: boottime, TTL: options.Timing.TTL, Log: d.log,
 	})
 	return err
