@@ -321,5 +321,10 @@ func (n *Node) mayAccept(now time.Duration, r *right, bucket uint8) Verdict {
 // Counts are how many frames met each verdict.
 func (n *Node) Counts() [VerdictCount]uint64 { return n.counts }
 
+// Unsent is how often a client has acknowledged what this node has never sent, in
+// a bucket that was this node's: somebody forges, or another node answers for the
+// bucket too (OWNERSHIP.md R22).
+func (n *Node) Unsent() uint64 { return n.counts[DeliverUnsent] + n.counts[UnsentACK] }
+
 // LastStranger is who last claimed an address of ours; the zero value when nobody did.
 func (n *Node) LastStranger() Stranger { return n.stranger }

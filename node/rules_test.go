@@ -1,6 +1,7 @@
 package node
 
 import (
+	"maps"
 	"testing"
 	"time"
 
@@ -128,9 +129,13 @@ func TestR12In(t *testing.T) {
 		"bad ACK": BadHandshakeACK, "short ACK": BadHandshakeACK, "zero ACK": BadHandshakeACK, "far": BadHandshakeACK, "keep-alive": BadHandshakeACK,
 		"old data": BadHandshakeACK, "SYN-ACK": BadHandshakeACK, "far RST": BadHandshakeACK,
 	}
-	for _, s := range []situation{{owned: true}, {draining: true}, {owned: true, over: true}, {owned: true, grace: true, shared: true}} {
+	unsent := maps.Clone(half)
+	unsent["bad ACK"], unsent["short ACK"], unsent["zero ACK"] = UnsentACK, UnsentACK, UnsentACK
+	for s, want := range map[situation]map[string]Verdict{
+		{owned: true}: unsent, {draining: true}: half, {owned: true, over: true}: half, {owned: true, grace: true, shared: true}: unsent,
+	} {
 		s.state = flowstate.HalfOpen
-		judge(t, s, half)
+		judge(t, s, want)
 	}
 	judge(t, situation{state: flowstate.HalfOpen, owned: true}, map[string]Verdict{"SYN": DeliverSYN, "other SYN": SecondSYN})
 	judge(t, situation{state: flowstate.Open, owned: true}, map[string]Verdict{
@@ -372,7 +377,7 @@ func TestR14WindowsOfDrainedFlows(t *testing.T) {
 	judge(t, situation{state: flowstate.TimeWait, draining: true}, map[string]Verdict{
 		"FIN": DeliverHeld, "data": OutsideWindows, "ACK": OutsideWindows, "RST": OutsideWindows, "SYN": ForgotFlow})
 	for _, s := range []flowstate.State{flowstate.Open, flowstate.Closing} {
-		judge(t, situation{state: s, owned: true}, map[string]Verdict{"far": DeliverHeld, "bad ACK": DeliverHeld})
+		judge(t, situation{state: s, owned: true}, map[string]Verdict{"far": DeliverHeld, "bad ACK": DeliverUnsent, "far ACK": DeliverHeld})
 	}
 }
 
@@ -393,5 +398,42 @@ func TestR15DatagramsFollowTheBucket(t *testing.T) {
 	}
 	if v := next.TakesDatagram(100, 0, &flow); v != NoLease {
 		t.Errorf("after the lease: %v", v)
+	}
+}
+
+// An acknowledgment of what was never sent is counted, where nobody else may have
+// sent it.
+func TestR22AcknowledgedAndNeverSent(t *testing.T) {
+	for name, c := range map[string]struct {
+		situation
+		segment string
+		want    uint64
+	}{
+		"handshake":                          {situation{state: flowstate.HalfOpen, owned: true}, "bad ACK", 1},
+		"open":                               {situation{state: flowstate.Open, owned: true}, "bad ACK", 1},
+		"handshake, right":                   {situation{state: flowstate.HalfOpen, owned: true}, "ACK", 0},
+		"open, right":                        {situation{state: flowstate.Open, owned: true}, "ACK", 0},
+		"open, old":                          {situation{state: flowstate.Open, owned: true}, "far ACK", 0},
+		"handshake, out of order":            {situation{state: flowstate.HalfOpen, owned: true}, "far", 0},
+		"a reset acknowledges nothing":       {situation{state: flowstate.Open, owned: true}, "RST", 0},
+		"handshake, the lease is over":       {situation{state: flowstate.HalfOpen, owned: true, over: true}, "bad ACK", 0},
+		"open, the lease is over":            {situation{state: flowstate.Open, owned: true, over: true}, "bad ACK", 0},
+		"the owner may have sent it":         {situation{state: flowstate.HalfOpen, draining: true}, "bad ACK", 0},
+		"the owner may have sent that, too":  {situation{state: flowstate.Open, draining: true}, "bad ACK", 0},
+		"a cookie of ours may have gone out": {situation{state: flowstate.HalfOpen, owned: true, cookies: true}, "bad ACK", 0},
+	} {
+		n, _ := c.make(t)
+		n.Handle(n.last, frame(etherTypeIPv4, segments()[c.segment]))
+		if got := n.Unsent(); got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+	// What has left is not unsent.
+	n, _ := situation{state: flowstate.Open, owned: true}.make(t)
+	if v := n.MayLeave(n.last, out(port, flagACK, ownISN+1, clientISN+1, []byte("d"))); v != Undecided {
+		t.Fatal(v)
+	}
+	if v := n.Handle(n.last, frame(etherTypeIPv4, segments()["bad ACK"])).Verdict; v != DeliverHeld || n.Unsent() != 0 {
+		t.Errorf("an acknowledgment of what has left: %v, %d", v, n.Unsent())
 	}
 }

@@ -68,7 +68,9 @@ func (n *Node) handleHeld(now time.Duration, service int, e *tracked, state flow
 	d := &n.decoded
 	switch {
 	case state == flowstate.HalfOpen:
-		return n.handleHandshake(now, service, e)
+		return n.handleHandshake(now, service, e, answers)
+	case answers && d.TCP.Flags&flagACK != 0 && e.windows.beyond(d.TCP.Ack):
+		return n.deliver(now, DeliverUnsent)
 	case answers:
 	case state == flowstate.TimeWait && d.TCP.Flags&flagFIN == 0, !e.windows.contain(d.TCP.Seq, d.TCP.Ack, d.TCP.Flags):
 		// The tuple may have been used again with the bucket's owner. Our TCP would
@@ -80,8 +82,10 @@ func (n *Node) handleHeld(now time.Duration, service int, e *tracked, state flow
 
 // handleHandshake judges a segment of a half-open flow: a reset, or what
 // acknowledges our SYN and begins where the client's ends. Anything else would
-// draw a reset with the client's exact number.
-func (n *Node) handleHandshake(now time.Duration, service int, e *tracked) Handled {
+// draw a reset with the client's exact number. An acknowledgment where ours is due
+// of something else, in a bucket that is ours alone, is counted apart: another
+// node may have answered the same SYN (OWNERSHIP.md R22).
+func (n *Node) handleHandshake(now time.Duration, service int, e *tracked, answers bool) Handled {
 	d := &n.decoded
 	fits := e.windows.contain(d.TCP.Seq, d.TCP.Ack, d.TCP.Flags) && int32(d.TCP.Seq-e.clientISN) > 0
 	switch {
@@ -96,6 +100,8 @@ func (n *Node) handleHandshake(now time.Duration, service int, e *tracked) Handl
 		// It may complete a cookie that went out for the same SYN before. If it
 		// does not, the reset that it draws does not leave.
 		return n.deliver(now, DeliverHeld)
+	case answers && d.TCP.Flags&flagACK != 0 && d.TCP.Seq == e.clientISN+1 && d.TCP.Ack != e.ownISN+1:
+		return Handled{Verdict: UnsentACK}
 	}
 	return Handled{Verdict: BadHandshakeACK}
 }

@@ -13,6 +13,9 @@ const (
 	DeliverSYN
 	// DeliverHeld: belongs to a flow that netstack has.
 	DeliverHeld
+	// DeliverUnsent: the same, but acknowledges what this node has never sent. The
+	// TCP answers that by itself (RFC 9293 §3.10.7.4).
+	DeliverUnsent
 	// DeliverStray: belongs to no flow that netstack has, while SYN cookies of
 	// ours may come back: it completes one, or earns a reset, which is judged on
 	// its way out.
@@ -61,6 +64,9 @@ const (
 	// BadHandshakeACK: a segment into a half-open flow that does not complete its
 	// handshake.
 	BadHandshakeACK
+	// UnsentACK: into a half-open flow; it acknowledges a SYN-ACK that this node has
+	// never sent, where its own is to be acknowledged.
+	UnsentACK
 	// OutsideWindows: belongs to the tuple of a flow that we hold in another
 	// node's bucket, and cannot be that flow's.
 	OutsideWindows
@@ -150,6 +156,7 @@ func (v Verdict) String() string {
 		Undecided:         "undecided",
 		DeliverSYN:        "deliver-syn",
 		DeliverHeld:       "deliver-held",
+		DeliverUnsent:     "deliver-unsent",
 		DeliverStray:      "deliver-stray",
 		DeliverError:      "deliver-error",
 		AnsweredARP:       "answered-arp",
@@ -169,6 +176,7 @@ func (v Verdict) String() string {
 		Stopping:          "stopping",
 		SecondSYN:         "second-syn",
 		BadHandshakeACK:   "bad-handshake-ack",
+		UnsentACK:         "unsent-ack",
 		OutsideWindows:    "outside-windows",
 		StrayInGrace:      "stray-in-grace",
 		StrayShared:       "stray-shared",

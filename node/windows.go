@@ -40,6 +40,9 @@ func (w *windows) told(s *outgoing) {
 	w.known = true
 }
 
+// beyond reports whether an acknowledgment is of something that we have not sent.
+func (w *windows) beyond(ack uint32) bool { return w.known && int32(ack-w.ownNext) > 0 }
+
 // contain reports whether a client's segment can belong to the flow: it begins
 // within the window, or within one window behind it, where a retransmission or a
 // keep-alive does, and acknowledges what we have sent. What another node's flow
