@@ -36,7 +36,8 @@ type raftState struct {
 	saved uint64
 	stale bool
 	// broken is why raft stopped: it met what cannot be.
-	broken error
+	broken   error
+	election election
 	// snapshots are on their way to hosts since a time.
 	snapshots []sentSnapshot
 }
@@ -110,10 +111,11 @@ func (c *Core) start(r *raftState) error {
 			return err
 		}
 	}
-	election := int(c.o.Timing.Election / tick)
+	r.election.timeout = c.o.Timing.Election
 	if c.table != nil {
-		election = int(c.table.Timing.Election / tick)
+		r.election.timeout = c.table.Timing.Election
 	}
+	election := int(r.election.timeout / tick)
 	r.node, err = raft.NewRawNode(&raft.Config{
 		ID: c.id, ElectionTick: election, HeartbeatTick: max(election/5, 1), Storage: r.store,
 		Applied: snap.GetMetadata().GetIndex(), MaxSizePerMsg: maxMessageBytes, MaxInflightMsgs: maxInflight,

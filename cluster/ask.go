@@ -166,6 +166,9 @@ func (e Ask) happen(c *Core) {
 		c.answer(e.Request, errors.New("too many wishes at once; try again"))
 	default:
 		c.asks = append(c.asks, ask{e.Request, e.Wish, c.now + patience})
+		if c.raft != nil && c.failed == nil {
+			c.doAsks()
+		}
 	}
 }
 

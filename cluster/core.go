@@ -264,7 +264,7 @@ func (c *Core) passTime() {
 		}
 		switch {
 		case c.raft != nil:
-			c.raft.node.Tick()
+			c.tickRaft()
 		case c.blank != nil:
 			c.blankTick()
 		}

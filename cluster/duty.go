@@ -38,6 +38,10 @@ type duties struct {
 	// heldUntil: workers of an earlier control process may hold a lease of an
 	// earlier epoch, which this host is not to withdraw from before (R9, R19).
 	heldUntil time.Duration
+	// ledSince is since when this host leads, or held a lease when it did; ledTo is
+	// to whom it last gave the lead away.
+	ledSince time.Duration
+	ledTo    uint64
 	// ends is the last entry that told this host to end flows.
 	ends uint64
 	// mayHold: this host's workers may hold flows.
@@ -107,7 +111,10 @@ func (c *Core) doDuties() {
 		c.doHealth(me)
 	}
 	c.doOrphan()
-	if c.leader() {
+	if !c.leader() {
+		c.duties.ledSince = 0
+	} else {
+		c.stepDown()
 		c.doSettle()
 		c.doMembers()
 		c.doDefine()

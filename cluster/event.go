@@ -119,6 +119,7 @@ func (c *Core) stepRaft(body []byte) {
 		return
 	}
 	c.raft.step(m)
+	c.heardLeader(m)
 }
 
 func (e Wrote) happen(c *Core) {
@@ -133,6 +134,13 @@ func (e Report) happen(c *Core) {
 	c.outside.written, c.outside.looked = e.Written, e.Looked
 	for i := range min(len(e.Holding), len(c.outside.holding)) {
 		c.outside.holding[i] = e.Holding[i]
+	}
+	if c.raft == nil || c.table == nil || c.failed != nil {
+		return
+	}
+	c.noteWritten()
+	if me := c.table.host(c.id); me != nil {
+		c.doRelease(me) // a move waits for it
 	}
 }
 

@@ -153,7 +153,8 @@ const deafRetry = time.Second
 // does not hear, and is to be evicted like a dead one (R7).
 func (s *supporter) deaf(now time.Duration, t *Table, m *support, sent time.Duration) bool {
 	ttl := t.Timing.TTL
-	if m.leaseless < 0 || now-m.leaseless <= ttl || s.leasedAt < 0 || now-s.leasedAt > ttl {
+	// While this voter is quiet nobody can get a lease of it.
+	if m.leaseless < 0 || now-max(m.leaseless, s.quietUntil) <= ttl || s.leasedAt < 0 || now-s.leasedAt > ttl {
 		return false
 	}
 	h := t.host(m.id)
