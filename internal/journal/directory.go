@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -87,7 +88,7 @@ func checkParents(dir string) error {
 		if err := unix.Stat(dir, &st); err != nil {
 			return fmt.Errorf("state directory: %w", &os.PathError{Op: "stat", Path: dir, Err: err})
 		}
-		if st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+		if st.Uid != 0 && int(st.Uid) != os.Geteuid() && !unmapped(st.Uid) {
 			return fmt.Errorf("state directory: %s above it belongs to user %d, who could replace it; use a path of root's or our own", dir, st.Uid)
 		}
 		if st.Mode&0o022 != 0 && st.Mode&unix.S_ISVTX == 0 {
@@ -98,6 +99,19 @@ func checkParents(dir string) error {
 		}
 		dir = filepath.Dir(dir)
 	}
+}
+
+// unmapped reports the user as whom all those appear that a user namespace has no
+// number for (user_namespaces(7)): there the host's root is one of them. Who made
+// the namespace trusts them.
+func unmapped(uid uint32) bool {
+	overflow, err := os.ReadFile("/proc/sys/kernel/overflowuid")
+	if err != nil || strings.TrimSpace(string(overflow)) != strconv.FormatUint(uint64(uid), 10) {
+		return false
+	}
+	ids, err := os.ReadFile("/proc/self/uid_map")
+	all := len(strings.Fields(string(ids))) == 3 && strings.Fields(string(ids))[2] == "4294967295"
+	return err == nil && !all
 }
 
 // take checks the directory's rights and takes its lock, which it may have
