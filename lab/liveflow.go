@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 )
 
 // liveFlow is a connection through the VIP over which a client sends a few
@@ -23,19 +24,19 @@ type liveFlow struct {
 	ssh bool
 	// node is the one that serves it.
 	node   string
-	began  time.Time
 	stream io.ReadWriteCloser
-	every  time.Duration
+	// conn is the connection below the stream.
+	conn  *net.TCPConn
+	every time.Duration
+	stop  chan struct{}
 
 	mu   sync.Mutex
-	next time.Time
 	sent uint64
 	// heard is when the last bytes came back.
 	heard time.Time
 	// ended says how it ended, at a time; closing that we have closed it.
 	ended   error
 	endedAt time.Time
-	closing bool
 }
 
 // beatBytes is the size of what is sent: a number, counted from 0.
@@ -47,28 +48,35 @@ var errNotEchoed = errors.New("what came back is not what was sent")
 // openTimeout bounds how long a new flow may take in a calm LAN.
 const openTimeout = 10 * time.Second
 
-// openFlow begins a flow; its reader is a goroutine that ends with it.
+// openFlow begins a flow. It reads and beats until it ends.
 func openFlow(s *SSH, f from, overSSH bool, every time.Duration) (*liveFlow, error) {
-	var stream io.ReadWriteCloser
-	var err error
+	port := uint16(beatPort)
 	if overSSH {
-		stream, err = s.dialCat(f)
-	} else {
-		stream, err = dialVIP(f, beatPort, openTimeout)
+		port = 22
 	}
+	conn, err := dialVIP(f, port, openTimeout)
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
-	l := &liveFlow{from: f, ssh: overSSH, began: now, heard: now, next: now, stream: stream, every: every}
-	in := bufio.NewReader(stream)
+	l := &liveFlow{from: f, ssh: overSSH, heard: time.Now(), stream: conn, conn: conn, every: every, stop: make(chan struct{})}
+	if overSSH {
+		if l.stream, err = s.openCat(conn); err != nil {
+			return nil, err
+		}
+	}
+	in := bufio.NewReader(l.stream)
 	name, err := in.ReadString('\n')
 	if err != nil {
-		return nil, errors.Join(err, stream.Close())
+		return nil, errors.Join(err, l.stream.Close())
 	}
 	l.node = name[:len(name)-1]
-	go l.read(in)
+	l.start(in)
 	return l, nil
+}
+
+func (l *liveFlow) start(in io.Reader) {
+	go l.read(in)
+	go l.write()
 }
 
 // dialVIP connects to a port of the VIP from a client's address.
@@ -94,9 +102,9 @@ type sshStream struct {
 // Close ends the connection with the session.
 func (s *sshStream) Close() error { return s.client.Close() }
 
-// dialCat logs in and has the node's name told, and then everything sent back.
-func (s *SSH) dialCat(f from) (io.ReadWriteCloser, error) {
-	c, err := s.Dial(f.host, f.addr)
+// openCat logs in and has the node's name told, and then everything sent back.
+func (s *SSH) openCat(conn *net.TCPConn) (io.ReadWriteCloser, error) {
+	c, err := s.logIn(conn)
 	if err != nil {
 		return nil, err
 	}
@@ -148,22 +156,30 @@ func (l *liveFlow) end(err error) {
 	defer l.mu.Unlock()
 	if l.ended == nil {
 		l.ended, l.endedAt = err, time.Now()
+		close(l.stop)
 	}
 }
 
-// beat sends the next bytes when it is time.
-func (l *liveFlow) beat(now time.Time) {
-	l.mu.Lock()
-	if l.ended != nil || l.closing || now.Before(l.next) {
+// write is the goroutine `lab.liveFlow.write`; it ends with the flow. It is one
+// for each flow, for it waits when what was sent is not acknowledged.
+func (l *liveFlow) write() {
+	ticker := time.NewTicker(l.every)
+	defer ticker.Stop()
+	b := make([]byte, beatBytes)
+	for {
+		select {
+		case <-l.stop:
+			return
+		case <-ticker.C:
+		}
+		l.mu.Lock()
+		binary.BigEndian.PutUint64(b, l.sent)
+		l.sent++
 		l.mu.Unlock()
-		return
-	}
-	b := binary.BigEndian.AppendUint64(nil, l.sent)
-	l.sent++
-	l.next = now.Add(l.every)
-	l.mu.Unlock()
-	if _, err := l.stream.Write(b); err != nil {
-		l.end(err)
+		if _, err := l.stream.Write(b); err != nil {
+			l.end(err)
+			return
+		}
 	}
 }
 
@@ -177,12 +193,28 @@ func (l *liveFlow) state() (heard, at time.Time, ended error) {
 
 // close ends the flow from the client's side.
 func (l *liveFlow) close() {
-	l.mu.Lock()
-	l.closing = true
-	l.mu.Unlock()
 	l.end(net.ErrClosed)
 	// It may have been reset already.
 	_ = l.stream.Close()
+}
+
+// wire tells what the client's TCP knows of the flow (tcp(7), TCP_INFO).
+func (l *liveFlow) wire() string {
+	raw, err := l.conn.SyscallConn()
+	if err != nil {
+		return err.Error()
+	}
+	var info *unix.TCPInfo
+	failed := raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) })
+	if err = errors.Join(failed, err); err != nil {
+		return err.Error()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ms := func(n uint32) time.Duration { return time.Duration(n) * time.Millisecond }
+	return fmt.Sprintf("port %d, %d beats sent, %d segments unacknowledged, sent again %d times, timer %s, last sent %s ago, last heard %s ago",
+		l.conn.LocalAddr().(*net.TCPAddr).Port, l.sent, info.Unacked, info.Retransmits, time.Duration(info.Rto)*time.Microsecond,
+		ms(info.Last_data_sent), ms(info.Last_data_recv))
 }
 
 // String is for a breach.

@@ -15,8 +15,8 @@ func servedFlow(t *testing.T) (*liveFlow, net.Conn) {
 	t.Helper()
 	client, service := net.Pipe()
 	t.Cleanup(func() { client.Close(); service.Close() })
-	f := &liveFlow{stream: client, every: time.Second, node: "n1"}
-	go f.read(client)
+	f := &liveFlow{stream: client, every: time.Millisecond, node: "n1", stop: make(chan struct{})}
+	f.start(client)
 	return f, service
 }
 
@@ -39,10 +39,6 @@ func TestLiveFlow(t *testing.T) {
 	b := make([]byte, beatBytes)
 	for i := range 3 {
 		before := time.Now()
-		// Between two it is quiet.
-		for _, at := range []time.Duration{0, 500 * time.Millisecond} {
-			go f.beat(time.Unix(int64(i), 0).Add(at))
-		}
 		if _, err := io.ReadFull(service, b); err != nil || b[beatBytes-1] != byte(i) {
 			t.Fatalf("beat %d: %v %v", i, b, err)
 		}
@@ -53,8 +49,8 @@ func TestLiveFlow(t *testing.T) {
 	}
 	service.Close()
 	untilState(t, f, func(_ time.Time, ended error) bool { return ended != nil })
-	f.beat(time.Unix(100, 0))
-	if _, at, ended := f.state(); ended != io.EOF || at.IsZero() {
+	<-f.stop
+	if _, at, ended := f.state(); ended == errNotEchoed || at.IsZero() {
 		t.Errorf("ended %v at %v", ended, at)
 	}
 }

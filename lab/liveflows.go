@@ -18,8 +18,6 @@ type liveFlows struct {
 	mu    sync.Mutex
 	all   []*liveFlow
 	next  int
-	stop  chan struct{}
-	done  chan struct{}
 	opens waits
 }
 
@@ -27,31 +25,10 @@ type liveFlows struct {
 const (
 	tcpBeatEvery = 100 * time.Millisecond
 	sshBeatEvery = time.Second
-	// beatStep is how often it is looked which ones are to beat.
-	beatStep = 10 * time.Millisecond
 )
 
 func newLiveFlows(s *SSH, addresses []from, wantSSH, wantTCP int) *liveFlows {
-	l := &liveFlows{ssh: s, addresses: addresses, wantSSH: wantSSH, wantTCP: wantTCP, stop: make(chan struct{}), done: make(chan struct{})}
-	go l.run()
-	return l
-}
-
-// run is the goroutine `lab.liveFlows.run`; it ends with close.
-func (l *liveFlows) run() {
-	defer close(l.done)
-	ticker := time.NewTicker(beatStep)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-l.stop:
-			return
-		case now := <-ticker.C:
-			for _, f := range l.living() {
-				f.beat(now)
-			}
-		}
-	}
+	return &liveFlows{ssh: s, addresses: addresses, wantSSH: wantSSH, wantTCP: wantTCP}
 }
 
 // living are the flows that have not ended.
@@ -125,8 +102,6 @@ func (l *liveFlows) open(overSSH bool) error {
 
 // close ends all flows.
 func (l *liveFlows) close() {
-	close(l.stop)
-	<-l.done
 	for _, f := range l.living() {
 		f.close()
 	}

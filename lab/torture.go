@@ -13,18 +13,24 @@ import (
 type TortureOptions struct {
 	Spec   Spec
 	Counts TortureCounts
+	// Rounds, when not 0, ends it after so many.
+	Rounds int
 	// Seed chooses the rounds, their nodes and their times.
 	Seed uint64
 	// SSH and TCP are how many flows of each kind live all the time.
 	SSH, TCP int
 	// Report, when not empty, is a file for the result as JSON.
 	Report string
+	// Pcap, when not empty, is a file for the headers of all frames.
+	Pcap   string
 	Colour bool
 }
 
 // Bounds of the flows of a torture.
 const (
 	MaxTortureFlows = 1000
+	// toldInRound is how many breaches of a round are told at once.
+	toldInRound = 3
 	// newcomerEvery is how often a client connects anew.
 	newcomerEvery = 50 * time.Millisecond
 )
@@ -58,6 +64,8 @@ type torture struct {
 	// round is the number of the present one, from 1.
 	round int
 	told  time.Time
+	// toldTimes breaches have been told of the round toldOf.
+	toldOf, toldTimes int
 }
 
 // RunTorture does to a cluster what happens to clusters, under live flows, and
@@ -70,7 +78,7 @@ func RunTorture(ctx context.Context, out io.Writer, o TortureOptions) (err error
 	}
 	n := newNarrator(out, o.Colour)
 	n.title("Torture of %d nodes on a %s, seed %d", o.Spec.Nodes, o.Spec.LAN, o.Seed)
-	w, err := newWatched(DemoOptions{Spec: o.Spec}, n, &hostSettings{})
+	w, err := newWatched(DemoOptions{Spec: o.Spec, Pcap: o.Pcap}, n, &hostSettings{})
 	if err != nil {
 		return err
 	}
@@ -121,7 +129,11 @@ func (t *torture) plan() []Round {
 	for _, h := range t.LAN.Nodes() {
 		names = append(names, h.Name)
 	}
-	return planTorture(rand.New(rand.NewPCG(t.o.Seed, 0)), names, t.o.Counts)
+	rounds := planTorture(rand.New(rand.NewPCG(t.o.Seed, 0)), names, t.o.Counts)
+	if t.o.Rounds > 0 {
+		rounds = rounds[:min(t.o.Rounds, len(rounds))]
+	}
+	return rounds
 }
 
 // progress tells how far it is: on a terminal always, else now and then.
@@ -149,7 +161,12 @@ func (t *torture) breach(format string, args ...any) {
 		t.result.Breaches = append(t.result.Breaches, b)
 	}
 	t.result.Broken++
-	t.n.say("round %d: %s", t.round, b.Text)
+	if t.toldOf != t.round {
+		t.toldOf, t.toldTimes = t.round, 0
+	}
+	if t.toldTimes++; t.toldTimes <= toldInRound {
+		t.n.say("round %d: %s", t.round, b.Text)
+	}
 }
 
 // report tells the result and writes it.

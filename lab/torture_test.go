@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -171,7 +172,7 @@ func TestJudgeFlows(t *testing.T) {
 		{"wrong bytes, whoever it was", Round{Kind: TortureKill, Node: "n1", For: s}, "n1", errNotEchoed, s, "not what was sent", KindResult{}},
 	} {
 		tt, k := tested(), &KindResult{}
-		f := &liveFlow{node: c.node, heard: after(c.at)}
+		f := &liveFlow{node: c.node, heard: after(c.at), stream: &net.TCPConn{}, conn: &net.TCPConn{}, stop: make(chan struct{})}
 		if c.ended != nil {
 			f.ended, f.endedAt = c.ended, after(c.at)
 		}

@@ -85,10 +85,12 @@ func (t *torture) judgeFlow(k *KindResult, tr *trial, f *liveFlow) {
 	k.Flows++
 	switch {
 	case ended == nil && tr.kills(f.node):
-		t.breach("%s was told nothing of its node's death for %s", f, short(time.Since(tr.began)))
+		t.breach("%s was told nothing of its node's death for %s: %s", f, short(time.Since(tr.began)), f.wire())
+		f.close()
 	case ended == nil && heard.After(tr.undone):
 	case ended == nil:
-		t.breach("%s has not gone on %s after %s", f, short(time.Since(tr.undone)), tr.Round)
+		t.breach("%s has not gone on %s after %s: %s", f, short(time.Since(tr.undone)), tr.Round, f.wire())
+		f.close()
 	case errors.Is(ended, errNotEchoed):
 		t.breach("%s: %v", f, ended)
 	case tr.kills(f.node):

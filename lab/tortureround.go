@@ -3,8 +3,11 @@ package lab
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -65,8 +68,31 @@ func (t *torture) doRound(ctx context.Context, r Round) error {
 		return err
 	}
 	tr.after = t.look()
+	broken := t.result.Broken
 	t.judgeRound(tr)
+	if t.result.Broken > broken {
+		t.tellStrays(ctx)
+	}
 	return t.replenish(ctx)
+}
+
+// tellStrays tells, after a breach, what the nodes have done with segments of
+// flows that they do not hold, for that is where most faults show.
+func (t *torture) tellStrays(ctx context.Context) {
+	for _, d := range t.Daemons {
+		all, err := d.verdicts(ctx)
+		if err != nil {
+			t.n.say("%v", err)
+			continue
+		}
+		var counts []string
+		for _, name := range slices.Sorted(maps.Keys(all)) {
+			if all[name] > 0 && (strings.HasPrefix(name, "stray-") || name == "reset-limited" || name == "unearned-reset") {
+				counts = append(counts, fmt.Sprintf("%s %d", name, all[name]))
+			}
+		}
+		t.n.say("strays at %s: %s", d.Host.Name, strings.Join(counts, ", "))
+	}
 }
 
 // agreed waits until the nodes are as wanted; that they are not in time is a

@@ -334,7 +334,7 @@ func newLabInsideCommand() *cobra.Command {
 			paint := os.Getenv("ONEVOICE_COLOUR") == "true"
 			switch args[0] {
 			case "torture":
-				return torture.run(ctx, cmd.OutOrStdout(), spec, paint)
+				return torture.run(ctx, cmd.OutOrStdout(), spec, pcap, paint)
 			case "demo":
 				return lab.RunDemo(ctx, cmd.OutOrStdout(), lab.DemoOptions{Spec: spec, Colour: paint, Pcap: pcap})
 			case "soak":

@@ -15,6 +15,7 @@ import (
 type tortureFlags struct {
 	short    bool
 	seed     uint64
+	rounds   int
 	ssh, tcp int
 	report   string
 }
@@ -28,6 +29,7 @@ const (
 func (f *tortureFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.short, "short", false, "one or two rounds of each kind, in less than a minute")
 	cmd.Flags().Uint64Var(&f.seed, "seed", 1, "chooses rounds, nodes and times")
+	cmd.Flags().IntVar(&f.rounds, "rounds", 0, "end after so many rounds, 0 for all")
 	cmd.Flags().IntVar(&f.ssh, "ssh", 0, fmt.Sprintf("live SSH sessions (default %d, short %d)", tortureSSH, shortSSH))
 	cmd.Flags().IntVar(&f.tcp, "tcp", 0, fmt.Sprintf("live flows without SSH (default %d, short %d)", tortureTCP, shortTCP))
 	cmd.Flags().StringVar(&f.report, "report", "", "write the result as JSON to this `file`")
@@ -35,12 +37,12 @@ func (f *tortureFlags) add(cmd *cobra.Command) {
 
 // args are the same flags for `lab inside`.
 func (f *tortureFlags) args() []string {
-	return []string{fmt.Sprintf("--short=%t", f.short), fmt.Sprintf("--seed=%d", f.seed),
+	return []string{fmt.Sprintf("--short=%t", f.short), fmt.Sprintf("--seed=%d", f.seed), fmt.Sprintf("--rounds=%d", f.rounds),
 		fmt.Sprintf("--ssh=%d", f.ssh), fmt.Sprintf("--tcp=%d", f.tcp), "--report=" + f.report}
 }
 
-func (f *tortureFlags) run(ctx context.Context, out io.Writer, spec lab.Spec, colour bool) error {
-	o := lab.TortureOptions{Spec: spec, Counts: lab.FullTorture(), Seed: f.seed, SSH: f.ssh, TCP: f.tcp, Report: f.report, Colour: colour}
+func (f *tortureFlags) run(ctx context.Context, out io.Writer, spec lab.Spec, pcap string, colour bool) error {
+	o := lab.TortureOptions{Spec: spec, Counts: lab.FullTorture(), Seed: f.seed, Rounds: f.rounds, SSH: f.ssh, TCP: f.tcp, Report: f.report, Pcap: pcap, Colour: colour}
 	if f.short {
 		o.Counts = lab.ShortTorture()
 	}
@@ -63,7 +65,7 @@ func (f *tortureFlags) setDefaults(cmd *cobra.Command) {
 
 func newLabTortureCommand() *cobra.Command {
 	spec := lab.Spec{}
-	var kind string
+	var kind, pcap string
 	var f tortureFlags
 	cmd := &cobra.Command{
 		Use:   "torture",
@@ -89,11 +91,12 @@ than a minute, and exits 0 only if nothing was broken.`,
 					return err
 				}
 			}
-			return enter("torture", spec, kind, f.args()...)
+			return enter("torture", spec, kind, append(f.args(), "--pcap="+pcap)...)
 		},
 	}
 	labFlags(cmd, &spec, &kind)
 	f.add(cmd)
+	cmd.Flags().StringVar(&pcap, "pcap", "", "write the headers of all frames on the LAN to this `file`")
 	return cmd
 }
 
