@@ -12,7 +12,7 @@ func (c *Core) beat() {
 	}
 	c.renewLeases()
 	for i, path := range c.o.Paths {
-		c.effects.Heartbeats = append(c.effects.Heartbeats, PathMessage{Path: i, Data: c.codec.marshal(c.heartbeat(path, i))})
+		c.effects.Heartbeats = append(c.effects.Heartbeats, PathMessage{Path: i, Data: c.sayHeartbeat(path, i)})
 	}
 	for i := range c.table.Hosts {
 		h := &c.table.Hosts[i]
@@ -20,9 +20,21 @@ func (c *Core) beat() {
 			continue
 		}
 		// Between a witness and the nodes there is no LAN.
-		b := c.codec.marshal(c.heartbeat("", 0))
+		b := c.sayHeartbeat("", 0)
 		c.effects.Datagrams = append(c.effects.Datagrams, Datagram{To: h.ID, Data: append([]byte{messageBeat}, b...)})
 	}
+}
+
+// sayHeartbeat encodes a heartbeat, with claims where there is room for them.
+func (c *Core) sayHeartbeat(path string, i int) []byte {
+	h := c.heartbeat(path, i)
+	h.Claims = c.claim()
+	b := c.codec.marshal(h)
+	if h.Claims != nil && len(b) > maxAlarmBytes {
+		h.Claims = nil
+		b = c.codec.marshal(h)
+	}
+	return b
 }
 
 func (c *Core) heartbeat(path string, i int) *heartbeat {
@@ -58,6 +70,7 @@ func (c *Core) hear(h *heartbeat) {
 		}
 	}
 	c.noteLive(h.Live)
+	c.alarmed(h)
 	for _, w := range h.Withdrawn {
 		if w.Host == c.id {
 			c.duties.refused = max(c.duties.refused, w.Below)

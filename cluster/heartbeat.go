@@ -49,6 +49,8 @@ type heartbeat struct {
 	Live slots `cbor:"30,keyasint"`
 	// Alarm: a client acknowledged to the sender what was never sent (R22).
 	Alarm bool `cbor:"16,keyasint"`
+	// Claims are told while there is an alarm, of one service after the other.
+	Claims *claims `cbor:"17,keyasint,omitempty"`
 }
 
 // promise answers the heartbeat that To sent at Sent: its sender gives To's

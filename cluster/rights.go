@@ -45,6 +45,7 @@ type rights struct {
 	// applied is the entry that last was looked at, and epoch the epoch.
 	applied, epoch uint64
 	leases         []Lease
+	alarms         alarms
 }
 
 // generationIndex: a generation shows the table from an entry to another.

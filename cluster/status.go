@@ -50,6 +50,7 @@ func (c *Core) Status(now time.Duration) Status {
 	if c.failed == nil {
 		s.Phase = "member"
 	}
+	s.Warnings = append(s.Warnings, c.alarmWarnings()...)
 	t := c.table
 	s.Index, s.Voters, s.Leases = t.Index, append([]uint64(nil), t.voters().Voters...), append([]Lease(nil), c.rights.leases...)
 	s.Tables = map[string][256]uint64{}
