@@ -38,6 +38,8 @@ type raftState struct {
 	// broken is why raft stopped: it met what cannot be.
 	broken   error
 	election election
+	// replayed is the last entry that was known to be agreed on before the start.
+	replayed uint64
 	// snapshots are on their way to hosts since a time.
 	snapshots []sentSnapshot
 }
@@ -127,7 +129,7 @@ func (c *Core) start(r *raftState) error {
 	c.raft, c.blank = r, nil
 	// What was wished before this start was another process's to do.
 	hs, _, _ := r.store.InitialState()
-	c.duties.ends = hs.GetCommit()
+	c.duties.ends, r.replayed = hs.GetCommit(), hs.GetCommit()
 	c.disk.own.Epoch++
 	c.disk.dirty = true
 	c.holder = newHolder(c.id, 0, c.o.Paths)
@@ -302,7 +304,7 @@ func (c *Core) commit(e *raftpb.Entry) {
 			return
 		}
 		err = c.table.apply(e.GetIndex(), cmd)
-		c.tell(cmd, err)
+		c.tell(cmd, err, e.GetIndex() > c.raft.replayed)
 	default:
 		c.fail(fmt.Errorf("cluster: entry %d is of a type that this version does not write", e.GetIndex()))
 		return

@@ -126,6 +126,10 @@ func (t *Table) evict(index uint64, c *command) error {
 	}
 	t.takeOut(h)
 	t.giveAway(index)
+	for i := range t.Services {
+		// It may have been the last to hold a mapping, without a row any more.
+		t.mapAnew(index, &t.Services[i])
+	}
 	return nil
 }
 

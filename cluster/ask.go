@@ -197,7 +197,7 @@ func (c *Core) doAsks() {
 }
 
 // tell answers a wish that the log has decided, and notes what matters.
-func (c *Core) tell(cmd *command, err error) {
+func (c *Core) tell(cmd *command, err error, news bool) {
 	if cmd.Request != 0 && cmd.From == c.id {
 		i := slices.IndexFunc(c.asks, func(a ask) bool { return a.request == cmd.Request })
 		if i >= 0 {
@@ -205,7 +205,7 @@ func (c *Core) tell(cmd *command, err error) {
 			c.answer(cmd.Request, err)
 		}
 	}
-	if err != nil {
+	if err != nil || !news {
 		return
 	}
 	name := ""

@@ -54,13 +54,15 @@ type heartbeat struct {
 }
 
 // promise answers the heartbeat that To sent at Sent: its sender gives To's
-// buckets to nobody until TTL after it heard that, in any epoch from Low to High.
+// buckets to nobody until TTL after it heard that, in any epoch from Low to Low + More.
 type promise struct {
-	_         struct{} `cbor:",toarray"`
-	To        uint64
-	Low, High uint64
+	_  struct{} `cbor:",toarray"`
+	To uint64
+	// Low to Low + More are the epochs.
+	Low, More uint64
 	Sent      time.Duration
-	TTL       time.Duration
+	// TTL is in milliseconds.
+	TTL uint16
 }
 
 // withdrawal says that no epoch below Below of a host will be supported.

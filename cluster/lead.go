@@ -36,11 +36,27 @@ func (c *Core) doMembers() {
 		}
 	}
 	for _, v := range have {
-		if !slices.Contains(want, v) && (!lacking || c.table.host(v) == nil) {
+		if !slices.Contains(want, v) && (!lacking || c.table.host(v) == nil) && c.enoughWithout(v) {
 			c.proposeChange(&raftpb.ConfChange{Type: raftpb.ConfChangeAddLearnerNode.Enum(), NodeId: &v})
 			return
 		}
 	}
+}
+
+// enoughWithout reports whether a majority of the other voters follows the log: to
+// let a living voter go beside a dead one could leave no majority.
+func (c *Core) enoughWithout(v uint64) bool {
+	n, alive := 0, 0
+	for _, o := range c.table.voters().Voters {
+		if o == v {
+			continue
+		}
+		n++
+		if o == c.id || c.progress(o) {
+			alive++
+		}
+	}
+	return alive > n/2
 }
 
 func (c *Core) proposeChange(cc *raftpb.ConfChange) {

@@ -47,13 +47,14 @@ func newHolder(self, epoch uint64, paths []string) *holder {
 // promised takes a voter's promise in. A witness's, off the LAN, has no path
 // and counts on all: it promises only beside evidence from the LAN (R11).
 func (h *holder) promised(voter, set uint64, path string, p *promise) {
-	if p.Sent < h.suspendedSince || p.TTL <= 0 || p.TTL > maxTTL {
+	ttl := time.Duration(p.TTL) * time.Millisecond
+	if p.Sent < h.suspendedSince || ttl == 0 || ttl > maxTTL {
 		return
 	}
-	end := leaseEnd(p.Sent, p.TTL)
+	end := leaseEnd(p.Sent, ttl)
 	for i := range h.paths {
 		if path == "" || h.paths[i].path == path {
-			h.paths[i].note(answered{voter, p.Low, p.High, set, end})
+			h.paths[i].note(answered{voter, p.Low, p.Low + p.More, set, end})
 		}
 	}
 }

@@ -34,6 +34,8 @@ type support struct {
 	// below: no epoch below it will be supported; durable, and told. wanted is
 	// the same on its way to the disk.
 	below, wanted uint64
+	// withdrewAt is when the last was decided.
+	withdrewAt time.Duration
 	// heard is when the member was last heard on any path.
 	heard, heardLAN time.Duration
 	// leaseless is when its present series of heartbeats without a lease began,
@@ -94,7 +96,7 @@ func (s *supporter) of(id uint64) *support {
 		return 0
 	})
 	if !ok {
-		s.hosts = slices.Insert(s.hosts, i, support{id: id, leaseless: -1, heard: -1, heardLAN: -1, leasedSince: -1, seenLeased: -1})
+		s.hosts = slices.Insert(s.hosts, i, support{id: id, leaseless: -1, heard: -1, heardLAN: -1, leasedSince: -1, seenLeased: -1, withdrewAt: -1})
 	}
 	return &s.hosts[i]
 }
@@ -187,6 +189,11 @@ func (s *supporter) answer(m *support, a heard) {
 // maxPaths bounds the paths of a node.
 const maxPaths = 16
 
+// withdrawAgain is how long a voter waits until it withdraws once more from a
+// member that it has not heard in between: it may be deaf itself, and the member
+// has renewed its epoch because of it.
+const withdrawAgain = time.Second
+
 // withdraw decides from whom to withdraw: members that are in, whose promises
 // have all run out, and who are not heard (R8). It returns the withdrawals that
 // are to be made durable.
@@ -212,7 +219,10 @@ func (s *supporter) withdraw(now time.Duration, t *Table) []withdrawal {
 		case now <= m.until || now <= m.joined+t.Timing.TTL:
 			continue
 		}
-		m.wanted = below
+		if m.withdrewAt >= 0 && m.heard < m.withdrewAt && now-m.withdrewAt < withdrawAgain {
+			continue
+		}
+		m.wanted, m.withdrewAt = below, now
 		out = append(out, withdrawal{Host: h.ID, Below: below})
 	}
 	return out
@@ -235,7 +245,7 @@ func (s *supporter) promises(now time.Duration, t *Table, path string) []promise
 	for i := range s.hosts {
 		for _, a := range s.hosts[i].heardOn {
 			if a.path == path && a.promised && now-a.at < a.ttl && a.set == t.voters().Index {
-				out = append(out, promise{To: s.hosts[i].id, Low: a.low, High: a.high, Sent: a.sent, TTL: a.ttl})
+				out = append(out, promise{To: s.hosts[i].id, Low: a.low, More: a.high - a.low, Sent: a.sent, TTL: uint16(a.ttl / time.Millisecond)})
 			}
 		}
 	}

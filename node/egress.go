@@ -46,6 +46,9 @@ func (n *Node) mayLeave(now time.Duration, s *outgoing) Verdict {
 			return Undecided
 		}
 	}
+	if !e.proven && s.length() == 0 && n.stateOf(e) == flowstate.HalfOpen {
+		return EarlyACK
+	}
 	e.windows.told(s)
 	return Undecided
 }

@@ -287,6 +287,15 @@ func TestR14Out(t *testing.T) {
 		if got := n.MayLeave(n.last, out(port, flagACK, ownISN+1, clientISN+1, []byte("data"))); got != Undecided {
 			t.Errorf("%+v: data: %v", c.situation, got)
 		}
+		// But a bare ACK of a flow that is half-open: it answers a SYN that came
+		// again, and the SYN-ACK may never have left.
+		want := Undecided
+		if c.state == flowstate.HalfOpen {
+			want = EarlyACK
+		}
+		if got := n.MayLeave(n.last, out(port, flagACK, ownISN+1, clientISN+1, nil)); got != want {
+			t.Errorf("%+v: bare ACK: %v, want %v", c.situation, got, want)
+		}
 	}
 	// The reset that the gate itself makes is under the same rule.
 	for s, want := range map[situation]bool{{owned: true}: true, {owned: true, grace: true}: false, {owned: true, shared: true}: false, {}: false} {

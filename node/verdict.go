@@ -95,6 +95,10 @@ const (
 	// UnearnedReset: netstack wanted to reset a flow that is not known to have
 	// been this node's, and that others may hold.
 	UnearnedReset
+	// EarlyACK: netstack wanted to say something in a flow whose handshake is not
+	// complete: its answer to a SYN that was sent again, which no SYN-ACK may have
+	// gone before.
+	EarlyACK
 	// Muted: netstack wanted to say something about a flow that was forgotten.
 	Muted
 
@@ -187,6 +191,7 @@ func (v Verdict) String() string {
 		OtherICMP:         "other-icmp",
 		UnknownQuote:      "unknown-quote",
 		LateSYNACK:        "late-syn-ack",
+		EarlyACK:          "early-ack",
 		UnearnedReset:     "unearned-reset",
 		Muted:             "muted",
 		Runt:              "runt",

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"net"
@@ -232,6 +233,7 @@ func copyProgram(t *testing.T, to string) {
 func TestOneDaemonForAVIPOnAHost(t *testing.T) {
 	h := newHost(t)
 	h.plug("10.77.0.11/24")
+	h.ownState()
 	first := program(t, "run", "--config", h.file)
 	log, err := first.StderrPipe()
 	if err != nil {
@@ -242,9 +244,12 @@ func TestOneDaemonForAVIPOnAHost(t *testing.T) {
 	}
 	defer first.Wait()
 	defer first.Process.Signal(syscall.SIGTERM)
-	line := make([]byte, 4096)
-	if n, err := log.Read(line); err != nil || !strings.Contains(string(line[:n]), "msg=started") {
-		t.Fatalf("%s %v", line[:n], err)
+	lines := bufio.NewScanner(log)
+	for started := false; !started; {
+		if !lines.Scan() {
+			t.Fatal("the log ended before the daemon had started")
+		}
+		started = strings.Contains(lines.Text(), "msg=started")
 	}
 	if code, out := runProgram(t, program(t, "run", "--config", h.file), h.Start); code != 1 || !strings.Contains(out, "another onevoice on this host already answers for 10.77.0.2") {
 		t.Errorf("exit %d: %s", code, out)
