@@ -16,6 +16,7 @@ const (
 	DoPin      = "pin"
 	DoUnpin    = "unpin"
 	DoMove     = "move"
+	DoForget   = "forget"
 )
 
 // Wish is the body of POST /v1/wish: what an operator wants of the cluster. Nodes
@@ -50,6 +51,8 @@ func (w Wish) Cluster(first string) (cluster.Wish, error) {
 		return cluster.Drain{Node: w.Node, Undo: true}, nil
 	case DoEndFlows:
 		return cluster.EndFlows{Node: w.Node}, nil
+	case DoForget:
+		return cluster.Forget{Node: w.Node}, nil
 	case DoWeight:
 		return cluster.Weigh{Node: w.Node, Weight: w.Weight}, nil
 	case DoPin:

@@ -62,6 +62,7 @@ func newRootCommand() *cobra.Command {
 		newWeightCommand(),
 		newPinCommand(),
 		newMoveCommand(),
+		newForgetCommand(),
 		newBootstrapCommand(),
 		newRecoverCommand(),
 		newCheckCommand(),
