@@ -145,16 +145,6 @@ func (c *Cluster) Boot(hosts ...*Host) {
 	}
 }
 
-// host finds a host by its name.
-func (c *Cluster) host(name string) *Host {
-	for _, h := range c.Hosts {
-		if h.Name == name {
-			return h
-		}
-	}
-	return nil
-}
-
 func (c *Cluster) send(h *Host, d cluster.Datagram) {
 	mark := byte(0)
 	if d.Blank {

@@ -15,6 +15,12 @@ func one(name, why, file, old, new string) mutant {
 	return mutant{name: name, why: why, edits: []edit{{file, old, new}}}
 }
 
+// harmless is a fault that another rule covers, which is why nothing sees it.
+func harmless(m mutant, why string) mutant {
+	m.harmless = why
+	return m
+}
+
 // mutants are the planted faults.
 func mutants() []mutant {
 	return append(append(leaseMutants(), voterMutants()...), append(tableMutants(), diskMutants()...)...)
@@ -28,13 +34,15 @@ func leaseMutants() []mutant {
 			"mine := me.In && me.Epoch == c.holder.low && ", "mine := me.In && "),
 		one("promise of any epoch", "a promise to another epoch counts", "lease.go",
 			"a.set == voters.Index && a.low <= epoch && epoch <= a.high", "a.set == voters.Index"),
-		one("voter index ignored", "a promise counts in a voter set that it was not given in", "lease.go",
+		harmless(one("voter index ignored", "a promise counts in a voter set that it was not given in", "lease.go",
 			"a.voter == v && a.set == voters.Index && ", "a.voter == v && "),
+			"a promise is its voter's own until it runs out, whatever set it was given in; the set that counts it is the one that this node has applied"),
 		one("a minority is enough", "a lease needs one voter less", "lease.go",
 			"	if n < voters.majority() {\n		return\n	}\n	slices.Sort(ends[:n])\n	end := ends[n-voters.majority()]",
 			"	if n < max(voters.majority()-1, 1) {\n		return\n	}\n	slices.Sort(ends[:n])\n	end := ends[n-max(voters.majority()-1, 1)]"),
 		one("not suspended", "after a gap the old lease goes on", "core.go", "		c.holder.suspend(c.now)\n", ""),
-		one("no rebase", "a lease of an older voter set goes on under a new epoch", "duty.go", "	h.rebase(c.table.voters())\n", ""),
+		harmless(one("no rebase", "a lease of an older voter set goes on under a new epoch", "duty.go", "	h.rebase(c.table.voters())\n", ""),
+			"whoever would withdraw under the new set has been quiet for a TTL, which outlasts the lease"),
 		one("workers forgotten", "a start withdraws at once from epochs whose workers are alive", "duty.go",
 			"	if c.now > c.duties.heldUntil {\n", "	if c.now >= 0 {\n"),
 		one("rests forgotten", "a start says at once that no lease of its workers rests on an older voter set", "beat.go",
@@ -67,8 +75,9 @@ func voterMutants() []mutant {
 			"	withdrew := func(v uint64) bool { return slices.Contains(c.Withdrew, v) }", "	withdrew := func(v uint64) bool { return c.From == c.ID || slices.Contains(c.Withdrew, v) }"),
 		one("deaf node supported", "a node that does not hear keeps its promises", "support.go",
 			" && !s.deaf(now, t, m, h.Sent)", ""),
-		one("new voter at once", "a new voter supports and withdraws at once", "duty.go",
+		harmless(one("new voter at once", "a new voter supports and withdraws at once", "duty.go",
 			"		c.voter.quietUntil = c.now + max(c.table.Timing.TTL, c.table.LongestTTL)\n", ""),
+			"a voter that comes again remembers what it promised, and one that has started since holds it (R9)"),
 		one("witness supports all", "a witness supports two nodes that do not hear each other", "beat.go",
 			"		if !betterEvidence(h, me, m, o) {\n			return false\n		}\n", "		_ = betterEvidence(h, me, m, o)\n"),
 		one("removed voters are stuck", "who votes no more in the newest set cannot withdraw", "support.go",
