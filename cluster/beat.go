@@ -59,6 +59,9 @@ func (c *Core) hear(h *heartbeat) {
 		return
 	case c.table.host(h.From) == nil:
 		return
+	case ahead(h.High, c.table.host(h.From).Epoch):
+		c.tellOnce("epoch "+number(h.From), true, "host %x claims epoch %d, which it cannot have come to, and is not heard: is its state directory damaged?", h.From, h.High)
+		return
 	}
 	if c.holder.leased(c.now) {
 		c.voter.leasedAt = c.now
@@ -72,7 +75,7 @@ func (c *Core) hear(h *heartbeat) {
 	c.noteLive(h.Live)
 	c.alarmed(h)
 	for _, w := range h.Withdrawn {
-		if w.Host == c.id {
+		if w.Host == c.id && !ahead(w.Below, c.holder.high) {
 			c.duties.refused = max(c.duties.refused, w.Below)
 		}
 	}

@@ -79,10 +79,13 @@ func (b *buckets) empty() bool      { return *b == buckets{} }
 func (c codec) command(b []byte) (*command, error) {
 	cmd := &command{}
 	if err := c.dec.Unmarshal(b, cmd); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("cluster: an entry that this version cannot read: %w", err)
 	}
-	if cmd.Kind == 0 || cmd.Kind >= kinds || len(cmd.Service) > maxText || len(cmd.Name) > maxText {
+	switch {
+	case cmd.Kind == 0 || cmd.Kind >= kinds:
 		return nil, fmt.Errorf("cluster: entry of unknown kind %d; this version is older than the one that wrote it", cmd.Kind)
+	case len(cmd.Service) > maxText || len(cmd.Name) > maxText:
+		return nil, fmt.Errorf("cluster: a name is at most %d bytes", maxText)
 	}
 	return cmd, nil
 }

@@ -73,7 +73,11 @@ func (c *Core) propose(what string, cmd *command) {
 		return
 	}
 	cmd.From = c.id
-	if c.raft.node.Propose(c.codec.marshal(cmd)) != nil {
+	b := c.codec.marshal(cmd)
+	if _, err := c.codec.command(b); err != nil {
+		return // in the log it would stop every host
+	}
+	if c.raft.node.Propose(b) != nil {
 		return // no leader: the next tick tries again
 	}
 	if i < 0 {
@@ -84,9 +88,10 @@ func (c *Core) propose(what string, cmd *command) {
 	c.duties.tried[i].at = c.now
 }
 
-// tellOnce notes a thing that would otherwise be noted again and again.
+// tellOnce notes a thing that would otherwise be noted again and again. What is
+// behind the bound is not noted: somebody makes things up.
 func (c *Core) tellOnce(what string, warn bool, format string, args ...any) {
-	if !slices.Contains(c.duties.told, what) {
+	if len(c.duties.told) < maxTold && !slices.Contains(c.duties.told, what) {
 		c.duties.told = append(c.duties.told, what)
 		c.note(warn, format, args...)
 	}

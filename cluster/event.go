@@ -101,7 +101,7 @@ func (e Received) happen(c *Core) {
 	case messageRaft:
 		c.stepRaft(body)
 	case messageBeat:
-		if h, err := c.codec.heartbeat(body); err == nil && h.Path == "" && c.table != nil {
+		if h, err := c.codec.heartbeat(body); err == nil && h.Path == "" && c.offLAN(h.From) {
 			c.hear(h)
 		}
 	case messagePassed:
@@ -113,9 +113,19 @@ func (e Received) happen(c *Core) {
 	}
 }
 
+// offLAN reports whether heartbeats of a member come off the LAN: only between a
+// witness and a node do they. Any other that did would prove no path.
+func (c *Core) offLAN(id uint64) bool {
+	if c.table == nil {
+		return false
+	}
+	h := c.table.host(id)
+	return h != nil && h.Witness != (c.o.Role == Witness)
+}
+
 func (c *Core) stepRaft(body []byte) {
 	m := &raftpb.Message{}
-	if c.raft == nil || proto.Unmarshal(body, m) != nil || m.GetTo() != c.id {
+	if c.raft == nil || proto.Unmarshal(body, m) != nil || m.GetTo() != c.id || !c.acceptable(m) {
 		return
 	}
 	c.raft.step(m)

@@ -241,23 +241,35 @@ func (c *Core) meet(from netip.Addr, kind byte, body []byte) {
 		c.beAdopted(body)
 		return
 	}
-	var h hello
-	switch err := c.codec.dec.Unmarshal(body, &h); {
-	case err != nil || h.ID == 0 || h.ID == c.id || len(h.Name) > maxText || len(h.Peers) > MaxHosts:
-		return
-	case h.Version != Version:
-		c.tellOnce("hello version "+h.Address, true, "%s at %s is refused: it speaks version %d, we speak version %d", h.Name, h.Address, h.Version, Version)
+	h, ok := c.helloOf(body)
+	if !ok || h.Address != from.String() {
 		return
 	}
-	if a, err := netip.ParseAddr(h.Address); err != nil || a != from || h.Weight > MaxWeight {
-		return
-	}
-	h.at = c.now
 	if c.blank != nil {
-		c.meetBlank(&h)
+		c.meetBlank(h)
 		return
 	}
-	c.meetMember(&h, false)
+	c.meetMember(h, false)
+}
+
+// helloOf reads a hello. Hellos are kept, so that their size is bounded.
+func (c *Core) helloOf(body []byte) (*hello, bool) {
+	h := &hello{}
+	if len(body) > maxHelloBytes || c.codec.dec.Unmarshal(body, h) != nil {
+		return nil, false
+	}
+	a, err := netip.ParseAddr(h.Address)
+	if err != nil || a.String() != h.Address || h.ID == 0 || h.ID == c.id || len(h.Peers) > MaxHosts {
+		return nil, false
+	}
+	if h.Version != Version {
+		c.tellOnce("hello version "+h.Address, true, "%q at %s is refused: it speaks version %d, we speak version %d", h.Name, h.Address, h.Version, Version)
+		return nil, false
+	}
+	// As what it would be in the table.
+	host := Host{Name: h.Name, Address: h.Address, Weight: h.Weight, Votes: h.Votes}
+	h.at = c.now
+	return h, host.check() == nil
 }
 
 // meetBlank: two blank hosts meet.
@@ -310,7 +322,7 @@ func (c *Core) meetMember(h *hello, passed bool) {
 // beAdopted: a member has answered a blank host.
 func (c *Core) beAdopted(body []byte) {
 	var f welcome
-	if c.blank == nil || c.blank.adopted || c.disk.busy || c.codec.dec.Unmarshal(body, &f) != nil || f.UUID == [16]byte{} {
+	if c.blank == nil || c.blank.adopted || c.disk.busy || len(body) > maxHelloBytes || c.codec.dec.Unmarshal(body, &f) != nil || f.UUID == [16]byte{} {
 		return
 	}
 	if f.Version != Version {
@@ -323,15 +335,11 @@ func (c *Core) beAdopted(body []byte) {
 
 // meetPassed takes in a hello that another member has checked and passed on.
 func (c *Core) meetPassed(body []byte) {
-	var h hello
-	if c.codec.dec.Unmarshal(body, &h) != nil || h.Version != Version || h.ID == 0 || len(h.Name) > maxText || h.Weight > MaxWeight {
+	h, ok := c.helloOf(body)
+	if !ok {
 		return
 	}
-	if _, err := netip.ParseAddr(h.Address); err != nil {
-		return
-	}
-	h.at = c.now
-	c.meetMember(&h, true)
+	c.meetMember(h, true)
 }
 
 // shareOf is the number of buckets of a service that a host owns.

@@ -19,13 +19,13 @@ func (t *Table) change(index uint64, c codec, cc *raftpb.ConfChange) bool {
 			break // a voter becomes a learner
 		}
 		var h Host
-		if c.dec.Unmarshal(cc.GetContext(), &h) != nil || h.ID != cc.GetNodeId() || !t.addHost(Host{
+		if c.dec.Unmarshal(cc.GetContext(), &h) != nil || h.ID != cc.GetNodeId() || h.check() != nil || !t.addHost(Host{
 			ID: h.ID, Name: h.Name, Address: h.Address, Order: t.nextOrder(h.Order), Witness: h.Witness, Weight: h.Weight, Percent: 100, Votes: h.Votes,
 		}) {
 			return false
 		}
 	case raftpb.ConfChangeAddNode:
-		if t.host(cc.GetNodeId()) == nil {
+		if h := t.host(cc.GetNodeId()); h == nil || h.Foreign {
 			return false // removed since
 		}
 	case raftpb.ConfChangeRemoveNode:

@@ -310,28 +310,75 @@ func (c codec) table(b []byte) (*Table, error) {
 	return t, t.check()
 }
 
-// check holds what apply relies on.
+// check holds what apply and the leases rely on.
 func (t *Table) check() error {
 	switch {
 	case len(t.Hosts) > MaxHosts || len(t.Services) > MaxServices || len(t.Sets) == 0 || !t.Timing.valid():
 		return errTable
-	case !slices.IsSortedFunc(t.Hosts, func(a, b Host) int { return cmp.Compare(a.ID, b.ID) }):
+	case t.LongestTTL < t.Timing.TTL || t.LongestTTL > maxTTL || len(t.Cluster) > maxText:
 		return errTable
-	case !slices.IsSortedFunc(t.Services, func(a, b Service) int { return cmp.Compare(a.Name, b.Name) }):
+	case !ascending(t.Hosts, func(a, b Host) int { return cmp.Compare(a.ID, b.ID) }):
+		return errTable
+	case !ascending(t.Services, func(a, b Service) int { return cmp.Compare(a.Name, b.Name) }):
+		return errTable
+	case !ascending(t.Sets, func(a, b VoterSet) int { return cmp.Compare(a.Index, b.Index) }):
 		return errTable
 	}
+	var used slots
 	for i := range t.Hosts {
 		h := &t.Hosts[i]
-		if _, err := netip.ParseAddr(h.Address); err != nil || h.Slot >= MaxHosts || h.Weight > MaxWeight || h.Percent > 100 {
+		if h.ID == 0 || h.Slot >= MaxHosts || used.has(h.Slot) || h.check() != nil {
+			return errTable
+		}
+		used |= bit(h.Slot)
+	}
+	for i := range t.Sets {
+		if v := t.Sets[i].Voters; len(v) == 0 || len(v) > MaxHosts || !ascending(v, cmp.Compare[uint64]) {
 			return errTable
 		}
 	}
+	return t.checkRows(used)
+}
+
+// checkRows: a row names hosts of the table.
+func (t *Table) checkRows(used slots) error {
+	named := func(slotPlusOne uint8) bool {
+		return slotPlusOne == 0 || slotPlusOne <= MaxHosts && used.has(slotPlusOne-1)
+	}
 	for i := range t.Services {
-		for b := range t.Services[i].Rows {
-			if r := &t.Services[i].Rows[b]; max(r.Owner, r.To, r.Pinned) > MaxHosts {
+		s := &t.Services[i]
+		if s.Name == "" || len(s.Name) > maxText {
+			return errTable
+		}
+		for b := range s.Rows {
+			if r := &s.Rows[b]; !named(r.Owner) || !named(r.To) || !named(r.Pinned) {
 				return errTable
 			}
 		}
 	}
 	return nil
+}
+
+// check holds for each host, and for one that asks to be in.
+func (h *Host) check() error {
+	if _, err := netip.ParseAddr(h.Address); err != nil || h.Weight > MaxWeight || h.Percent > 100 || len(h.Health) > MaxServices {
+		return errTable
+	}
+	if len(h.Name) > maxText || !validVotes(h.Votes) || !ascending(h.Health, func(a, b Health) int { return cmp.Compare(a.Service, b.Service) }) {
+		return errTable
+	}
+	return nil
+}
+
+// validVotes: see Host.Votes.
+func validVotes(v string) bool { return v == "" || v == "yes" || v == "no" }
+
+// ascending: sorted, and no two are the same.
+func ascending[T any](list []T, compare func(a, b T) int) bool {
+	for i := 1; i < len(list); i++ {
+		if compare(list[i-1], list[i]) >= 0 {
+			return false
+		}
+	}
+	return true
 }
