@@ -44,6 +44,18 @@ fuzz: ## the fuzz targets, FUZZTIME=30s each
 bench: ## the micro-benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./hashing ./responder ./node
 
+.PHONY: seeds
+seeds: ## N=1000 more seeds of chaos, counted in sim/scenario/testdata/seeds.md
+	$(GO) test -count=1 -timeout 24h ./sim/scenario -run '^TestMoreSeeds$$' -v -args -more $(or $(N),100) -processes $(or $(P),2)
+
+.PHONY: mutants
+mutants: ## planted faults: the simulator has to see each
+	$(GO) test -count=1 -timeout 4h ./sim/scenario -run '^TestMutants$$' -v -args -mutants -update
+
+.PHONY: figures
+figures: ## how long failover, moves and starts take, in the simulator
+	$(GO) test -count=1 -timeout 2h ./sim/scenario -run '^TestFigure' -args -figures $(or $(N),300)
+
 .PHONY: soak
 soak: build ## ten minutes of logins; nothing may be left behind
 	./$(BINARY) lab soak --for 10m
