@@ -54,7 +54,7 @@ mutants: ## planted faults: the simulator has to see each
 
 .PHONY: figures
 figures: ## how long failover, moves and starts take, in the simulator
-	$(GO) test -count=1 -timeout 2h ./sim/scenario -run '^TestFigure' -args -figures $(or $(N),300)
+	$(GO) test -count=1 -timeout 2h ./sim/scenario -run '^TestFigure' -v -args -figures $(or $(N),300)
 
 .PHONY: soak
 soak: build ## ten minutes of logins; nothing may be left behind

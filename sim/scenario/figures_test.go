@@ -51,9 +51,6 @@ func measure(t *testing.T, name string, p50, p99 time.Duration, one func(seed ui
 	at := func(p int) time.Duration { return all[(len(all)-1)*p/100] }
 	text := fmt.Sprintf("%s: p50 %v, p99 %v, most %v, of %d", name, at(50).Round(ms), at(99).Round(ms), at(100).Round(ms), len(all))
 	t.Log(text)
-	if *figures > 100 {
-		fmt.Println(text)
-	}
 	if at(50) > p50 || at(99) > p99 {
 		t.Errorf("%s; the bounds are %v and %v", text, p50, p99)
 	}
