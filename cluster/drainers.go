@@ -11,7 +11,9 @@ type DrainedRow struct {
 	// Since is the last entry that made one of the drainers one. What a drainer
 	// said of an earlier table says nothing about flows that it took on since.
 	Since uint64
-	By    []Drainer
+	// By are the drainers; one that is not in the table any more is the zero
+	// Drainer.
+	By []Drainer
 }
 
 // Drained are the buckets that this host owns and others drain, in order, and the
@@ -32,7 +34,11 @@ func (c *Core) Drained() (rows []DrainedRow, generation uint64) {
 			for j := range c.table.Hosts {
 				if h := &c.table.Hosts[j]; others.has(h.Slot) {
 					row.By = append(row.By, Drainer{h.ID, h.Epoch})
+					others &^= bit(h.Slot)
 				}
+			}
+			if others != 0 {
+				row.By = append(row.By, Drainer{})
 			}
 			rows = append(rows, row)
 		}

@@ -23,17 +23,19 @@ func TestDrained(t *testing.T) {
 	c := rowsCore(map[uint8]Row{
 		1: {Owner: 1, Since: 40, Drainers: bit(1) | bit(2)},
 		2: {Owner: 1, Since: 41, Drainers: bit(2)},
-		3: {Owner: 1},                                    // nobody drains it
-		4: {Owner: 2, Since: 42, Drainers: bit(0)},       // another's
-		5: {Owner: 1, Since: 43, Drainers: bit(0)},       // our own flows are known here
-		6: {Since: 44, Drainers: bit(1)},                 // nobody's
-		7: {Owner: 2, Since: 45, Drainers: bit(2)},       // does not concern us
-		8: {Owner: 1, Since: 46, Grace: bit(1) | bit(2)}, // nobody may speak for them at all
+		9: {Owner: 1, Since: 47, Drainers: bit(2) | bit(17)}, // one is not in the table
+		3: {Owner: 1},                                        // nobody drains it
+		4: {Owner: 2, Since: 42, Drainers: bit(0)},           // another's
+		5: {Owner: 1, Since: 43, Drainers: bit(0)},           // our own flows are known here
+		6: {Since: 44, Drainers: bit(1)},                     // nobody's
+		7: {Owner: 2, Since: 45, Drainers: bit(2)},           // does not concern us
+		8: {Owner: 1, Since: 46, Grace: bit(1) | bit(2)},     // nobody may speak for them at all
 	})
 	rows, generation := c.Drained()
 	want := []DrainedRow{
 		{Service: 1, Bucket: 1, Since: 40, By: []Drainer{{20, 200}, {30, 300}}},
 		{Service: 1, Bucket: 2, Since: 41, By: []Drainer{{30, 300}}},
+		{Service: 1, Bucket: 9, Since: 47, By: []Drainer{{30, 300}, {}}},
 	}
 	if generation != 5 || !reflect.DeepEqual(rows, want) {
 		t.Errorf("generation %d, rows %+v", generation, rows)

@@ -137,7 +137,8 @@ func (r *lister) send(now time.Duration, d *cluster.Draining, held *HeldFlows) {
 		l := sentList{service: r.book.names[row.Service], bucket: row.Bucket, complete: held.All}
 		if j := of[listOf{0, row.Service, row.Bucket}]; j > 0 {
 			h := &held.Services[row.Service][j-1]
-			l.complete = l.complete && !h.Overflow && !h.Unproven
+			// Half-open flows are on the list.
+			l.complete = l.complete && !h.Overflow
 			if l.complete {
 				l.hashes = h.Hashes
 			}
@@ -153,21 +154,21 @@ func (r *lister) send(now time.Duration, d *cluster.Draining, held *HeldFlows) {
 	}
 }
 
-// tell tells the worker what is new of the lists.
+// tell tells the worker what is new of the lists, or all of it.
 func (r *lister) tell(now time.Duration) {
-	if now >= r.allAt {
-		r.allAt, r.mergeAt = now+tellAgain, now
-		clear(r.told)
-	}
-	if r.heard == r.book.counts.Heard && now < r.mergeAt {
+	whole := now >= r.allAt
+	if !whole && r.heard == r.book.counts.Heard && now < r.mergeAt {
 		return
+	}
+	if whole {
+		r.allAt = now + tellAgain
 	}
 	r.heard, r.tellAt, r.mergeAt = r.book.counts.Heard, now+tellEvery, now+listEvery
 	var news []FlowList
 	for _, l := range r.book.merge(now) {
 		of := listOf{0, l.Service, l.Bucket}
 		// Without a word nothing is complete.
-		if was := r.told[of]; was.Complete != l.Complete || !slices.Equal(was.Hashes, l.Hashes) {
+		if was := r.told[of]; whole || was.Complete != l.Complete || !slices.Equal(was.Hashes, l.Hashes) {
 			r.told[of] = l
 			news = append(news, l)
 		}

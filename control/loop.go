@@ -58,6 +58,8 @@ type LoopConfig struct {
 	Flows        FlowServers
 	ServiceNames []string
 	ListKey      hashing.Key
+	// Evidence is what was seen of clients, nil for nothing.
+	Evidence func() Evidence
 	// Clock is CLOCK_BOOTTIME.
 	Clock func() time.Duration
 	// TTL bounds how long ago servers may have ended a turn.
@@ -72,6 +74,7 @@ type Loop struct {
 	sealed   []byte
 	stats    LoopStats
 	lists    *lister // nil without Flows
+	seen     seen
 	reportAt time.Duration
 	expireAt time.Duration
 	last     cluster.Report
@@ -311,6 +314,7 @@ func (l *Loop) upkeep(now time.Duration) {
 	if l.lists != nil {
 		l.lists.turn(now)
 	}
+	l.tellEvidence(now)
 }
 
 // step tells the core of an event and does what it wants.

@@ -101,6 +101,8 @@ type granted struct {
 	lease   cluster.Lease
 	stuck   bool
 	forgets int
+	// holds are the buckets in which there are flows.
+	holds [4]uint64
 	// changed has room for one: somebody is to look.
 	changed chan struct{}
 }
@@ -130,7 +132,7 @@ func (g *granted) SetLease(_ int, begin, end time.Duration) {
 func (g *granted) Report() cluster.Report {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	r := cluster.Report{Holding: make([][4]uint64, 1)}
+	r := cluster.Report{Holding: [][4]uint64{g.holds}}
 	if g.rights != nil {
 		r.Written, r.Looked = g.rights.Generation, g.rights.Generation
 	}
@@ -183,10 +185,16 @@ type town struct {
 	changed chan struct{}
 	n       int
 	hosts   map[int]*looped
+	// tune changes what a host's loop is made of, nil for nothing.
+	tune func(i int, h *looped, cfg *LoopConfig)
 }
 
 func newTown(t *testing.T, n int) *town {
-	w := &town{t: t, port: freePort(t), dir: t.TempDir(), changed: make(chan struct{}, 1), n: n, hosts: map[int]*looped{}}
+	return newTunedTown(t, n, nil)
+}
+
+func newTunedTown(t *testing.T, n int, tune func(int, *looped, *LoopConfig)) *town {
+	w := &town{t: t, port: freePort(t), dir: t.TempDir(), changed: make(chan struct{}, 1), n: n, hosts: map[int]*looped{}, tune: tune}
 	t.Cleanup(func() {
 		for i := range w.hosts {
 			w.stop(i)
@@ -235,10 +243,14 @@ func (w *town) start(i int) {
 	}
 	h := &looped{granted: &granted{changed: w.changed}, device: w.hub.plug(w.t), ended: make(chan error, 1)}
 	lan := &LAN{device: h.device, to: net.HardwareAddr{1, 0, 0x5e, 0, 0, 2}, self: o.Address, vip: loopback(200), port: w.port}
-	if h.loop, err = NewLoop(LoopConfig{
+	loopConfig := LoopConfig{
 		Core: core, Transport: transport, Sealer: sealer, State: state, Poller: wait, LANs: []*LAN{lan}, Servers: h.granted,
 		Clock: bootNow, TTL: o.Timing.TTL, Log: log,
-	}); err != nil {
+	}
+	if w.tune != nil {
+		w.tune(i, h, &loopConfig)
+	}
+	if h.loop, err = NewLoop(loopConfig); err != nil {
 		w.t.Fatal(err)
 	}
 	h.close = func() {

@@ -2,6 +2,7 @@ package control
 
 import (
 	"slices"
+	"time"
 
 	"onevoice/cluster"
 )
@@ -26,6 +27,7 @@ func (l *Loop) beat(beats []cluster.PathMessage) {
 	if len(beats) == 0 {
 		return
 	}
+	l.seen.due = true
 	silent := l.Servers.Beat() > l.TTL
 	if silent != l.silent {
 		l.silent = silent
@@ -50,5 +52,56 @@ func (l *Loop) beat(beats []cluster.PathMessage) {
 			continue
 		}
 		l.stats.HeartbeatsSent++
+	}
+}
+
+// Evidence is what this host has seen of clients, besides leases. A witness judges
+// by it, and peers look after an alarm whether two nodes claim a bucket.
+type Evidence struct {
+	// Clients counts the frames that came from no node of the cluster.
+	Clients uint64
+	// Gateway: it answers.
+	Gateway bool
+	// Unsent counts acknowledgments of what this host never sent.
+	Unsent uint64
+}
+
+// alarmTime is for how long an acknowledgment of what was never sent is an alarm,
+// and noAlarmTime how long it is until the log says so again.
+const (
+	alarmTime   = 5 * time.Second
+	noAlarmTime = time.Minute
+)
+
+// seen is the evidence that the core was told.
+type seen struct {
+	// due: a heartbeat has left, so that the next one is to tell what is new.
+	due    bool
+	unsent uint64
+	// alarmed is when an alarm was last raised, logged when the log last said so;
+	// 0 for never.
+	alarmed, logged time.Duration
+}
+
+// tellEvidence tells the core once for each heartbeat. It asks no process.
+func (l *Loop) tellEvidence(now time.Duration) {
+	s := &l.seen
+	if l.Evidence == nil || !s.due {
+		return
+	}
+	s.due = false
+	e := l.Evidence()
+	// A new worker counts from 0.
+	if e.Unsent > s.unsent {
+		s.alarmed = now
+		if s.logged == 0 || now-s.logged >= noAlarmTime {
+			s.logged = now
+			l.Log.Warn("a client has acknowledged what this node never sent: somebody forges, or another node answers for its buckets too", "times", e.Unsent)
+		}
+	}
+	s.unsent = e.Unsent
+	alarm := s.alarmed > 0 && now-s.alarmed < alarmTime
+	for i := range l.LANs {
+		l.step(now, cluster.Beat{Path: i, Clients: e.Clients, Gateway: e.Gateway, Alarm: alarm})
 	}
 }

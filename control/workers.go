@@ -327,6 +327,17 @@ func (w *Workers) Frames() uint64 {
 	return 0
 }
 
+// Unsent is how often a client has acknowledged what the active worker never
+// sent, in a bucket of its own (OWNERSHIP.md R22).
+func (w *Workers) Unsent() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if one := w.active(); one != nil {
+		return one.page.Unsent()
+	}
+	return 0
+}
+
 // Survived reports whether workers of an earlier control process were alive when
 // this one began, and may hold flows. That is what a control process declares
 // when it joins again (OWNERSHIP.md R18).

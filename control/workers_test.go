@@ -195,17 +195,17 @@ func TestPublishedByPart(t *testing.T) {
 func TestWhatAllWorkersSay(t *testing.T) {
 	w, _ := served(t)
 	w.ownership.Generation = 7
-	if w.WrittenBack() != 7 || w.Beat() != node.Forever || w.Holding().Generation != 7 || w.Frames() != 0 {
+	if w.WrittenBack() != 7 || w.Beat() != node.Forever || w.Holding().Generation != 7 || w.Frames() != 0 || w.Unsent() != 0 {
 		t.Error("without a worker nothing answers, and there is nothing to wait for")
 	}
 	w, all := served(t, false, true)
 	w.ownership.Generation = 7
-	worksAs(t, all[0]).Turned(time.Hour-time.Second, 7, 2, 40)
+	worksAs(t, all[0]).Turned(time.Hour-time.Second, 7, 2, 40, 60)
 	if got := w.WrittenBack(); got != 0 {
 		t.Errorf("written back %d, and a worker has not yet", got)
 	}
-	worksAs(t, all[1]).Turned(time.Hour, 6, 3, 50)
-	if w.WrittenBack() != 6 || w.Beat() != time.Second || w.Flows() != 5 || w.Frames() != 40 {
+	worksAs(t, all[1]).Turned(time.Hour, 6, 3, 50, 70)
+	if w.WrittenBack() != 6 || w.Beat() != time.Second || w.Flows() != 5 || w.Frames() != 40 || w.Unsent() != 60 {
 		t.Errorf("written back %d, beat %s, flows %d, frames %d", w.WrittenBack(), w.Beat(), w.Flows(), w.Frames())
 	}
 	all[1].unusable = true

@@ -220,7 +220,7 @@ func (g *Guest) Turned(now time.Duration, _ uint64) {
 	}
 	g.quiet.Store(now-g.busyAt > linger)
 	if g.page != nil {
-		g.page.Turned(now, g.generation, flows, g.frames())
+		g.page.Turned(now, g.generation, flows, g.frames(), g.parts.Node.Unsent())
 		g.tellHolding(now)
 	}
 }

@@ -65,6 +65,9 @@ func (d *daemon) openCluster(key []byte) error {
 	d.loop, err = control.NewLoop(control.LoopConfig{
 		Core: d.core, Transport: d.transport, Sealer: sealer, State: state, Poller: wait, LANs: lans, Servers: servers,
 		Flows: flows, ServiceNames: names, ListKey: d.workers.ListKey(),
+		Evidence: func() control.Evidence {
+			return control.Evidence{Clients: d.workers.Frames(), Gateway: d.gateway.Load(), Unsent: d.workers.Unsent()}
+		},
 		Clock: boottime, TTL: options.Timing.TTL, Log: d.log,
 	})
 	return err

@@ -93,5 +93,8 @@ func (c *Control) WorkerBeat() time.Duration { return time.Duration(c.theirs.bea
 // cluster has sent.
 func (c *Control) Frames() uint64 { return c.theirs.frames.Load() }
 
+// Unsent is how often a client has acknowledged what the worker never sent.
+func (c *Control) Unsent() uint64 { return c.theirs.unsent.Load() }
+
 // Flows is how many flows the worker holds.
 func (c *Control) Flows() int { return int(c.theirs.flows.Load()) }

@@ -93,4 +93,5 @@ type workerHalf struct {
 	beat    word
 	flows   word
 	frames  word
+	unsent  word
 }

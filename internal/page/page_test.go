@@ -90,8 +90,8 @@ func TestWhatOneSideWritesTheOtherReads(t *testing.T) {
 		}
 	}
 	c.Beat(3 * time.Second)
-	w.Turned(5*time.Second, 11, 42, 43)
-	if w.ControlBeat() != 3*time.Second || c.WorkerBeat() != 5*time.Second || c.WrittenBack() != 11 || c.Flows() != 42 || c.Frames() != 43 {
+	w.Turned(5*time.Second, 11, 42, 43, 44)
+	if w.ControlBeat() != 3*time.Second || c.WorkerBeat() != 5*time.Second || c.WrittenBack() != 11 || c.Flows() != 42 || c.Frames() != 43 || c.Unsent() != 44 {
 		t.Error("a beat, a generation or a count was lost")
 	}
 }

@@ -102,10 +102,12 @@ func (w *Worker) Table() *Table {
 func (w *Worker) ControlBeat() time.Duration { return time.Duration(w.theirs.beat.Load()) }
 
 // Turned says that a turn has ended and its frames were sent, under the table of
-// that generation. frames counts those that clients and others have sent.
-func (w *Worker) Turned(now time.Duration, generation uint64, flows int, frames uint64) {
+// that generation. frames counts those that clients and others have sent, unsent
+// the acknowledgments of what the worker never sent.
+func (w *Worker) Turned(now time.Duration, generation uint64, flows int, frames, unsent uint64) {
 	w.mine.flows.Store(uint64(flows))
 	w.mine.frames.Store(frames)
+	w.mine.unsent.Store(unsent)
 	w.mine.written.Store(generation)
 	w.mine.beat.Store(uint64(now))
 }
