@@ -35,6 +35,9 @@ type Options struct {
 	Snapshot, Keep uint64
 	// Flows is how many clients come in a second.
 	Flows float64
+	// Stations is how many clients come with frames of their own; the workers are
+	// real gates then. There has to be a service.
+	Stations int
 	// SyncMin and SyncMax bound an fsync. 0: an SSD's.
 	SyncMin, SyncMax time.Duration
 }
@@ -55,6 +58,9 @@ type Cluster struct {
 	services []cluster.ServiceSpec
 	paths    []string
 	raft     agreement
+	stations []*station
+	// quiet: no client does anything new.
+	quiet bool
 }
 
 // seeded makes raft's own chance, which it takes from crypto/rand, that of the
@@ -99,6 +105,7 @@ func New(o Options, seed uint64) *Cluster {
 	if o.Flows > 0 {
 		c.nextClient()
 	}
+	c.addStations()
 	return c
 }
 
@@ -126,7 +133,7 @@ func (c *Cluster) addHost(name string, role cluster.Role) {
 	}
 	if role == cluster.Node {
 		for p, lan := range c.LANs {
-			port := lan.Attach(name, h.clock, func(frame []byte) { h.frame(p, frame) })
+			port := lan.Attach(name, nil, func(frame []byte) { h.frame(p, frame) })
 			port.Up = sim.Link{DelayMin: 20 * time.Microsecond, DelayMax: 100 * time.Microsecond, Loss: c.o.Loss, Dup: c.o.Dup, Reorder: c.o.Reorder, HoldBack: 5 * time.Millisecond}
 			port.Down = port.Up
 			h.ports = append(h.ports, port)

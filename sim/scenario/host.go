@@ -44,6 +44,9 @@ type Host struct {
 	reported time.Duration
 	// leasedAt is the true time at which this host last held a lease.
 	leasedAt time.Duration
+	// lostAt is when it last lost the right to its flows: by its death, or by too
+	// long a time without a lease.
+	lostAt time.Duration
 	// applied is the last entry that its table was looked at after.
 	applied     uint64
 	appliedBoot int
@@ -75,6 +78,9 @@ func (h *Host) boot() {
 	h.core, h.id = core, core.ID()
 	if !h.worker.alive && h.role == cluster.Node {
 		h.worker = worker{alive: true, page: h.page, boots: h.worker.boots + 1}
+		if h.c.o.Stations > 0 {
+			h.worker.gate = h.newGate()
+		}
 	}
 	h.reports(h.boots)
 	h.step(nil)
@@ -214,8 +220,21 @@ func (h *Host) frame(path int, frame []byte) {
 	if len(frame) < sim.MinFrame {
 		return
 	}
+	boots, arrived := h.boots, h.clock.Now()
 	if body, ok := bytes.CutPrefix(frame[sim.MinFrame:], []byte(heartbeatMark)); ok {
-		h.step(cluster.Heard{Path: path, Data: body})
+		h.clock.Do(func() {
+			if h.boots == boots {
+				h.step(cluster.Heard{Path: path, Data: body})
+			}
+		})
+		return
+	}
+	if g := h.worker.gate; g != nil {
+		h.workers.Do(func() {
+			if h.worker.gate == g {
+				g.frame(frame, arrived)
+			}
+		})
 	}
 }
 
@@ -242,6 +261,7 @@ func (h *Host) kill() {
 func (h *Host) crash() {
 	h.kill()
 	h.worker = worker{boots: h.worker.boots + 1}
+	h.lostAt = h.c.World.Now()
 	h.workers.Reset()
 	h.clock.Reboot(time.Duration(h.c.World.Rand().Int64N(int64(time.Second))))
 }

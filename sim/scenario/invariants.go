@@ -53,6 +53,7 @@ func (h *Host) noteLease() {
 			h.worker.flows[i].lost = true
 		}
 		h.worker.version++
+		h.lostAt = now
 	}
 	h.leasedAt = now
 }

@@ -44,6 +44,8 @@ type worker struct {
 	page   *page
 	rights *cluster.Rights
 	flows  []flow
+	// gate serves frames, nil when clients are only modelled.
+	gate *gate
 	// slow is until when it takes nothing up: it has a long batch.
 	slow time.Duration
 	// version counts the changes of flows, and masks are what they came to.
@@ -113,7 +115,12 @@ func (h *Host) report() {
 	}
 	r := cluster.Report{Written: w.rights.Generation, Looked: w.rights.Generation}
 	for s := range h.services {
-		r.Holding = append(r.Holding, h.holding(s, &w.rights.Services[s].Mapping, false))
+		held := h.holding(s, &w.rights.Services[s].Mapping, false)
+		if w.gate != nil {
+			w.gate.force()
+			held = w.gate.holding(s)
+		}
+		r.Holding = append(r.Holding, held)
 	}
 	boots := h.boots
 	h.reported = max(h.reported, h.c.World.Now()+time.Duration(h.c.World.Rand().Int64N(int64(3*time.Millisecond))))
@@ -147,10 +154,14 @@ func (h *Host) forget() {
 		h.worker.flows[i].forgotten = true
 	}
 	h.worker.version++
+	h.lostAt = h.c.World.Now()
 	boots := h.worker.boots
 	h.workers.After(time.Millisecond, func() {
 		if h.worker.boots == boots {
 			h.worker.flows = slices.DeleteFunc(h.worker.flows, func(f flow) bool { return f.forgotten })
+			if h.worker.gate != nil {
+				h.worker.gate.forgetAll()
+			}
 		}
 	})
 }

@@ -1,0 +1,150 @@
+package scenario
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"onevoice/sim"
+)
+
+// station is a client of the LAN and the connections that it opened.
+type station struct {
+	*sim.Client
+	conns []*sim.Conn
+}
+
+// Bounds of stations.
+const (
+	maxConns   = 30 // at once, of a station
+	newConn    = 150 * time.Millisecond
+	sayEvery   = 300 * time.Millisecond
+	connsLive  = 20 * time.Second
+	firstPort  = 20000
+	pingEvery  = 700 * time.Millisecond
+	patienceOf = 3*time.Second + 500*time.Millisecond
+)
+
+// addStations plugs clients in, and lets them come and go.
+func (c *Cluster) addStations() {
+	for i := range c.o.Stations {
+		s := &station{Client: sim.NewClient(c.LANs[0], sim.ClientOptions{
+			Name: fmt.Sprintf("c%d", i+1), MAC: sim.MAC{2, 0, 0, 1, 0, byte(i)},
+			IP: netip.AddrFrom4([4]byte{10, 77, 0, byte(100 + i)}), VIP: netip.MustParseAddr(vipAddress),
+		})}
+		c.stations = append(c.stations, s)
+		c.World.After(2*time.Second, func() { c.comeAndGo(s); c.ping(s) })
+	}
+	c.LANs[0].Tap = func(from *sim.Port, frame []byte) {
+		if sim.MAC(frame[6:12])[0]&1 != 0 {
+			c.breach("%s sends a frame from the group address %x", from.Name, frame[6:12])
+		}
+	}
+}
+
+// comeAndGo opens connections, talks, and closes some.
+func (c *Cluster) comeAndGo(s *station) {
+	if c.quiet {
+		return
+	}
+	r := c.World.Rand()
+	c.World.After(time.Duration(r.ExpFloat64()*float64(newConn)), func() {
+		open := 0
+		for _, n := range s.conns {
+			if !n.State.Over() {
+				open++
+			}
+		}
+		if open < maxConns {
+			n := s.Open(uint16(firstPort+len(s.conns)), servicePort)
+			s.conns = append(s.conns, n)
+			n.Chat(sayEvery, 20)
+			c.World.After(time.Duration(r.Int64N(int64(connsLive))), n.Close)
+		}
+		c.comeAndGo(s)
+	})
+}
+
+func (c *Cluster) ping(s *station) {
+	if c.quiet {
+		return
+	}
+	s.Ping(16)
+	if c.World.Rand().IntN(4) == 0 {
+		s.Ask()
+	}
+	c.World.After(pingEvery, func() { c.ping(s) })
+}
+
+// ownerOf is the host with a MAC.
+func (c *Cluster) ownerOf(mac sim.MAC) *Host {
+	for _, h := range c.Hosts {
+		if sim.MAC(h.mac(0)) == mac {
+			return h
+		}
+	}
+	return nil
+}
+
+// judgeStations checks DESIGN.md's "What must hold", 2 to 5, by what the clients
+// saw. It returns what must not be.
+func (c *Cluster) judgeStations() (out []string) {
+	for _, s := range c.stations {
+		// An answer counts for the last request, of which there may be two at once.
+		answers := 0
+		for i, a := range s.Asks {
+			if answers += len(a.Answers); answers > i+1 {
+				out = append(out, fmt.Sprintf("%s: %d answers to the first %d ARP requests", s.Name, answers, i+1))
+				break
+			}
+		}
+		for _, p := range s.Pings {
+			if len(p.Answers) > 1 {
+				out = append(out, fmt.Sprintf("%s: %d answers to an echo request", s.Name, len(p.Answers)))
+			}
+		}
+		if s.Unwelcome > 0 {
+			out = append(out, fmt.Sprintf("%s: %d broken frames", s.Name, s.Unwelcome))
+		}
+		for _, n := range s.conns {
+			if why := c.judgeConn(n); why != "" {
+				out = append(out, fmt.Sprintf("%s port %d, opened at %v, %v: %s", s.Name, n.Port, n.Opened, n.State, why))
+			}
+		}
+	}
+	return out
+}
+
+// judgeConn: one initial sequence number from each node; one node for a
+// connection's life; a reset only when that node has died or was without a lease
+// for too long since.
+func (c *Cluster) judgeConn(n *sim.Conn) string {
+	isns := map[sim.MAC]uint32{}
+	for _, a := range n.SYNACKs {
+		if isn, ok := isns[a.From]; ok && isn != a.ISN && !c.lostSince(c.ownerOf(a.From), n.Opened) {
+			return fmt.Sprintf("%x answers its SYN with %d and %d", a.From, isn, a.ISN)
+		}
+		isns[a.From] = a.ISN
+	}
+	i := slices.IndexFunc(n.SYNACKs, func(a sim.SYNACK) bool { return a.Taken })
+	if i < 0 {
+		return ""
+	}
+	by := c.ownerOf(n.SYNACKs[i].From)
+	lost := c.lostSince(by, n.Connected)
+	for _, r := range n.Resets {
+		if r.Taken && !lost {
+			return fmt.Sprintf("%s serves it and lives, and %x resets it at %v", by, r.From, r.At)
+		}
+	}
+	for _, sp := range n.Speakers {
+		if sp.MAC != n.SYNACKs[i].From && !lost && len(n.SYNACKs) == 1 {
+			return fmt.Sprintf("%s serves it and lives, and %x speaks", by, sp.MAC)
+		}
+	}
+	return ""
+}
+
+// lostSince reports whether a host has lost the right to its flows since a time.
+func (c *Cluster) lostSince(h *Host, t time.Duration) bool { return h == nil || h.lostAt >= t }
