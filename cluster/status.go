@@ -3,6 +3,7 @@ package cluster
 import (
 	"crypto/sha256"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -21,12 +22,17 @@ type Status struct {
 	Voters   []uint64
 	Leases   []Lease
 	Warnings []string
+	// Differs are the services of this host's file that the cluster defines in
+	// another way, or does not have.
+	Differs []string
 }
 
 // HostStatus is a host as this core sees it.
 type HostStatus struct {
 	Host
 	Self, Voter, Leader bool
+	// Slow: it has just come and takes its share bit by bit.
+	Slow bool
 	// Leased: it said so in its last heartbeat, Heard ago; negative for never.
 	Leased bool
 	Heard  time.Duration
@@ -66,13 +72,34 @@ func (c *Core) Status(now time.Duration) Status {
 	for i := range t.Hosts {
 		s.Hosts = append(s.Hosts, c.hostStatus(&t.Hosts[i], s.Leader, now))
 	}
+	s.Differs = c.differs()
 	return s
+}
+
+// differs are the services of this host's file that the table has otherwise.
+func (c *Core) differs() (out []string) {
+	for _, spec := range c.o.Services {
+		i := slices.IndexFunc(c.table.Services, func(s Service) bool { return s.Name == spec.Name })
+		if i < 0 || c.table.Services[i].mapped().Digest != spec.Digest {
+			out = append(out, spec.Name)
+		}
+	}
+	return out
+}
+
+// mapped is the mapping that is in force, or on its way.
+func (s *Service) mapped() *Mapping {
+	if s.Next != nil {
+		return s.Next
+	}
+	return &s.Mapping
 }
 
 func (c *Core) hostStatus(h *Host, leader uint64, now time.Duration) HostStatus {
 	out := HostStatus{Host: *h, Self: h.ID == c.id, Voter: c.table.voters().has(h.ID), Leader: h.ID == leader, Heard: -1,
 		Buckets: map[string]int{}, Drains: map[string]int{}}
 	out.Health = append([]Health(nil), h.Health...)
+	_, out.Slow = c.cameAt(h.ID)
 	if out.Self {
 		out.Leased, out.Heard = c.holder.leased(now), 0
 	} else if m := c.voter.of(h.ID); m.heard >= 0 {

@@ -437,7 +437,7 @@ func TestTwinsAreSeen(t *testing.T) {
 
 func TestSentences(t *testing.T) {
 	for v, want := range map[Verdict]string{
-		WrongVersion: "version 2 and this program speaks version 1", WrongCluster: "0707", WrongKey: "same key file", SameID: "our id 5",
+		WrongVersion: "speaks version 2 of the control messages and this program version 1", WrongCluster: "0707", WrongKey: "same key file", SameID: "our id 5",
 		TooManySenders: "128", Forged: "", OK: "",
 	} {
 		got := Sentence(Message{From: 5, Version: 2, UUID: uuid(7)}, v)

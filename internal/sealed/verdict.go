@@ -77,19 +77,19 @@ func (v Verdict) String() string {
 }
 
 // Sentence says for a user what a refusal means and what to do, or nothing where
-// a counter is enough. What is not authenticated is told as a claim.
+// a counter is enough. It goes on after the sender's address. What is not authenticated is told as a claim.
 func Sentence(m Message, v Verdict) string {
 	switch v {
 	case WrongVersion:
-		return fmt.Sprintf("a control message is of version %d and this program speaks version %d; run the same release on all nodes", m.Version, Version)
+		return fmt.Sprintf("speaks version %d of the control messages and this program version %d; run the same release on all nodes", m.Version, Version)
 	case WrongCluster:
-		return fmt.Sprintf("node %d claims the cluster %x, which is not ours: two clusters share an address, or a node's state directory comes from another cluster", m.From, m.UUID)
+		return fmt.Sprintf("claims the cluster %x, which is not ours: two clusters share an address, or a node's state directory comes from another cluster", m.UUID)
 	case WrongKey:
-		return fmt.Sprintf("node %d claims another cluster key; give all nodes the same key file", m.From)
+		return "claims another cluster key; give all nodes the same key file"
 	case SameID:
-		return fmt.Sprintf("another node uses our id %d: a state directory was copied; stop one of the two, remove its state directory and let it join anew", m.From)
+		return fmt.Sprintf("uses our id %x: a state directory was copied; stop one of the two, remove its state directory and let it join anew", m.From)
 	case TooManySenders:
-		return fmt.Sprintf("more than %d nodes use the cluster key", MaxSenders)
+		return fmt.Sprintf("is one of more than %d who use the cluster key; make a new key, for this one is known elsewhere", MaxSenders)
 	}
 	return ""
 }
