@@ -13,7 +13,12 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 )
+
+// answerWithin bounds how long a daemon may take to answer: the patience of the
+// cluster with a wish, and some.
+const answerWithin = 8 * time.Second
 
 // maxAnswerBytes bounds what a client reads of an answer.
 const maxAnswerBytes = 64 << 20
@@ -21,6 +26,8 @@ const maxAnswerBytes = 64 << 20
 // Ask fetches the status from the daemon on the socket at path. The error is a
 // sentence for the person who called.
 func Ask(ctx context.Context, path string, table, collect bool) (*Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
 	client := clientOf(path)
 	q := url.Values{}
 	if table {
@@ -64,6 +71,8 @@ func clientOf(path string) *http.Client {
 // Tell has the daemon on the socket at path ask the cluster for a wish. The
 // error is a sentence for the person who called.
 func Tell(ctx context.Context, path string, wish Wish) error {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
 	body, err := json.Marshal(wish)
 	if err != nil {
 		return err
@@ -91,6 +100,8 @@ func explain(path string, err error) error {
 	switch {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("no daemon answers on %s; start one with `onevoice run`, or name its socket with --socket", path)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("the daemon on %s is there and does not answer: it is stopped, as by SIGSTOP or a debugger, or this host is overloaded; see its log", path)
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("no right to ask on %s; run this as the user that runs the daemon, or as root", path)
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func serve(t *testing.T, path string, source Source) *Server {
@@ -106,5 +107,23 @@ func TestBadRequestsAreAnswered(t *testing.T) {
 		if !strings.Contains(string(b[:n]), c.want) {
 			t.Errorf("%s: %q, want %s", c.name, b[:n], c.want)
 		}
+	}
+}
+
+// A daemon that hangs is not waited for without end.
+func TestASilentDaemonIsTold(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sock")
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := Ask(ctx, path, false, false); err == nil || !strings.Contains(err.Error(), "does not answer") {
+		t.Errorf("asked: %v", err)
+	}
+	if err := Tell(ctx, path, Wish{Do: DoDrain, Node: "n1"}); err == nil || !strings.Contains(err.Error(), "does not answer") {
+		t.Errorf("told: %v", err)
 	}
 }

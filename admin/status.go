@@ -65,7 +65,8 @@ func (s *Status) Sum() {
 		w.Running = nil
 	}
 	for _, svc := range s.Services {
-		if !svc.Up {
+		// What a check says is in the warnings about the cluster.
+		if !svc.Up && svc.Reason == "" {
 			s.Warnings = append(s.Warnings, fmt.Sprintf("service %s: the backend %s does not accept; clients are reset", svc.Name, svc.Backend))
 		}
 	}
@@ -100,6 +101,8 @@ type ServiceStatus struct {
 	Affinity string `json:"affinity"`
 	// Buckets of this node's share.
 	Buckets int `json:"buckets"`
+	// Reason is why its check calls it down, one line.
+	Reason string `json:"reason,omitempty"`
 }
 
 // NodeStatus is one member of the cluster, as this node sees it.
@@ -123,6 +126,8 @@ type NodeStatus struct {
 	Weight   uint32 `json:"weight"`
 	Percent  uint8  `json:"percent"`
 	Draining bool   `json:"draining"`
+	// Slow: it has just come and takes its share bit by bit.
+	Slow bool `json:"slow_start"`
 	// Down are the services that it says are down.
 	Down []string `json:"down,omitempty"`
 	// Buckets is its share of the first VIP's table, BucketsOf those of all

@@ -30,6 +30,9 @@ NODE is a name or an address. It may be asked on any node of the cluster. With
 those that are left by then with a reset.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if deadline < 0 {
+				return usageError{fmt.Errorf("--deadline is %v; write a time to come, such as 10m", deadline)}
+			}
 			ctx, out := cmd.Context(), cmd.ErrOrStderr()
 			if err := admin.Tell(ctx, socket, admin.Wish{Do: admin.DoDrain, Node: args[0]}); err != nil {
 				return err
@@ -58,14 +61,16 @@ func waitDrained(ctx context.Context, out io.Writer, socket, node string, deadli
 		if err != nil {
 			return err
 		}
-		owns, drains, err := left(s, node)
+		owns, drains, draining, err := left(s, node)
 		switch {
 		case err != nil:
 			return err
+		case !draining:
+			return fmt.Errorf("somebody has taken %s back while it was drained", node)
 		case owns+drains == 0:
 			return nil
 		}
-		if now := fmt.Sprintf("%s still owns %d buckets and may hold flows of %d", node, owns, drains); now != last {
+		if now := fmt.Sprintf("%s owns %d buckets and may hold flows in %d more, counted over all services and VIPs", node, owns, drains); now != last {
 			last = now
 			fmt.Fprintln(out, now)
 		}
@@ -84,8 +89,8 @@ func waitDrained(ctx context.Context, out io.Writer, socket, node string, deadli
 	}
 }
 
-// left is what a node still has, over all services.
-func left(s *admin.Status, node string) (owns, drains int, err error) {
+// left is what a node still has, over all services, and whether it is to drain.
+func left(s *admin.Status, node string) (owns, drains int, draining bool, err error) {
 	for i := range s.Nodes {
 		n := &s.Nodes[i]
 		if n.Name != node && n.Address != node && n.ID != node {
@@ -97,9 +102,9 @@ func left(s *admin.Status, node string) (owns, drains int, err error) {
 		for _, k := range n.DrainsOf {
 			drains += k
 		}
-		return owns, drains, nil
+		return owns, drains, n.Draining, nil
 	}
-	return 0, 0, fmt.Errorf("there is no node called %q", node)
+	return 0, 0, false, fmt.Errorf("there is no node called %q", node)
 }
 
 func newUndrainCommand() *cobra.Command {

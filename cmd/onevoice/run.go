@@ -64,6 +64,8 @@ type daemon struct {
 	loop      *control.Loop
 	transport *control.Transport
 	health    *control.Health
+	// watched is health, once it is there, for those who ask for the status.
+	watched atomic.Pointer[control.Health]
 	// gateway: it answers, as a witness wants to know.
 	gateway atomic.Bool
 }
@@ -116,6 +118,7 @@ func (d *daemon) start() error {
 		d.loop.Stop()
 		return errors.Join(err, <-ended)
 	}
+	d.watched.Store(d.health)
 	look := time.NewTicker(leaveLook)
 	defer look.Stop()
 	var leaving <-chan time.Time

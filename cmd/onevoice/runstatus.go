@@ -10,6 +10,7 @@ import (
 
 	"onevoice/admin"
 	"onevoice/cluster"
+	"onevoice/config"
 	"onevoice/control"
 )
 
@@ -39,14 +40,33 @@ func (d *daemon) status(want admin.Wanted) (*admin.Status, error) {
 
 // services are those of the file, as the worker that takes new flows sees them.
 func (d *daemon) services(s *admin.Status, c *cluster.Status) {
+	failing := d.failing()
 	for i, svc := range d.cfg.Services {
 		one := admin.ServiceStatus{Affinity: string(svc.Affinity), Buckets: ownedBy(c, svc.Name, c.ID)}
 		one.Name, one.Listen, one.Backend = svc.Name, svc.Listen.String(), svc.Backend.String()
 		if w := s.Active(); w != nil && i < len(w.Services) {
 			one.ServiceStatus = w.Services[i]
 		}
+		if reason, down := failing[svc.Name]; down {
+			one.Up, one.Reason = false, reason
+		}
 		s.Services = append(s.Services, one)
 	}
+}
+
+// failing are the services whose check calls them down on this node, and why.
+func (d *daemon) failing() map[string]string {
+	out := map[string]string{}
+	watch := d.watched.Load()
+	if watch == nil {
+		return out
+	}
+	for _, r := range watch.Report() {
+		if name, ok := strings.CutPrefix(r.Name, "service "); ok && r.Known && !r.Up {
+			out[name] = r.Text
+		}
+	}
+	return out
 }
 
 // warnings are about the workers.
@@ -80,7 +100,7 @@ func (d *daemon) fillCluster(s *admin.Status, c *cluster.Status, withTable bool)
 		n := admin.NodeStatus{
 			Name: h.Name, Address: h.Address, ID: fmt.Sprintf("%x", h.ID), Self: h.Self, Voter: h.Voter, Leader: h.Leader, Witness: h.Witness,
 			In: h.In, Leased: h.Leased, Epoch: h.Epoch, Heard: h.Heard.Seconds(), Orphaned: h.Orphaned, Weight: h.Weight, Percent: h.Percent,
-			Draining: h.Draining, Buckets: h.Buckets[first], BucketsOf: h.Buckets, DrainsOf: h.Drains,
+			Draining: h.Draining, Slow: h.In && (h.Slow || h.Waits), Buckets: h.Buckets[first], BucketsOf: h.Buckets, DrainsOf: h.Drains,
 		}
 		for _, x := range h.Health {
 			if !x.Up {
@@ -92,7 +112,7 @@ func (d *daemon) fillCluster(s *admin.Status, c *cluster.Status, withTable bool)
 	for _, l := range c.Leases {
 		s.Leased = s.Leased || boottime() < l.End
 	}
-	s.Warnings = append(s.Warnings, d.clusterWarnings(c)...)
+	s.Warnings = append(s.Warnings, d.situation(c, s.Leased).warnings()...)
 	if !withTable {
 		return
 	}
@@ -114,38 +134,14 @@ func (d *daemon) fillCluster(s *admin.Status, c *cluster.Status, withTable bool)
 // tableName is the name of a service's table for people and programs.
 func tableName(service string) string { return strings.Replace(service, " ", "/", 1) }
 
-// clusterWarnings are about the cluster.
-func (d *daemon) clusterWarnings(c *cluster.Status) (out []string) {
-	out = append(out, c.Warnings...)
-	switch c.Phase {
-	case "blank":
-		out = append(out, "this node has no cluster yet: it waits until all of [cluster] peers are there, or until one that has a cluster lets it join")
-	case "joining":
-		out = append(out, "this node has joined and waits for the cluster's table")
-	}
-	for i := range c.Hosts {
-		h := &c.Hosts[i]
-		switch {
-		case h.Witness:
-		case !h.In:
-			out = append(out, fmt.Sprintf("%s (%s) is out: the others have its buckets", h.Name, h.Address))
-		case !h.Leased:
-			out = append(out, fmt.Sprintf("%s (%s) holds no lease: it accepts nothing new", h.Name, h.Address))
-		}
-		for _, x := range h.Health {
-			if !x.Up {
-				out = append(out, fmt.Sprintf("service %s is down on %s (%s): the others have its buckets", x.Service, h.Name, h.Address))
-			}
-		}
-	}
-	for _, name := range control.DownEverywhere(c) {
-		out = append(out, fmt.Sprintf("service %s is down on every node; its buckets stay where they are", name))
-	}
-	return append(out, d.complaints()...)
+// situation is what there is to warn about.
+func (d *daemon) situation(c *cluster.Status, leased bool) *situation {
+	return &situation{Status: c, leased: leased, preferred: d.cfg.Cluster.TwoNodes == config.TwoNodesPreferred,
+		port: d.cfg.Cluster.ControlPort, complaints: d.complaints(c), failing: d.failing()}
 }
 
 // complaints are about what came in over the control port.
-func (d *daemon) complaints() (out []string) {
+func (d *daemon) complaints(c *cluster.Status) (out []string) {
 	var list []control.Complaint
 	var twins []uint64
 	var now time.Duration
@@ -153,10 +149,17 @@ func (d *daemon) complaints() (out []string) {
 	_ = d.loop.Call(func(at time.Duration) {
 		now, list, twins = at, d.transport.Complaints(), d.transport.Twins(at)
 	})
-	for _, c := range list {
-		if now-c.At < complainFor {
-			out = append(out, fmt.Sprintf("%s: %s (%d times)", c.From, c.Sentence, c.Count))
+	for _, one := range list {
+		if now-one.At >= complainFor {
+			continue
 		}
+		from := one.From.String()
+		for i := range c.Hosts {
+			if c.Hosts[i].Address == from {
+				from = fmt.Sprintf("%s (%s)", c.Hosts[i].Name, from)
+			}
+		}
+		out = append(out, fmt.Sprintf("%s %s (%d times, last %s ago)", from, one.Sentence, one.Count, (now-one.At).Truncate(time.Second)))
 	}
 	for _, id := range twins {
 		out = append(out, fmt.Sprintf("two hosts use the id %x: a state directory was copied; give one of them an empty one", id))

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -51,37 +52,34 @@ func socketFromEnvironment() string {
 	return cmp.Or(os.Getenv("ONEVOICE_SOCKET"), defaultSocket)
 }
 
+// columns is how wide a status is at most, where names and addresses are not long.
+const columns = 80
+
 func printStatus(out io.Writer, s *admin.Status) error {
 	for _, w := range s.Warnings {
-		fmt.Fprintf(out, "WARNING  %s\n", w)
+		fmt.Fprintln(out, wrapped("WARNING  ", w))
 	}
 	if len(s.Warnings) > 0 {
 		fmt.Fprintln(out)
 	}
-	lease := "holds a lease"
-	if !s.Leased {
-		lease = "holds NO lease"
+	fmt.Fprintf(out, "%s of cluster %s, %s, up %s, onevoice %s\n\n", s.Node, s.Cluster, leaseText(s), duration(s.Uptime), s.Version)
+	if err := printCluster(out, s); err != nil {
+		return err
 	}
-	fmt.Fprintf(out, "%s of cluster %s, %s, up %s, onevoice %s\n\n", s.Node, s.Cluster, lease, duration(s.Uptime), s.Version)
-
+	if witnessing(s) {
+		return nil
+	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "VIP\tCLUSTER MAC\tMODE")
-	for _, v := range s.VIPs {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", v.Address, v.MAC, v.MACMode)
-	}
-	fmt.Fprintln(w, "\nNODE\tADDRESS\tSTATE\tHEARD\tBUCKETS\tSHARE\tDRAINS\t")
-	for i := range s.Nodes {
-		n := &s.Nodes[i]
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%.1f %%\t%d\t%s\n", n.Name, n.Address, nodeState(n), heardText(n), n.Buckets,
-			100*float64(n.Buckets)/hashing.Buckets, most(n.DrainsOf), nodeMarks(n))
-	}
-	fmt.Fprintln(w, "\nSERVICE\tLISTEN\tBACKEND\tSTATE\tFLOWS")
+	fmt.Fprintln(w, "SERVICE\tLISTEN\tBACKEND\tSTATE\tBUCKETS\tFLOWS")
 	for _, v := range s.Services {
 		state := "up"
 		if !v.Up {
 			state = "DOWN"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\n", v.Name, v.Listen, v.Backend, state, v.Flows)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\n", v.Name, v.Listen, v.Backend, state, v.Buckets, v.Flows)
+	}
+	if err := w.Flush(); err != nil {
+		return err
 	}
 	fmt.Fprintf(w, "\nFLOWS\trunning %d of %d\taccepted %d\tfinished %d\tbroken %d\trefused %d\n",
 		s.Flows.Running, s.Flows.Limit, s.Flows.Accepted, s.Flows.Finished, s.Flows.Broken, s.Flows.Refused)
@@ -95,34 +93,117 @@ func printStatus(out io.Writer, s *admin.Status) error {
 	return printFlows(out, s)
 }
 
-// silentAfter is how long, in seconds, a node may not be heard until people are
-// told.
-const silentAfter = 1
+// wrapped breaks a sentence at spaces; what follows the first line stands under
+// it.
+func wrapped(head, text string) string {
+	var b strings.Builder
+	b.WriteString(head)
+	at := len(head)
+	for i, word := range strings.Fields(text) {
+		switch n := utf8.RuneCountInString(word); {
+		case i == 0:
+			at += n
+		case at+1+n > columns:
+			b.WriteString("\n" + strings.Repeat(" ", len(head)))
+			at = len(head) + n
+		default:
+			b.WriteByte(' ')
+			at += 1 + n
+		}
+		b.WriteString(word)
+	}
+	return b.String()
+}
 
-// nodeState is a node's state in one word.
-func nodeState(n *admin.NodeStatus) string {
+// witnessing: it is a witness that tells.
+func witnessing(s *admin.Status) bool {
+	return slices.ContainsFunc(s.Nodes, func(n admin.NodeStatus) bool { return n.Self && n.Witness })
+}
+
+// leaseText says what the one who tells may do.
+func leaseText(s *admin.Status) string {
 	switch {
+	case witnessing(s):
+		return "a witness"
+	case s.Leased:
+		return "holds a lease"
+	}
+	return "holds NO lease"
+}
+
+// printCluster shows the VIPs and the nodes. Buckets are those of the first
+// service: a VIP's own tell only who answers for its address.
+func printCluster(out io.Writer, s *admin.Status) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	if len(s.VIPs) > 0 {
+		fmt.Fprintln(w, "VIP\tCLUSTER MAC\tMODE")
+		for _, v := range s.VIPs {
+			fmt.Fprintf(w, "%s\t%s\t%s\n", v.Address, v.MAC, v.MACMode)
+		}
+		fmt.Fprintln(w)
+	}
+	if len(s.Nodes) > 0 {
+		fmt.Fprintln(w, "NODE\tADDRESS\tSTATE\tHEARD\tBUCKETS\tDRAINS\tVOTE\t")
+	}
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
+		buckets, drains := "", ""
+		if !n.Witness {
+			k := n.Buckets
+			if len(s.Services) > 0 {
+				k = n.BucketsOf[s.Services[0].Name]
+			}
+			buckets, drains = fmt.Sprintf("%3d %3.0f %%", k, 100*float64(k)/hashing.Buckets), fmt.Sprint(most(n.DrainsOf))
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", n.Name, n.Address, nodeState(n), heardText(n), buckets, drains, voteText(n), nodeNotes(n))
+	}
+	if len(s.Nodes) > 0 {
+		fmt.Fprintln(w)
+	}
+	return w.Flush()
+}
+
+// nodeState is a node's state in a word.
+func nodeState(n *admin.NodeStatus) string {
+	silent := !n.Self && (n.Heard < 0 || n.Heard > silentAfter.Seconds())
+	switch {
+	case n.Witness && silent:
+		return "SILENT"
 	case n.Witness:
 		return "witness"
 	case !n.In && n.Orphaned:
 		return "DEAD"
 	case !n.In:
 		return "OUT"
-	case !n.Self && (n.Heard < 0 || n.Heard > silentAfter):
+	case silent:
 		return "SILENT"
 	case !n.Leased:
 		return "NO LEASE"
+	case n.Draining && most(n.BucketsOf)+most(n.DrainsOf) == 0:
+		return "drained"
 	case n.Draining:
 		return "draining"
+	case n.Slow:
+		return "coming"
 	}
 	return "serving"
+}
+
+func voteText(n *admin.NodeStatus) string {
+	switch {
+	case n.Leader:
+		return "leads"
+	case n.Voter:
+		return "votes"
+	}
+	return "-"
 }
 
 // heardText is how long ago this node heard another.
 func heardText(n *admin.NodeStatus) string {
 	switch {
 	case n.Self:
-		return "-"
+		return "this one"
 	case n.Heard < 0:
 		return "never"
 	case n.Heard < 1:
@@ -131,19 +212,20 @@ func heardText(n *admin.NodeStatus) string {
 	return duration(n.Heard)
 }
 
-// nodeMarks says what else there is to a node.
-func nodeMarks(n *admin.NodeStatus) string {
+// defaultWeight is a node's when nobody has said another.
+const defaultWeight = 100
+
+// nodeNotes says what else there is to a node.
+func nodeNotes(n *admin.NodeStatus) string {
 	var out []string
-	if n.Self {
-		out = append(out, "this node")
-	}
-	if n.Leader {
-		out = append(out, "leads")
-	} else if n.Voter {
-		out = append(out, "votes")
-	}
 	for _, s := range n.Down {
 		out = append(out, s+" DOWN")
+	}
+	if n.Weight != defaultWeight && !n.Witness {
+		out = append(out, fmt.Sprintf("weight %d", n.Weight))
+	}
+	if n.Percent < 100 && !n.Witness {
+		out = append(out, fmt.Sprintf("at %d %%", n.Percent))
 	}
 	return strings.Join(out, ", ")
 }

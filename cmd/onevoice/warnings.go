@@ -1,0 +1,183 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"onevoice/cluster"
+	"onevoice/control"
+)
+
+// situation is what warnings are made of: what the core knows, and what came in
+// over the control port.
+type situation struct {
+	*cluster.Status
+	// leased: this node holds a lease now.
+	leased bool
+	// preferred: of two nodes, the first decides.
+	preferred bool
+	port      uint16
+	// complaints are sentences about refused datagrams.
+	complaints []string
+	// failing are the services whose check calls them down on this node, and why.
+	failing map[string]string
+}
+
+// silentAfter is how long a host may not be heard until people are told.
+const silentAfter = time.Second
+
+// warnings are sentences about what is wrong and what to do, worst first: what
+// stops the whole cluster, then this node, then others.
+func (s *situation) warnings() []string {
+	out := slices.Concat(s.Warnings, s.phase(), s.everywhere(), s.lease(), s.complaints)
+	for _, name := range s.Differs {
+		out = append(out, fmt.Sprintf("service %s is not the same in this node's file as in the cluster, so this node takes no bucket of it; make the files equal, then restart onevoice here", name))
+	}
+	if !s.alone() {
+		for i := range s.Hosts {
+			out = append(out, s.other(&s.Hosts[i])...)
+		}
+	}
+	return append(out, s.services()...)
+}
+
+// phase tells of a node that has no table yet.
+func (s *situation) phase() []string {
+	switch s.Phase {
+	case "blank":
+		return []string{"this node has no cluster yet: it waits until all of [cluster] peers are there, or until one that has a cluster lets it join. It can take some seconds; if it does not end, start onevoice on the others, or see `onevoice bootstrap --help`"}
+	case "joining":
+		return []string{"this node has joined and waits for the cluster's table; a majority of the voters has to be there"}
+	}
+	return nil
+}
+
+// everywhere tells of what nobody can serve.
+func (s *situation) everywhere() (out []string) {
+	for _, name := range control.DownEverywhere(s.Status) {
+		out = append(out, fmt.Sprintf("service %s is down on every node: nobody serves it, and its buckets stay where they are; start its backend%s", name, s.reason(name)))
+	}
+	if !slices.ContainsFunc(s.Hosts, func(h cluster.HostStatus) bool { return h.In && !h.Witness && !h.Draining }) &&
+		slices.ContainsFunc(s.Hosts, func(h cluster.HostStatus) bool { return h.In && !h.Witness }) {
+		out = append(out, "every node is to drain, so the buckets stay where they are; take one back with `onevoice undrain`")
+	}
+	for _, name := range sortedNames(s.Tables) {
+		n := 0
+		for _, id := range s.Tables[name] {
+			if id == 0 {
+				n++
+			}
+		}
+		if n > 0 {
+			out = append(out, fmt.Sprintf("%d buckets of %s have no owner: no node may take them; undrain one, or give one a weight", n, name))
+		}
+	}
+	return out
+}
+
+// lease tells why this node has none.
+func (s *situation) lease() []string {
+	me := s.self()
+	if me == nil || me.Witness || s.leased {
+		return nil
+	}
+	away, votes := s.awayVoters()
+	switch {
+	case s.alone():
+		return []string{fmt.Sprintf("this node hears none of the others, so it holds no lease and accepts nothing new; look at its cable, at the switch, and whether a firewall drops UDP port %d; or start onevoice on the others", s.port)}
+	case s.preferred && len(away) > 0:
+		return []string{fmt.Sprintf("%s, the preferred node, is away, so nothing new is accepted; start onevoice there. If it is lost for good, see `onevoice recover --help`", strings.Join(away, ", "))}
+	case 2*len(away) >= votes:
+		return []string{fmt.Sprintf("%d of %d voters are away (%s): without a majority nobody holds a lease, and nothing new is accepted; start onevoice there. If they are lost for good, see `onevoice recover --help`", len(away), votes, strings.Join(away, ", "))}
+	}
+	return []string{"this node hears the others and gets no lease from them, so it accepts nothing new: they do not hear it, or it was removed with `onevoice forget`, or it has just started. `onevoice status` on another node tells; one that was removed needs an empty state directory"}
+}
+
+// awayVoters are those that were not heard lately, and how many there are.
+func (s *situation) awayVoters() (away []string, votes int) {
+	for i := range s.Hosts {
+		if h := &s.Hosts[i]; h.Voter {
+			votes++
+			if !heard(h) {
+				away = append(away, h.Name)
+			}
+		}
+	}
+	return away, votes
+}
+
+// alone: there are others, and this node hears none of them.
+func (s *situation) alone() bool {
+	return len(s.Hosts) > 1 && !slices.ContainsFunc(s.Hosts, func(h cluster.HostStatus) bool { return !h.Self && heard(&h) })
+}
+
+func (s *situation) self() *cluster.HostStatus {
+	for i := range s.Hosts {
+		if s.Hosts[i].Self {
+			return &s.Hosts[i]
+		}
+	}
+	return nil
+}
+
+// heard reports whether this node hears a host, or is it.
+func heard(h *cluster.HostStatus) bool {
+	return h.Self || h.Heard >= 0 && h.Heard <= silentAfter
+}
+
+// other tells of another host.
+func (s *situation) other(h *cluster.HostStatus) []string {
+	name := fmt.Sprintf("%s (%s)", h.Name, h.Address)
+	switch {
+	case h.Self:
+		return nil
+	case h.Witness && !heard(h):
+		return []string{fmt.Sprintf("the witness %s is not heard: should a node die now, the other stops as well; start `onevoice witness` there", name)}
+	case h.Witness:
+		return nil
+	case !heard(h) && h.In:
+		return []string{name + " is not heard any more"}
+	case !heard(h):
+		return []string{fmt.Sprintf("%s is away, and the others have its buckets; start onevoice there, or if it never comes back, `onevoice forget %s`", name, h.Name)}
+	case !h.In || !h.Leased:
+		return []string{name + " speaks and holds no lease: it accepts nothing new; `onevoice status` there tells why"}
+	}
+	return nil
+}
+
+// services tells of those that are down on some nodes.
+func (s *situation) services() (out []string) {
+	everywhere := control.DownEverywhere(s.Status)
+	for i := range s.Hosts {
+		h := &s.Hosts[i]
+		for _, x := range h.Health {
+			switch {
+			case x.Up || slices.Contains(everywhere, x.Service) || h.Self && slices.Contains(s.Differs, x.Service):
+			case h.Self:
+				out = append(out, fmt.Sprintf("service %s is down on this node, and the others have its buckets; start its backend%s", x.Service, s.reason(x.Service)))
+			default:
+				out = append(out, fmt.Sprintf("service %s is down on %s (%s), and the others have its buckets; `onevoice status` there tells why", x.Service, h.Name, h.Address))
+			}
+		}
+	}
+	return out
+}
+
+// reason is what the check of a service says here, in brackets.
+func (s *situation) reason(service string) string {
+	if why := s.failing[service]; why != "" {
+		return " (here: " + why + ")"
+	}
+	return ""
+}
+
+func sortedNames[T any](of map[string]T) []string {
+	var out []string
+	for name := range of {
+		out = append(out, name)
+	}
+	slices.Sort(out)
+	return out
+}
