@@ -67,7 +67,7 @@ func (t *Table) apply(index uint64, c *command) error {
 // withdrawals from all before it.
 func (t *Table) join(index uint64, c *command) error {
 	h := t.host(c.ID)
-	if h == nil || h.Foreign || c.Epoch <= h.Epoch {
+	if h == nil || h.Foreign || c.Epoch <= h.Epoch || ahead(c.Epoch, h.Epoch) {
 		return errStale
 	}
 	renewed := h.In
@@ -320,7 +320,7 @@ func (t *Table) set(c *command) error {
 		return errNoHost
 	case c.Weight != nil && *c.Weight > MaxWeight:
 		return fmt.Errorf("a weight is at most %d", MaxWeight)
-	case c.Percent != nil && *c.Percent > 100:
+	case c.Percent != nil && *c.Percent > 100 || c.Votes != nil && !validVotes(*c.Votes):
 		return errStale
 	}
 	if c.Weight != nil {
@@ -463,10 +463,13 @@ func (t *Table) letGo(c *command) error {
 	return nil
 }
 
+// owns tells whether a host owns rows, or is to.
 func (t *Table) owns(h *Host) bool {
 	for i := range t.Services {
-		if t.Services[i].shareOf(h) > 0 {
-			return true
+		for b := range t.Services[i].Rows {
+			if r := &t.Services[i].Rows[b]; r.Owner == h.Slot+1 || r.To == h.Slot+1 {
+				return true
+			}
 		}
 	}
 	return false

@@ -185,11 +185,14 @@ func (c *Core) doAsks() {
 			continue
 		}
 		cmd, err := a.wish.command(c.table)
+		if err == nil {
+			cmd.Request = a.request
+			_, err = c.codec.command(c.codec.marshal(cmd))
+		}
 		if err != nil {
 			c.answer(a.request, err)
 			continue
 		}
-		cmd.Request = a.request
 		c.propose("ask "+number(a.request), cmd)
 		kept = append(kept, a)
 	}

@@ -43,7 +43,7 @@ func (c *Core) heartbeat(path string, i int) *heartbeat {
 		Version: Version, From: c.id, Path: path, Low: c.holder.low, High: c.holder.high, Sent: c.now,
 		Leased: c.holder.leased(c.now), Set: set.Index, Rests: c.rests(), Applied: c.table.Index, Live: c.voter.live(c.now, c.table),
 		Hears: c.voter.hearing(c.now, c.table), Gateway: c.outside.gateway, Alarm: c.outside.alarm,
-		Promises: c.voter.promises(c.now, c.table, path), Withdrawn: c.voter.withdrawals(),
+		Promises: c.voter.promises(c.now, c.table, path), Withdrawn: c.voter.telling(c.table),
 	}
 	if i < len(c.outside.clients) {
 		h.Clients = c.outside.clients[i]
@@ -69,7 +69,7 @@ func (c *Core) hear(h *heartbeat) {
 	c.voter.hear(c.now, c.table, h, c.o.Role != Witness || c.witnesses(h))
 	for i := range h.Promises {
 		if h.Promises[i].To == c.id {
-			c.holder.promised(h.From, h.Set, h.Path, &h.Promises[i])
+			c.holder.promised(c.now, h.From, h.Set, h.Path, &h.Promises[i])
 		}
 	}
 	c.noteLive(h.Live)

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -45,10 +46,11 @@ func newHolder(self, epoch uint64, paths []string) *holder {
 }
 
 // promised takes a voter's promise in. A witness's, off the LAN, has no path
-// and counts on all: it promises only beside evidence from the LAN (R11).
-func (h *holder) promised(voter, set uint64, path string, p *promise) {
+// and counts on all: it promises only beside evidence from the LAN (R11). Nobody
+// can have heard a heartbeat that was not sent yet.
+func (h *holder) promised(now time.Duration, voter, set uint64, path string, p *promise) {
 	ttl := time.Duration(p.TTL) * time.Millisecond
-	if p.Sent < h.suspendedSince || ttl == 0 || ttl > maxTTL {
+	if p.Sent < h.suspendedSince || p.Sent > now || ttl == 0 || ttl > maxTTL {
 		return
 	}
 	end := leaseEnd(p.Sent, ttl)
@@ -72,6 +74,11 @@ func (l *pathLease) note(a answered) {
 	switch {
 	case !ok && len(l.answers) < MaxHosts:
 		l.answers = slices.Insert(l.answers, i, a)
+	case !ok:
+		// Of members that were removed since: the oldest answer is nobody's any more.
+		oldest := slices.MinFunc(l.answers, func(a, b answered) int { return cmp.Compare(a.end, b.end) })
+		l.answers = slices.DeleteFunc(l.answers, func(x answered) bool { return x.voter == oldest.voter })
+		l.note(a)
 	case ok && (a.set != l.answers[i].set || a.high > l.answers[i].high || a.end > l.answers[i].end):
 		l.answers[i] = a
 	}

@@ -16,7 +16,7 @@ import (
 // yard is a few hosts on virtual time, with a network that loses nothing and
 // keeps clusters apart as sealed datagrams do.
 type yard struct {
-	t     *testing.T
+	t     testing.TB
 	now   time.Duration
 	hosts map[netip.Addr]*yardHost
 	peers []Peer
@@ -33,7 +33,7 @@ type yardHost struct {
 	rights *Rights
 }
 
-func newYard(t *testing.T, n int) *yard {
+func newYard(t testing.TB, n int) *yard {
 	y := &yard{t: t, hosts: map[netip.Addr]*yardHost{}}
 	for i := range n {
 		y.peers = append(y.peers, Peer{Address: yardAddr(i)})

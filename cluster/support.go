@@ -252,8 +252,7 @@ func (s *supporter) promises(now time.Duration, t *Table, path string) []promise
 	return out
 }
 
-// withdrawals are all that the table still cares for, and those of members who
-// ask for an epoch that is refused.
+// withdrawals are all that this voter has made durable.
 func (s *supporter) withdrawals() []withdrawal {
 	var out []withdrawal
 	for i := range s.hosts {
@@ -262,6 +261,16 @@ func (s *supporter) withdrawals() []withdrawal {
 		}
 	}
 	return out
+}
+
+// telling are the withdrawals that the table still cares for: those from the epoch
+// that a member's rows are bound to, or from later ones. Others could fill a
+// heartbeat, and rest on epochs that nobody can be evicted from any more.
+func (s *supporter) telling(t *Table) []withdrawal {
+	return slices.DeleteFunc(s.withdrawals(), func(w withdrawal) bool {
+		h := t.host(w.Host)
+		return h == nil || w.Below <= h.Epoch
+	})
 }
 
 // withdrew reports whether a voter is known to have withdrawn from an epoch.
