@@ -1,0 +1,182 @@
+package main
+
+import (
+	"bufio"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"onevoice/admin"
+	"onevoice/responder"
+)
+
+// asStrays makes TestStrayClient one: its value are the client's addresses.
+const asStrays = "ONEVOICE_TEST_STRAYS"
+
+// A node that drains lists its flows, so that the others reset what is not on
+// the list, at once, and leave alone what is.
+func TestStraysBesideADrainer(t *testing.T) {
+	ownStateDir(t)
+	code, out := runProgram(t, labProgram(t, "up", "--nodes=3", "--clients=1", "--addresses=12"), (*exec.Cmd).Start)
+	skipWithoutLab(t, out)
+	if code != 0 {
+		t.Fatalf("lab up: exit %d:\n%s", code, out)
+	}
+	defer runProgram(t, labProgram(t, "down"), (*exec.Cmd).Start)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var addresses []string
+	for i := range 12 {
+		addresses = append(addresses, fmt.Sprintf("10.77.0.%d", 101+i))
+	}
+	client := labProgram(t, "exec", "ov-client1", "--", "env", "-u", asProgram, asStrays+"="+strings.Join(addresses, ","), self, "-test.run=^TestStrayClient$")
+	client.Stderr = os.Stderr
+	in, err := client.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, lines := started(t, client)
+	if first != "held" {
+		t.Fatalf("the client says %q", first)
+	}
+	if code, out := runProgram(t, labProgram(t, "exec", "ov-n1", "--", "onevoice", "drain", "10.77.0.11"), (*exec.Cmd).Start); code != 0 {
+		t.Fatalf("drain: exit %d: %s", code, out)
+	}
+	status := func(node string) (s admin.Status) {
+		code, out := runProgram(t, labProgram(t, "exec", node, "--", "onevoice", "status", "--json"), (*exec.Cmd).Start)
+		if err := json.Unmarshal([]byte(out), &s); code != 0 || err != nil {
+			t.Fatalf("status: exit %d, %v: %s", code, err, out)
+		}
+		return s
+	}
+	drains := 0
+	for begun := time.Now(); ; {
+		s := status("ov-n1")
+		if n := s.Nodes[0]; n.Buckets == 0 && n.BucketsOf["ssh"] == 0 {
+			drains = n.DrainsOf["ssh"]
+			break
+		}
+		if time.Since(begun) > patience {
+			t.Fatalf("the node is not drained: %+v", s.Nodes)
+		}
+	}
+	if drains == 0 {
+		t.Skip("no client of the test is in a bucket of the first node")
+	}
+	fmt.Fprintln(in)
+	text, err := bufio.NewReader(lines).ReadString('\n')
+	if err != nil || text != "12 strays reset, 12 sessions answered\n" {
+		t.Errorf("%d buckets are drained; the client says %q, %v", drains, text, err)
+	}
+	listed := uint64(0)
+	for _, node := range []string{"ov-n2", "ov-n3"} {
+		listed += status(node).Verdicts["stray-listed"]
+	}
+	if listed == 0 {
+		t.Error("no owner has met a flow that is on a list")
+	}
+	in.Close()
+	if err := client.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestStrayClient is the client's part, in its namespace: sessions from all
+// addresses, then strays from all, then something in each session.
+func TestStrayClient(t *testing.T) {
+	list := os.Getenv(asStrays)
+	if list == "" {
+		t.Skip("a part of TestStraysBesideADrainer")
+	}
+	var sessions []net.Conn
+	addresses := strings.Split(list, ",")
+	for _, a := range addresses {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(a)}, Timeout: patience}
+		c, err := d.Dial("tcp4", testVIP+":22")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := bufio.NewReader(c).ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		sessions = append(sessions, c)
+	}
+	fmt.Println("held")
+	input := bufio.NewReader(os.Stdin)
+	if _, err := input.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	resets, answered := 0, 0
+	for _, a := range addresses {
+		if err := strayIsReset(net.ParseIP(a).To4()); err != nil {
+			t.Errorf("%s: %v", a, err)
+			continue
+		}
+		resets++
+	}
+	for i, c := range sessions {
+		_ = c.SetDeadline(time.Now().Add(patience))
+		b := make([]byte, 4096)
+		if _, err := c.Write([]byte("SSH-2.0-test\r\n")); err != nil {
+			t.Errorf("%s: %v", addresses[i], err)
+		} else if _, err := c.Read(b); err != nil {
+			t.Errorf("%s: %v", addresses[i], err)
+		} else {
+			answered++
+		}
+	}
+	fmt.Printf("%d strays reset, %d sessions answered\n", resets, answered)
+	_, _ = input.ReadString('\n')
+}
+
+// strayPort is that of the strays' flows, which nobody has.
+const strayPort = 19999
+
+// strayIsReset sends strays from an address until one is reset.
+func strayIsReset(from net.IP) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	vip := net.ParseIP(testVIP).To4()
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte(from)}); err != nil {
+		return err
+	}
+	segment := make([]byte, 20)
+	binary.BigEndian.PutUint16(segment, strayPort)
+	binary.BigEndian.PutUint16(segment[2:], 22)
+	segment[7], segment[11], segment[12], segment[13] = 1, 1, 0x50, 0x10
+	pseudo := append(append(append([]byte{}, from...), vip...), 0, unix.IPPROTO_TCP, 0, 20)
+	binary.BigEndian.PutUint16(segment[16:], ^responder.Sum(0, append(pseudo, segment...)))
+	timeout := unix.Timeval{Usec: 200_000}
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
+		return err
+	}
+	for begun := time.Now(); time.Since(begun) < 5*time.Second; {
+		if err := unix.Sendto(fd, segment, 0, &unix.SockaddrInet4{Addr: [4]byte(vip)}); err != nil {
+			return err
+		}
+		for b := make([]byte, 2048); ; {
+			n, _, err := unix.Recvfrom(fd, b, 0)
+			if err != nil {
+				break // nothing came: again
+			}
+			if t := b[20:n]; n >= 40 && binary.BigEndian.Uint16(t[2:]) == strayPort && t[13]&4 != 0 {
+				return nil
+			}
+		}
+	}
+	return errors.New("its stray is not reset")
+}
