@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -24,6 +25,8 @@ type LAN struct {
 	frames [link.MaxBatch]link.Frame
 	buffer []byte
 	id     uint16
+	// refused frames were no heartbeats.
+	refused uint64
 }
 
 // Sizes in bytes, and what is in the headers.
@@ -81,23 +84,29 @@ func (l *LAN) appendFrame(b, payload []byte) []byte {
 	return append(b, payload...)
 }
 
-// receive hands out the payloads that are there, with who sent them. They are
-// valid until the next call.
+// receive hands out the payloads that are there, at most maxReceive of them, with
+// who sent them. They are valid until the next call.
 func (l *LAN) receive(take func(from netip.Addr, payload []byte)) error {
-	for {
+	for range maxReceive / len(l.frames) {
 		n, err := l.device.Receive(l.frames[:])
 		if err != nil {
 			return err
 		}
 		for i := range n {
-			if from, payload, ok := heartbeatOf(&l.frames[i]); ok {
-				take(from, payload)
+			from, payload, ok := heartbeatOf(&l.frames[i])
+			// Clients' frames come to the cluster MAC, so a heartbeat that came to our
+			// own would prove nothing.
+			if !ok || !bytes.Equal(l.frames[i].Data[:len(l.to)], l.to) {
+				l.refused++
+				continue
 			}
+			take(from, payload)
 		}
 		if n < len(l.frames) {
 			return nil
 		}
 	}
+	return nil
 }
 
 // heartbeatOf takes a frame apart that has passed the filter. What is in the

@@ -79,7 +79,7 @@ type Loop struct {
 	expireAt time.Duration
 	last     cluster.Report
 	silent   bool
-	leased   bool
+	leases   []cluster.Lease
 	failed   error
 
 	mu      sync.Mutex
@@ -100,6 +100,12 @@ type LoopStats struct {
 	HeartbeatsHeld uint64 `json:"heartbeats_held"`
 	SendErrors     uint64 `json:"send_errors"`
 	ReceiveErrors  uint64 `json:"receive_errors"`
+	// FramesRefused came where heartbeats do and were none: of another form, or not
+	// to the cluster MAC.
+	FramesRefused uint64 `json:"frames_refused"`
+	// LeasesLost ended and were not given up: all of them, also those that were
+	// held again in the same turn.
+	LeasesLost uint64 `json:"leases_lost"`
 	// LatestTurn is the longest time by which a turn came too late.
 	LatestTurn time.Duration `json:"latest_turn_ns"`
 }
@@ -191,7 +197,7 @@ func (l *Loop) end() {
 func (l *Loop) timeout() time.Duration {
 	l.Poller.Sleep()
 	l.mu.Lock()
-	busy := len(l.calls) > 0 || l.stop
+	busy := len(l.calls) > 0 || l.stop || l.State.Waiting()
 	l.mu.Unlock()
 	if busy {
 		return 0
@@ -279,16 +285,22 @@ func (l *Loop) saved(now time.Duration) {
 	}
 }
 
-// receive takes in what a descriptor has.
+// receive takes in what a descriptor has. The core is told the time after what it
+// is told was received, never that of the turn's beginning: this thread may have
+// stood still in between, and a promise that counts from before its heartbeat was
+// sent runs out before the lease that it gives.
 func (l *Loop) receive(now time.Duration, token uint64) {
 	if token < lanToken {
-		l.Transport.Receive(now, int(token-transportToken), func(r cluster.Received) { l.step(now, r) })
+		if _, err := l.Transport.Receive(now, int(token-transportToken), func(r cluster.Received) { l.step(l.Clock(), r) }); err != nil {
+			l.stats.ReceiveErrors++
+			l.failed = err
+		}
 		return
 	}
 	path := int(token - lanToken)
 	err := l.LANs[path].receive(func(from netip.Addr, payload []byte) {
 		if data, ok := l.Transport.Heartbeat(now, from, payload); ok {
-			l.step(now, cluster.Heard{Path: path, Data: data})
+			l.step(l.Clock(), cluster.Heard{Path: path, Data: data})
 		}
 	})
 	if err != nil {
@@ -390,4 +402,10 @@ func (l *Loop) Lists() ListCounts {
 }
 
 // Stats is what the loop did so far. It is for functions that Call runs.
-func (l *Loop) Stats() LoopStats { return l.stats }
+func (l *Loop) Stats() LoopStats {
+	s := l.stats
+	for _, lan := range l.LANs {
+		s.FramesRefused += lan.refused
+	}
+	return s
+}

@@ -163,6 +163,11 @@ func (t *Transport) SealHeartbeat(dst, data []byte) ([]byte, error) {
 }
 
 func (t *Transport) judge(now time.Duration, s *socket, from netip.AddrPort, datagram []byte, kinds ...byte) (sealed.Message, bool) {
+	if kind, ok := sealed.KindOf(datagram); ok && !slices.Contains(kinds, kind) {
+		// Not opened, or it would be taken for a replay where it belongs.
+		t.counts.WrongWay++
+		return sealed.Message{}, false
+	}
 	m, v := t.opener.Open(now, datagram)
 	if m.Reply != nil {
 		t.put(s, from, m.Reply)
@@ -171,10 +176,6 @@ func (t *Transport) judge(now time.Duration, s *socket, from netip.AddrPort, dat
 		t.complain(Complaint{Verdict: v, Sentence: text, From: from.Addr(), At: now})
 	}
 	if !v.Accepted() {
-		return m, false
-	}
-	if !slices.Contains(kinds, m.Kind) {
-		t.counts.WrongWay++
 		return m, false
 	}
 	t.addresses.hear(now, m.From, from)

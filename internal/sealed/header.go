@@ -88,3 +88,10 @@ func parse(b []byte) (h header, version byte, v Verdict) {
 	}
 	return h, Version, OK
 }
+
+// KindOf is the kind that a datagram with a message claims. What is none, or was
+// made by this layer for itself, has no kind: Open judges it.
+func KindOf(datagram []byte) (kind byte, ok bool) {
+	h, _, v := parse(datagram)
+	return h.kind, v == OK && (h.form == formWhole || h.form == formFragment)
+}
