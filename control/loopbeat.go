@@ -7,17 +7,26 @@ import (
 	"onevoice/cluster"
 )
 
-// tellLease logs that this node may answer now, or not any more.
+// tellLease logs that this node may answer now, or not any more, and counts the
+// leases that were lost. One that ended and was given again in the same turn has
+// another beginning.
 func (l *Loop) tellLease(leases []cluster.Lease) {
-	leased := slices.ContainsFunc(leases, func(x cluster.Lease) bool { return x.End > 0 })
-	if leased == l.leased {
-		return
+	held := func(x cluster.Lease) bool { return x.End > 0 }
+	before, after, lost := slices.ContainsFunc(l.leases, held), slices.ContainsFunc(leases, held), false
+	for i, was := range l.leases {
+		if held(was) && was.Begin != leases[i].Begin {
+			l.stats.LeasesLost++
+			lost = true
+		}
 	}
-	l.leased = leased
-	if leased {
+	l.leases = append(l.leases[:0], leases...)
+	switch {
+	case after && !before:
 		l.Log.Info("answering: this node holds a lease")
-	} else {
+	case before && !after:
 		l.Log.Warn("the lease is over: nothing new is accepted, running flows go on")
+	case lost:
+		l.Log.Warn("the lease was over and is held again")
 	}
 }
 
