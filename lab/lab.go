@@ -120,12 +120,17 @@ func (l *Lab) Close() error {
 	if l.SSH != nil {
 		errs = append(errs, l.SSH.Close())
 	}
+	l.endBeats()
+	return errors.Join(append(errs, l.LAN.Close())...)
+}
+
+func (l *Lab) endBeats() {
 	for _, c := range l.beats {
 		_ = c.Process.Kill()
 		// It was killed, which is what Wait will say.
 		_ = c.Wait()
 	}
-	return errors.Join(append(errs, l.LAN.Close())...)
+	l.beats = nil
 }
 
 // stopTimeout bounds how long daemons may take to stop: the time that running

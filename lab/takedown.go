@@ -83,6 +83,7 @@ func (w *watched) takeDown(n *narrator, before hostSettings) error {
 	if err := w.SSH.Close(); err != nil {
 		return err
 	}
+	w.endBeats()
 	left, err := othersLeft()
 	if err != nil {
 		return err

@@ -49,12 +49,12 @@ address is 10.77.0.2. Root is not needed where user namespaces are allowed.`,
 	}
 	labFlags(cmd, &spec, &kind)
 	cmd.Flags().StringVar(&pcap, "pcap", "", "write the headers of all frames on the LAN to this `file`")
-	cmd.AddCommand(newLabUpCommand(), newLabExecCommand(), newLabStatusCommand(), newLabDownCommand(), newLabSoakCommand(),
+	cmd.AddCommand(newLabUpCommand(), newLabExecCommand(), newLabStatusCommand(), newLabDownCommand(), newLabSoakCommand(), newLabRollingCommand(),
 		newLabKillCommand(), newLabEachCommand("stop", "Stop a node's daemon as `systemctl stop` would"),
 		newLabEachCommand("start", "Start a node's daemon again"),
 		newLabDeafenCommand(), newLabMuteCommand(), newLabStallCommand(), newLabSplitCommand(), newLabHealCommand(),
 		newLabInitCommand(), newLabInsideCommand(), newLabSSHCommand(),
-		newLabTortureCommand(), newLabBeatCommand())
+		newLabTortureCommand(), newLabLoadCommand(), newLabBeatCommand())
 	return cmd
 }
 
@@ -297,6 +297,22 @@ func newLabSoakCommand() *cobra.Command {
 	return cmd
 }
 
+func newLabRollingCommand() *cobra.Command {
+	spec := lab.Spec{}
+	var kind string
+	cmd := &cobra.Command{
+		Use:   "rolling",
+		Short: "Restart every node, one after the other, and see that nobody notices",
+		Long: `Restart every node, one after the other, under a session on each, a new client each
+100 ms and a login each second. It exits 0 only if all were served and no session
+was broken.`,
+		Args: cobra.NoArgs,
+		RunE: func(_ *cobra.Command, _ []string) error { return enter("rolling", spec, kind) },
+	}
+	labFlags(cmd, &spec, &kind)
+	return cmd
+}
+
 // newLabInitCommand is the first process of the lab's namespace.
 func newLabInitCommand() *cobra.Command {
 	var files int
@@ -320,21 +336,27 @@ func newLabInsideCommand() *cobra.Command {
 	spec := lab.Spec{}
 	var kind, pcap string
 	var duration time.Duration
+	var flows int
 	var asJSON bool
 	var torture tortureFlags
 	cmd := &cobra.Command{
 		Use:       "inside",
 		Hidden:    true,
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
-		ValidArgs: []string{"demo", "up", "soak", "torture"},
+		ValidArgs: []string{"demo", "up", "soak", "rolling", "torture", "load"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			spec.LAN = lab.Kind(kind)
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
 			paint := os.Getenv("ONEVOICE_COLOUR") == "true"
 			switch args[0] {
+			case "load":
+				f := loadFlags{duration, flows, torture.report, asJSON}
+				return f.run(ctx, cmd.OutOrStdout(), spec, paint)
 			case "torture":
 				return torture.run(ctx, cmd.OutOrStdout(), spec, pcap, paint)
+			case "rolling":
+				return lab.RunRolling(ctx, cmd.OutOrStdout(), spec, paint)
 			case "demo":
 				return lab.RunDemo(ctx, cmd.OutOrStdout(), lab.DemoOptions{Spec: spec, Colour: paint, Pcap: pcap})
 			case "soak":
@@ -346,6 +368,7 @@ func newLabInsideCommand() *cobra.Command {
 	labFlags(cmd, &spec, &kind)
 	cmd.Flags().StringVar(&pcap, "pcap", "", "")
 	cmd.Flags().DurationVar(&duration, "for", 0, "")
+	cmd.Flags().IntVar(&flows, "flows", 0, "")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "")
 	torture.add(cmd)
 	return cmd

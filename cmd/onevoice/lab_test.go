@@ -39,6 +39,18 @@ func TestDemonstration(t *testing.T) {
 	}
 }
 
+// A rolling restart: no login fails, no session is broken.
+func TestRollingRestart(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes ten seconds")
+	}
+	code, out := runProgram(t, program(t, "lab", "rolling", "--nodes=4", "--clients=4", "--addresses=8"), (*exec.Cmd).Start)
+	skipWithoutLab(t, out)
+	if code != 0 || !strings.Contains(out, "Every claim held.") || strings.Count(out, "is restarted") != 4 {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+}
+
 // A short torture, with a report.
 func TestTorture(t *testing.T) {
 	if testing.Short() {
