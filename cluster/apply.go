@@ -226,9 +226,10 @@ func (t *Table) orphaned(c *command) error {
 	return nil
 }
 
-// move begins moves: from here on the owners accept nothing new in those rows.
+// move begins moves: from here on the owners accept nothing new in those rows. It
+// is refused only when not one of them could begin.
 func (t *Table) move(index uint64, c *command) error {
-	done := errStale
+	done, begun := errStale, false
 	for _, m := range c.Moves {
 		s, to := t.service(m.Service), t.host(m.To)
 		switch {
@@ -249,7 +250,10 @@ func (t *Table) move(index uint64, c *command) error {
 			// It was taken off there, says the operator; nothing can release it.
 			r.Owner, r.To, r.Since = r.To, 0, index
 		}
-		done = nil
+		begun = true
+	}
+	if begun {
+		return nil
 	}
 	return done
 }

@@ -677,6 +677,7 @@ func FuzzCommand(f *testing.F) {
 	id, epoch := v.other, v.core.table.host(v.other).Epoch
 	mapping, timing := &Mapping{Digest: Digest{9}}, v.core.table.Timing
 	for _, list := range [][]command{
+		{{Kind: kindMove, Moves: []move{{Service: "ssh", Bucket: 0, To: id}, {Service: "ssh", Bucket: 0, To: id}, {Service: "web"}}}},
 		{{Kind: kindMove, Moves: []move{{Service: "ssh", Bucket: 0, To: id}, {Service: "ssh", Bucket: 1, To: v.leader}, {Service: "ssh", Bucket: 255, To: v.core.id}}}, {Kind: kindReleased, ID: id, Epoch: epoch, Index: 1 << 20}},
 		{{Kind: kindEvict, ID: id, Epoch: epoch, Withdrew: []uint64{v.leader, v.core.id}}, {Kind: kindOrphaned, ID: id, Epoch: epoch}, {Kind: kindJoin, ID: id, Epoch: epoch + 1}},
 		{{Kind: kindDrained, ID: id, Epoch: epoch, Service: "ssh", Buckets: buckets{1}, Index: 1 << 20}, {Kind: kindHealth, ID: id, Service: "ssh"}},
