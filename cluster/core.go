@@ -207,7 +207,12 @@ func New(o Options, saved Saved, now time.Duration, flows bool) (*Core, error) {
 func (c *Core) ID() uint64 { return c.id }
 
 // Deadline is when Step wants to be called even if nothing happens.
-func (c *Core) Deadline() time.Duration { return min(c.nextTick, c.nextBeat) }
+func (c *Core) Deadline() time.Duration {
+	if c.failed != nil {
+		return c.now + time.Hour // there is nothing more to do
+	}
+	return min(c.nextTick, c.nextBeat)
+}
 
 // Step tells the core of an event, nil for the passing of time, and returns what
 // to do. now never goes back.

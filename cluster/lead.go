@@ -98,8 +98,8 @@ func (c *Core) nextMember() *raftpb.ConfChange {
 		}
 		old := &c.table.Hosts[j]
 		m := c.voter.of(old.ID)
-		if old.In || m.heard >= 0 && c.now-m.heard < replaceAfter {
-			continue
+		if old.In || m.heard >= 0 && c.now-m.heard < replaceAfter+c.table.Timing.TTL {
+			continue // the lease that it may have had has not been over for so long
 		}
 		c.note(true, "%s at %s has lost its state and comes as a new host; the old one is forgotten", h.Name, h.Address)
 		id := old.ID

@@ -168,7 +168,12 @@ func (c *Chaos) wipe(h *Host) {
 		}
 	}
 	c.wiped = c.World.Now()
-	h.wipe()
+	if c.World.Rand().IntN(3) == 0 {
+		h.kill() // its worker goes on, of a member that is no more
+		h.disk.Wipe()
+	} else {
+		h.wipe()
+	}
 	c.World.After(c.ms(10, 1500), h.restart)
 }
 

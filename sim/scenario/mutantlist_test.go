@@ -8,7 +8,8 @@ type mutant struct {
 	harmless string
 }
 
-// edit replaces a text that is in a file of the cluster folder once.
+// edit replaces a text that is in a file once; the file is named from the cluster
+// folder.
 type edit struct{ file, old, new string }
 
 func one(name, why, file, old, new string) mutant {
@@ -23,7 +24,20 @@ func harmless(m mutant, why string) mutant {
 
 // mutants are the planted faults.
 func mutants() []mutant {
-	return append(append(leaseMutants(), voterMutants()...), append(tableMutants(), diskMutants()...)...)
+	return append(append(append(leaseMutants(), voterMutants()...), append(tableMutants(), diskMutants()...)...), gateMutants()...)
+}
+
+// gateMutants are faults of what stands before netstack.
+func gateMutants() []mutant {
+	return []mutant{
+		one("resets beside drainers", "the gate resets strays that others may hold", "../node/tcp.go",
+			"	rows := &n.ownership.Services[service]\n	switch {\n	case rows.Grace", "	rows := &Rows{}\n	switch {\n	case rows.Grace"),
+		one("SYNs of others", "the gate lets SYNs of any bucket in", "../node/node.go", "	case !r.accept.Has(bucket):\n		return NotOwner\n", ""),
+		one("SYNs without a lease", "the gate does not look at the lease", "../node/node.go", "	case !n.lease.covers(now):\n		return NoLease\n", ""),
+		mutant{name: "strays reach netstack", why: "strays for others' buckets go to netstack, and its resets leave", edits: []edit{
+			{"../node/tcp.go", "	if verdict != Undecided {\n		return Handled{Verdict: verdict}\n	}\n	why :=", "	if verdict != Undecided {\n		return n.deliver(now, DeliverStray)\n	}\n	why :="},
+			{"../node/egress.go", "	if n.lease.covers(now) && n.ownership.Services[service].Accept.Has(bucket) &&\n		n.mayReset(service, bucket, &s.flow) == Undecided {", "	if bucket < 255 || n.mayReset(service, bucket, &s.flow) == Undecided {"}}},
+	}
 }
 
 func leaseMutants() []mutant {
@@ -43,10 +57,12 @@ func leaseMutants() []mutant {
 		one("not suspended", "after a gap the old lease goes on", "core.go", "		c.holder.suspend(c.now)\n", ""),
 		harmless(one("no rebase", "a lease of an older voter set goes on under a new epoch", "duty.go", "	h.rebase(c.table.voters())\n", ""),
 			"whoever would withdraw under the new set has been quiet for a TTL, which outlasts the lease"),
-		one("workers forgotten", "a start withdraws at once from epochs whose workers are alive", "duty.go",
+		harmless(one("workers forgotten", "a start withdraws at once from epochs whose workers are alive", "duty.go",
 			"	if c.now > c.duties.heldUntil {\n", "	if c.now >= 0 {\n"),
-		one("rests forgotten", "a start says at once that no lease of its workers rests on an older voter set", "beat.go",
+			"a node that speaks under a later epoch is evicted after a TTL of silence at the earliest, and its workers' lease is over then"),
+		harmless(one("rests forgotten", "a start says at once that no lease of its workers rests on an older voter set", "beat.go",
 			"	if c.now <= c.duties.heldUntil {\n", "	if c.now < 0 {\n"),
+			"for the same reason: nobody withdraws in time to evict it, whatever the set"),
 	}
 }
 
@@ -64,7 +80,7 @@ func voterMutants() []mutant {
 		one("promises again", "a voter promises to an epoch that it has withdrawn from", "support.go",
 			"low: max(h.Low, m.below, m.wanted)", "low: h.Low"),
 		one("told before written", "a withdrawal is told before it is durable", "support.go",
-			"		m.wanted = below\n", "		m.wanted, m.below = below, below\n"),
+			"m.wanted, m.withdrewAt = below, now", "m.wanted, m.below, m.withdrewAt = below, below, now"),
 		one("one withdrawal too few", "an eviction leaves a majority of promises", "table.go",
 			"	return n < s.majority()\n", "	return n <= s.majority()\n"),
 		one("newest set only", "an eviction asks only the newest voter set", "apply.go",

@@ -103,6 +103,15 @@ func TestR1VoterChange(t *testing.T) {
 	c.must(t, "the new voters are enough", time.Second, c.AllOwned)
 }
 
+// TestR1ThirtyTwo: as many nodes as there may be.
+func TestR1ThirtyTwo(t *testing.T) {
+	c := rule(t, Options{Nodes: cluster.MaxHosts})
+	c.Hosts[7].crash()
+	c.must(t, "every bucket is owned", 500*ms, c.AllOwned)
+	c.Hosts[7].restart()
+	c.must(t, "it is in", 10*time.Second, func() bool { return c.Hosts[7].owns() > 0 })
+}
+
 // TestR2NoOwnerNoAnswer: without a majority the last node accepts nothing once its
 // lease is over.
 func TestR2NoOwnerNoAnswer(t *testing.T) {

@@ -173,6 +173,7 @@ func TestRestoredState(t *testing.T) {
 	h.restart()
 	c.must(t, "it has stopped", 3*time.Second, func() bool { return h.failed != nil })
 	t.Log(h.failed)
+	c.Run(time.Second) // and asks for nothing more: this core once wanted to be called without end
 }
 
 // TestOneTrace: the same seed gives the same run.
