@@ -2,6 +2,8 @@
 GO ?= go
 BINARY = onevoice
 FUZZTIME ?= 30s
+# Without a bound, one input of little worth is made smaller for a minute.
+FUZZ = $(GO) test -run '^$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 20x -fuzz
 
 .PHONY: help
 help: ## what there is to make
@@ -13,7 +15,8 @@ build: ## the program, ./onevoice
 
 .PHONY: test
 test: ## all tests; as root more of them run
-	$(GO) test -count=1 ./...
+	$(GO) test -count=1 $$($(GO) list ./... | grep -v /cmd/)
+	$(GO) test -count=1 ./cmd/...
 
 .PHONY: demo
 demo: build ## a cluster on this machine, on a switch and on a hub
@@ -28,17 +31,28 @@ lint: ## gofmt, vet, staticcheck, go.mod
 	$(GO) mod tidy -diff
 
 .PHONY: race
-race: ## all tests under the race detector
-	$(GO) test -count=1 -race ./...
+race: ## the tests under the race detector, without the longest
+	$(GO) test -count=1 -race -short ./...
 
 .PHONY: fuzz
 fuzz: ## the fuzz targets, FUZZTIME=30s each
-	$(GO) test -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime $(FUZZTIME) ./node
-	$(GO) test -run '^$$' -fuzz '^FuzzHandleFrame$$' -fuzztime $(FUZZTIME) ./node
-	$(GO) test -run '^$$' -fuzz '^FuzzARP$$' -fuzztime $(FUZZTIME) ./responder
-	$(GO) test -run '^$$' -fuzz '^FuzzEcho$$' -fuzztime $(FUZZTIME) ./responder
-	$(GO) test -run '^$$' -fuzz '^FuzzReset$$' -fuzztime $(FUZZTIME) ./responder
-	$(GO) test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime $(FUZZTIME) ./config
+	$(FUZZ) '^FuzzDecode$$' ./node
+	$(FUZZ) '^FuzzHandleFrame$$' ./node
+	$(FUZZ) '^FuzzARP$$' ./responder
+	$(FUZZ) '^FuzzEcho$$' ./responder
+	$(FUZZ) '^FuzzReset$$' ./responder
+	$(FUZZ) '^FuzzParse$$' ./config
+	$(FUZZ) '^FuzzHeartbeat$$' ./cluster
+	$(FUZZ) '^FuzzDatagram$$' ./cluster
+	$(FUZZ) '^FuzzCommand$$' ./cluster
+	$(FUZZ) '^FuzzTable$$' ./cluster
+	$(FUZZ) '^FuzzDecodeLists$$' ./control
+	$(FUZZ) '^FuzzOpen$$' ./internal/sealed
+	$(FUZZ) '^FuzzFragment$$' ./internal/sealed
+	$(FUZZ) '^FuzzParse$$' ./internal/journal
+	$(FUZZ) '^FuzzParseWeight$$' ./health
+	$(FUZZ) '^FuzzParsePlan$$' ./sim
+	$(FUZZ) '^FuzzJudge$$' ./lab
 
 .PHONY: bench
 bench: ## the micro-benchmarks
