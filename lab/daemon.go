@@ -65,7 +65,13 @@ func settings(l *LAN, d *Daemon, keyFile string) string {
 		peers = append(peers, fmt.Sprintf("%q", n.Addrs[0]))
 	}
 	two := ""
-	if len(peers) == 2 {
+	switch {
+	case l.Spec.Witness:
+		two = fmt.Sprintf("witness = %q\n", witnessAddress())
+		if len(peers) == 2 {
+			two += "two_nodes = \"witness\"\n"
+		}
+	case len(peers) == 2:
 		two = "two_nodes = \"preferred\"\n"
 	}
 	beat := ""
@@ -114,7 +120,7 @@ func (d *Daemon) launch() error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(program, "run", "--config", d.Config())
+	cmd := d.command()
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := d.Host.Start(cmd); err != nil {

@@ -77,6 +77,11 @@ func (l *Lab) makeFault(req *Request) (undo func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if req.Verb != "stall" {
+		if err := d.onLAN(); err != nil {
+			return nil, err
+		}
+	}
 	switch req.Verb {
 	case "deafen":
 		return func() error { return l.LAN.Deafen(d.Host, false) }, l.LAN.Deafen(d.Host, true)

@@ -18,6 +18,8 @@ import (
 type Lab struct {
 	LAN     *LAN
 	Daemons []*Daemon
+	// Witness is nil when there is none.
+	Witness *Daemon
 	SSH     *SSH
 	beats   []*exec.Cmd
 
@@ -82,7 +84,10 @@ func (l *Lab) start(progress io.Writer) (err error) {
 			return err
 		}
 	}
-	for _, d := range l.Daemons {
+	if err := l.startWitness(key); err != nil {
+		return err
+	}
+	for _, d := range l.everyDaemon() {
 		if err := d.untilItAnswers(); err != nil {
 			return err
 		}
@@ -106,7 +111,7 @@ func (l *Lab) nameNamespaces() error {
 
 // Daemon finds a node's daemon by the node's name.
 func (l *Lab) Daemon(name string) (*Daemon, error) {
-	for _, d := range l.Daemons {
+	for _, d := range l.everyDaemon() {
 		if d.Host.Name == name || "ov-"+d.Host.Name == name {
 			return d, nil
 		}
@@ -141,7 +146,7 @@ const stopTimeout = 15 * time.Second
 func (l *Lab) stopDaemons() error {
 	var errs []error
 	var ends []<-chan struct{}
-	for _, d := range l.Daemons {
+	for _, d := range l.everyDaemon() {
 		if done, err := d.send(syscall.SIGTERM); err == nil {
 			ends = append(ends, done)
 		}
@@ -153,7 +158,7 @@ func (l *Lab) stopDaemons() error {
 			continue
 		case <-late:
 		}
-		for _, d := range l.Daemons {
+		for _, d := range l.everyDaemon() {
 			if _, err := d.send(syscall.SIGKILL); err == nil {
 				errs = append(errs, fmt.Errorf("the daemon of %s had not stopped within %v and was killed", d.Host.Name, stopTimeout))
 			}

@@ -51,6 +51,8 @@ type Spec struct {
 	LAN       Kind
 	// Beat: each node has the service of ServeBeat beside SSH.
 	Beat bool
+	// Witness: there is one, on another LAN behind a router.
+	Witness bool
 }
 
 // Check refuses what cannot be built.
@@ -66,6 +68,9 @@ func (s *Spec) Check() error {
 	if all := s.Clients * s.Addresses; all > MaxClientAddresses {
 		return fmt.Errorf("%d clients with %d addresses each need %d, and the LAN has room for %d; write --addresses=%d or fewer clients",
 			s.Clients, s.Addresses, all, MaxClientAddresses, MaxClientAddresses/s.Clients)
+	}
+	if s.Witness && s.Nodes%2 != 0 {
+		return fmt.Errorf("--witness is for an even number of nodes, and there are %d, who decide alone", s.Nodes)
 	}
 	if s.LAN != Switch && s.LAN != Hub {
 		return fmt.Errorf("--lan is %q; write switch or hub", s.LAN)
@@ -89,12 +94,15 @@ const (
 
 // Host is a machine on the LAN.
 type Host struct {
-	// Name is n1… or client1….
+	// Name is n1… or client1…, router or witness.
 	Name  string
 	Addrs []netip.Addr
 	MAC   net.HardwareAddr
 	Node  bool
-	// Port is the host's interface on the bridge, by its index in ov-lan.
+	// Aside: it is neither node nor client.
+	Aside bool
+	// Port is the host's interface on the bridge, by its index in ov-lan; 0 for a
+	// host that is not on it.
 	Port int
 
 	ns *netns.NS
@@ -152,6 +160,9 @@ func (l *LAN) build() (err error) {
 			return err
 		}
 	}
+	if l.Spec.Witness {
+		return l.addWitness()
+	}
 	return nil
 }
 
@@ -163,6 +174,7 @@ const (
 	macClient
 	macBridge
 	macPort
+	macRouter
 )
 
 // hardware is a locally administered MAC, the same in every lab.
@@ -237,10 +249,7 @@ func (l *LAN) addHost(h *Host) error {
 	}
 	h.ns = ns
 	l.Hosts = append(l.Hosts, h)
-	for _, step := range []struct {
-		in *netns.NS
-		do func() error
-	}{
+	for _, step := range []step{
 		{ns, quiet}, {ns, setDefaults}, {l.ns, func() error { return l.plug(h) }},
 		// The host's end comes up first, so that the port has a carrier when it
 		// does.
@@ -362,7 +371,7 @@ func (l *LAN) Clients() []*Host { return l.only(false) }
 func (l *LAN) only(node bool) []*Host {
 	var out []*Host
 	for _, h := range l.Hosts {
-		if h.Node == node {
+		if h.Node == node && !h.Aside {
 			out = append(out, h)
 		}
 	}

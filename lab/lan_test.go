@@ -364,3 +364,45 @@ func TestHostsAreFoundByBothNames(t *testing.T) {
 		}
 	}
 }
+
+// The witness is behind the router: nodes and it reach each other, and its cable
+// is not on the LAN.
+func TestWitnessIsElsewhere(t *testing.T) {
+	if (&Spec{Nodes: 3, Clients: 1, Addresses: 1, LAN: Switch, Witness: true}).Check() == nil {
+		t.Error("three nodes need no witness")
+	}
+	l := buildLAN(t, Spec{Nodes: 2, Clients: 1, Addresses: 1, LAN: Switch, Witness: true})
+	w, ok := l.Host("ov-witness")
+	if !ok || w.Port != 0 || len(l.Nodes()) != 2 || len(l.Clients()) != 1 {
+		t.Fatalf("%+v, %d nodes, %d clients", w, len(l.Nodes()), len(l.Clients()))
+	}
+	var server net.PacketConn
+	err := w.Do(func() (err error) {
+		server, err = net.ListenPacket("udp4", witnessAddress().String()+":7177")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	err = l.Nodes()[1].Do(func() error {
+		c, err := net.Dial("udp4", server.LocalAddr().String())
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = c.Write([]byte("hello"))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 8)
+	n, from, err := server.ReadFrom(b)
+	if err != nil || string(b[:n]) != "hello" || from.(*net.UDPAddr).IP.String() != "10.77.0.12" {
+		t.Errorf("%q from %v, %v", b[:n], from, err)
+	}
+}

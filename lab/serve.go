@@ -169,11 +169,7 @@ func (l *Lab) command(ctx context.Context, req *Request) (*exec.Cmd, func(*exec.
 	if !ok {
 		return nil, nil, fmt.Errorf("there is no host %q in the lab; try ov-lan, ov-client1 or ov-n1", req.Host)
 	}
-	if h.Node {
-		d, err := l.Daemon(h.Name)
-		if err != nil {
-			return nil, nil, err
-		}
+	if d, err := l.Daemon(h.Name); err == nil {
 		cmd.Env = append(cmd.Env, "ONEVOICE_SOCKET="+d.Socket())
 	}
 	return cmd, h.Start, nil

@@ -15,15 +15,16 @@ type nodeView struct {
 	Leased  bool   `json:"leased"`
 	Epoch   uint64 `json:"epoch"`
 	Buckets int    `json:"buckets"`
+	Witness bool   `json:"witness"`
 }
 
-// views are what a daemon knows of all nodes.
+// views are what a daemon knows of all nodes, but the witness.
 func (d *Daemon) views(ctx context.Context) ([]nodeView, error) {
 	var s struct {
 		Nodes []nodeView `json:"nodes"`
 	}
 	err := d.ask(ctx, &s)
-	return s.Nodes, err
+	return slices.DeleteFunc(s.Nodes, func(v nodeView) bool { return v.Witness }), err
 }
 
 // owned reports whether every node holds a lease and every bucket has an owner.

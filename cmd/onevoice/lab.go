@@ -129,6 +129,7 @@ inside. Nodes have their files in /run/onevoice/n1 and so on.`,
 		},
 	}
 	labFlags(cmd, &spec, &kind)
+	cmd.Flags().BoolVar(&spec.Witness, "witness", false, "a witness as well, on another LAN behind ov-router")
 	return cmd
 }
 
@@ -140,7 +141,7 @@ func labUp(ctx context.Context, out io.Writer, spec lab.Spec, kind string) error
 		return err
 	}
 	defer place.Close()
-	if err := startLab(ctx, out, place, insideArgs("up", spec, kind)); err != nil {
+	if err := startLab(ctx, out, place, insideArgs("up", spec, kind, fmt.Sprintf("--witness=%t", spec.Witness))); err != nil {
 		return errors.Join(err, place.Remove())
 	}
 	return nil
@@ -370,6 +371,7 @@ func newLabInsideCommand() *cobra.Command {
 	cmd.Flags().DurationVar(&duration, "for", 0, "")
 	cmd.Flags().IntVar(&flows, "flows", 0, "")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "")
+	cmd.Flags().BoolVar(&spec.Witness, "witness", false, "")
 	torture.add(cmd)
 	return cmd
 }
