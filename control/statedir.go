@@ -30,6 +30,8 @@ type State struct {
 	once   sync.Once
 	ended  chan struct{}
 	wrote  atomic.Pointer[cluster.Wrote]
+	// trouble is why the write under way does not end, nil while all is well.
+	trouble atomic.Pointer[string]
 }
 
 // OpenState locks the state directory and reads what was saved. With a lock it
@@ -78,6 +80,15 @@ func (s *State) Wrote() (cluster.Wrote, bool) {
 // sleeps, see Poller.Sleep.
 func (s *State) Waiting() bool { return s.wrote.Load() != nil }
 
+// Trouble is why nothing can be saved at this time, or nothing. Any goroutine may
+// ask.
+func (s *State) Trouble() string {
+	if text := s.trouble.Load(); text != nil {
+		return *text
+	}
+	return ""
+}
+
 // Pass waits for a write under way and ends all writing. The lock that it returns
 // is for the next process.
 func (s *State) Pass() (*os.File, error) {
@@ -123,6 +134,7 @@ func (s *State) write(w cluster.Write) error {
 	for told := false; ; told = true {
 		err := s.try(w)
 		if err == nil {
+			s.trouble.Store(nil)
 			if told {
 				s.log.Info("the state could be saved again")
 			}
@@ -131,6 +143,8 @@ func (s *State) write(w cluster.Write) error {
 		if s.journal.Broken() != nil {
 			return fmt.Errorf("the state cannot be saved, so this node can promise nothing any more: %w", err)
 		}
+		text := err.Error()
+		s.trouble.Store(&text)
 		if !told {
 			s.log.Error("the state cannot be saved; this node changes nothing until it can", "error", err)
 		}

@@ -89,11 +89,17 @@ func TestFailedWriteIsTriedAgain(t *testing.T) {
 	}
 	s.Save(cluster.Write{Seq: 1, Image: []byte("image")})
 	<-lines.more // it has failed
+	if !strings.Contains(s.Trouble(), "journal.new") {
+		t.Errorf("trouble %q", s.Trouble())
+	}
 	if err := os.Remove(inTheWay); err != nil {
 		t.Fatal(err)
 	}
 	if got := next(); got != (cluster.Wrote{Seq: 1}) {
 		t.Errorf("%+v", got)
+	}
+	if s.Trouble() != "" {
+		t.Errorf("trouble %q after the end", s.Trouble())
 	}
 	s.Close()
 	if got := lines.text.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, "changes nothing until it can") || !strings.Contains(got, "saved again") {

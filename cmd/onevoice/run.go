@@ -63,6 +63,7 @@ type daemon struct {
 	core      *cluster.Core
 	loop      *control.Loop
 	transport *control.Transport
+	state     *control.State
 	health    *control.Health
 	// watched is health, once it is there, for those who ask for the status.
 	watched atomic.Pointer[control.Health]

@@ -32,6 +32,7 @@ func (d *daemon) openCluster(key []byte) error {
 		return err
 	}
 	d.opened(state.Close)
+	d.state = state
 	options, err := d.clusterOptions()
 	if err != nil {
 		return err

@@ -69,6 +69,21 @@ func (d *daemon) failing() map[string]string {
 	return out
 }
 
+// unfit is what else this node's checks find wrong with it: its gateway, uplinks,
+// agents.
+func (d *daemon) unfit() (out []string) {
+	watch := d.watched.Load()
+	if watch == nil {
+		return nil
+	}
+	for _, r := range watch.Report() {
+		if !strings.HasPrefix(r.Name, "service ") && r.Known && r.Percent == 0 && !r.Up {
+			out = append(out, fmt.Sprintf("%s (%s)", r.Name, r.Text))
+		}
+	}
+	return out
+}
+
 // warnings are about the workers.
 func (d *daemon) warnings(workers []control.WorkerStatus) (out []string) {
 	if beat := d.workers.Beat(); beat > staleBeat {
@@ -137,7 +152,7 @@ func tableName(service string) string { return strings.Replace(service, " ", "/"
 // situation is what there is to warn about.
 func (d *daemon) situation(c *cluster.Status, leased bool) *situation {
 	return &situation{Status: c, leased: leased, preferred: d.cfg.Cluster.TwoNodes == config.TwoNodesPreferred,
-		port: d.cfg.Cluster.ControlPort, complaints: d.complaints(c), failing: d.failing()}
+		port: d.cfg.Cluster.ControlPort, complaints: d.complaints(c), failing: d.failing(), unfit: d.unfit(), disk: d.state.Trouble()}
 }
 
 // complaints are about what came in over the control port.

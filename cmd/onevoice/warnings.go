@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,6 +24,10 @@ type situation struct {
 	complaints []string
 	// failing are the services whose check calls them down on this node, and why.
 	failing map[string]string
+	// unfit is what is wrong with this node beside its services.
+	unfit []string
+	// disk is why the state directory cannot be written, or nothing.
+	disk string
 }
 
 // silentAfter is how long a host may not be heard until people are told.
@@ -31,7 +36,7 @@ const silentAfter = time.Second
 // warnings are sentences about what is wrong and what to do, worst first: what
 // stops the whole cluster, then this node, then others.
 func (s *situation) warnings() []string {
-	out := slices.Concat(s.Warnings, s.phase(), s.everywhere(), s.lease(), s.complaints)
+	out := slices.Concat(s.Warnings, s.stateDirectory(), s.phase(), s.everywhere(), s.lease(), s.complaints)
 	for _, name := range s.Differs {
 		out = append(out, fmt.Sprintf("service %s is not the same in this node's file as in the cluster, so this node takes no bucket of it; make the files equal, then restart onevoice here", name))
 	}
@@ -40,7 +45,19 @@ func (s *situation) warnings() []string {
 			out = append(out, s.other(&s.Hosts[i])...)
 		}
 	}
-	return append(out, s.services()...)
+	out = append(out, s.services()...)
+	if me := s.self(); me != nil && me.In && !me.Witness && me.Percent == 0 {
+		out = append(out, "this node takes nothing new, by its own word: "+cmp.Or(strings.Join(s.unfit, "; "), "its gateway, uplinks or agent say so, or did a moment ago; its log tells which"))
+	}
+	return out
+}
+
+// stateDirectory tells of a disk that is full.
+func (s *situation) stateDirectory() []string {
+	if s.disk == "" {
+		return nil
+	}
+	return []string{"this node's state cannot be saved, so it takes part in nothing new until it can: " + s.disk + "; make room, it goes on by itself"}
 }
 
 // phase tells of a node that has no table yet.
@@ -84,13 +101,17 @@ func (s *situation) lease() []string {
 		return nil
 	}
 	away, votes := s.awayVoters()
+	nodes := slices.ContainsFunc(s.Hosts, func(h cluster.HostStatus) bool { return !h.Self && !h.Witness && heard(&h) })
 	switch {
+	case s.preferred && len(away) > 0:
+		return []string{fmt.Sprintf("%s, the preferred node, is not heard, so nothing new is accepted; start onevoice there, or look at the cables and whether a firewall drops UDP port %d. If it is lost for good, see `onevoice recover --help`", strings.Join(away, ", "), s.port)}
 	case s.alone():
 		return []string{fmt.Sprintf("this node hears none of the others, so it holds no lease and accepts nothing new; look at its cable, at the switch, and whether a firewall drops UDP port %d; or start onevoice on the others", s.port)}
-	case s.preferred && len(away) > 0:
-		return []string{fmt.Sprintf("%s, the preferred node, is away, so nothing new is accepted; start onevoice there. If it is lost for good, see `onevoice recover --help`", strings.Join(away, ", "))}
 	case 2*len(away) >= votes:
 		return []string{fmt.Sprintf("%d of %d voters are away (%s): without a majority nobody holds a lease, and nothing new is accepted; start onevoice there. If they are lost for good, see `onevoice recover --help`", len(away), votes, strings.Join(away, ", "))}
+	}
+	if !nodes {
+		return []string{"this node hears the witness and no other node, so it holds no lease and accepts nothing new: its cable to the LAN is bad, or the witness has chosen another node"}
 	}
 	return []string{"this node hears the others and gets no lease from them, so it accepts nothing new: they do not hear it, or it was removed with `onevoice forget`, or it has just started. `onevoice status` on another node tells; one that was removed needs an empty state directory"}
 }
@@ -134,7 +155,7 @@ func (s *situation) other(h *cluster.HostStatus) []string {
 	case h.Self:
 		return nil
 	case h.Witness && !heard(h):
-		return []string{fmt.Sprintf("the witness %s is not heard: should a node die now, the other stops as well; start `onevoice witness` there", name)}
+		return []string{fmt.Sprintf("%s, the witness, is not heard: should a node die now, no majority may be left; start `onevoice witness` there", name)}
 	case h.Witness:
 		return nil
 	case !heard(h) && h.In:

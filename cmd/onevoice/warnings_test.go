@@ -47,8 +47,13 @@ func TestWarnings(t *testing.T) {
 		{"no majority", func(s *situation) { silent(s, 1, 2); s.leased, s.Hosts[3].Leased = false, false },
 			[]string{"2 of 3 voters are away (n2, n3)", "n2 (10.77.0.12) is not heard", "n3", "n4 (10.77.0.14) speaks and holds no lease"}},
 		{"forgotten, or not heard", func(s *situation) { s.leased = false }, []string{"gets no lease from them"}},
-		{"the preferred is away", func(s *situation) { s.Hosts = s.Hosts[:2]; s.preferred, s.leased = true, false; silent(s, 1) }, []string{"hears none of the others"}},
-		{"no witness", func(s *situation) { s.Hosts[2].Witness = true; silent(s, 2) }, []string{"the witness n3 (10.77.0.13) is not heard"}},
+		{"the preferred is away", func(s *situation) {
+			s.Hosts = s.Hosts[:2]
+			s.Hosts[0].Voter, s.preferred, s.leased = false, true, false
+			silent(s, 1)
+		}, []string{"n2, the preferred node, is not heard"}},
+		{"the disk is full", func(s *situation) { s.disk = "no space left on device"; silent(s, 1) }, []string{"no space left on device", "n2"}},
+		{"no witness", func(s *situation) { s.Hosts[2].Witness = true; silent(s, 2) }, []string{"n3 (10.77.0.13), the witness, is not heard"}},
 		{"a service down here", func(s *situation) { s.Hosts[0].Health = []cluster.Health{{Service: "ssh"}} }, []string{"ssh is down on this node"}},
 		{"a service down there", func(s *situation) { s.Hosts[1].Health = []cluster.Health{{Service: "ssh"}} }, []string{"ssh is down on n2 (10.77.0.12)"}},
 		{"a service down everywhere, a node dead", func(s *situation) {
@@ -66,6 +71,13 @@ func TestWarnings(t *testing.T) {
 				s.Hosts[i].Draining = true
 			}
 		}, []string{"every node is to drain"}},
+		{"the witness alone", func(s *situation) {
+			s.Hosts = s.Hosts[:3]
+			s.Hosts[2].Witness, s.leased = true, false
+			silent(s, 1)
+		}, []string{"hears the witness and no other node", "n2 (10.77.0.12) is not heard"}},
+		{"the gateway is away", func(s *situation) { s.Hosts[0].Percent, s.unfit = 0, []string{"gateway 10.77.0.1 (no answer)"} },
+			[]string{"by its own word: gateway 10.77.0.1 (no answer)"}},
 		{"no owner", func(s *situation) { s.Tables["ssh"] = [256]uint64{1} }, []string{"255 buckets of ssh have no owner"}},
 		{"another key, and cut off by it", func(s *situation) {
 			silent(s, 1, 2, 3)

@@ -110,6 +110,7 @@ func (d *daemon) openWitness(local netip.Addr) error {
 		return err
 	}
 	d.opened(state.Close)
+	d.state = state
 	options, err := d.clusterOptions()
 	if err != nil {
 		return err
