@@ -87,8 +87,6 @@ func voterMutants() []mutant {
 			"		if !t.Sets[i].blocked(withdrew) {", "		if i == len(t.Sets)-1 && !t.Sets[i].blocked(withdrew) {"),
 		one("settled at once", "older voter sets are dropped while leases rest on them", "duty.go",
 			"		case m.low < h.Epoch || m.rests < newest.Index:\n			return\n", ""),
-		one("own epoch evicted", "a node evicts its own older epoch without withdrawals", "apply.go",
-			"	withdrew := func(v uint64) bool { return slices.Contains(c.Withdrew, v) }", "	withdrew := func(v uint64) bool { return c.From == c.ID || slices.Contains(c.Withdrew, v) }"),
 		one("deaf node supported", "a node that does not hear keeps its promises", "support.go",
 			" && !s.deaf(now, t, m, h.Sent)", ""),
 		harmless(one("new voter at once", "a new voter supports and withdraws at once", "duty.go",
