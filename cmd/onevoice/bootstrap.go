@@ -25,12 +25,12 @@ func newBootstrapCommand() *cobra.Command {
 	var f founding
 	cmd := &cobra.Command{
 		Use:   "bootstrap --without NODE...",
-		Short: "Found the cluster before all its nodes are there; then go on as run does",
+		Short: "Found the cluster before all nodes are there, then run",
 		Long: `Found the cluster before all its nodes are there; then go on as run does.
 
 Without this, run founds a cluster as soon as all peers of the file have found
 each other with empty state directories. NODE is a peer, by its address, that is
-not waited for; it joins later. Call it on one node; run is enough on the others.
+not waited for; it joins later. Call it on one node; run does on the others.
 Once there is a cluster it does what run does.
 
 A majority of the peers has to be there, or two halves of a cut network could
@@ -45,7 +45,7 @@ peers left out are off, or hold no state, and less is enough.`,
 			return run(file, "", f, log)
 		},
 	}
-	cmd.Flags().StringVarP(&file, "config", "c", defaultConfig, "configuration `file`")
+	cmd.Flags().StringVarP(&file, "config", "c", defaultConfig, "`file`")
 	cmd.Flags().StringSliceVar(&f.without, "without", nil, "found the cluster without this `node`")
 	cmd.Flags().BoolVar(&f.forced, fencedFlag, false, "the nodes left out are off, or hold no state")
 	return cmd

@@ -50,7 +50,7 @@ those that are left by then with a reset.`,
 }
 
 func socketFlag(cmd *cobra.Command, socket *string) {
-	cmd.Flags().StringVar(socket, "socket", socketFromEnvironment(), "admin `socket` of the daemon; ONEVOICE_SOCKET sets it too")
+	cmd.Flags().StringVar(socket, "socket", socketFromEnvironment(), "ask at this `path`")
 }
 
 // waitDrained waits until a node owns nothing and holds no flow.
@@ -112,6 +112,8 @@ func newUndrainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "undrain NODE",
 		Short: "Let a drained node take its share again",
+		Long: `Let a drained node take its share again, bit by bit. NODE is a name or an
+address. It may be asked on any node of the cluster.`,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return admin.Tell(cmd.Context(), socket, admin.Wish{Do: admin.DoUndrain, Node: args[0]})
@@ -125,7 +127,12 @@ func newWeightCommand() *cobra.Command {
 	var socket string
 	cmd := &cobra.Command{
 		Use:   "weight NODE N",
-		Short: "Change a node's share: N is relative to the others', which begin with [node] weight",
+		Short: "Change a node's share of the buckets",
+		Long: `Change a node's share of the buckets. N, 0 to 1000, is relative to the others'
+weights: a node of weight 200 gets twice as much as one of weight 100, which is
+the usual one; a node of weight 0 gets nothing new. NODE is a name or an
+address. It may be asked on any node of the cluster, and [node] weight counts
+only for a node that the cluster does not know yet.`,
 		Args:  cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			n, err := strconv.ParseUint(args[1], 10, 32)
@@ -154,6 +161,11 @@ func newMoveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "move BUCKET NODE",
 		Short: "Move a bucket to a node; its running flows stay where they are",
+		Long: `Move a bucket to a node; its running flows stay where they are. BUCKET is 0 to
+255, NODE a name or an address. The shares stay as the weights want them:
+another bucket goes the other way, and this one may go on when shares change;
+pin keeps it. "onevoice status --json" has the table. It may be asked on any
+node of the cluster.`,
 		Args:  cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			bucket, err := bucketOf(args[0])
@@ -173,7 +185,12 @@ func newPinCommand() *cobra.Command {
 	var undo bool
 	cmd := &cobra.Command{
 		Use:   "pin BUCKET NODE",
-		Short: "Keep a bucket at a node for as long as that can serve; --undo BUCKET lets it go",
+		Short: "Keep a bucket at a node for as long as that can serve",
+		Long: `Keep a bucket at a node for as long as that can serve. BUCKET is 0 to 255, NODE
+a name or an address; with --undo and without NODE it may go where it likes
+again. It may be asked on any node of the cluster.`,
+		Example: `  onevoice pin 17 n2
+  onevoice pin --undo 17`,
 		Args:  cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			bucket, err := bucketOf(args[0])

@@ -14,8 +14,8 @@ func newForgetCommand() *cobra.Command {
 		Long: `Remove a node that is out, for good.
 
 NODE is a name or an address. It must not run: stop it first. It loses its vote,
-its weight and its pins, and "onevoice status" no longer tells of it. Take it out
-of [cluster] peers as well. To bring it back later, give it an empty state
+its weight and its pins, and "onevoice status" no longer tells of it. Take it
+out of [cluster] peers as well. To bring it back later, give it an empty state
 directory: it joins as a new node.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

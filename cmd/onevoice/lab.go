@@ -303,10 +303,10 @@ func newLabRollingCommand() *cobra.Command {
 	var kind string
 	cmd := &cobra.Command{
 		Use:   "rolling",
-		Short: "Restart every node, one after the other, and see that nobody notices",
-		Long: `Restart every node, one after the other, under a session on each, a new client each
-100 ms and a login each second. It exits 0 only if all were served and no session
-was broken.`,
+		Short: "Restart the nodes in turn, and see that nobody notices",
+		Long: `Restart every node, one after the other, under a session on each, a new client
+each 100 ms and a login each second. It exits 0 only if all were served and no
+session was broken.`,
 		Args: cobra.NoArgs,
 		RunE: func(_ *cobra.Command, _ []string) error { return enter("rolling", spec, kind) },
 	}

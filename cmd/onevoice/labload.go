@@ -45,7 +45,7 @@ func newLabLoadCommand() *cobra.Command {
 	var f loadFlags
 	cmd := &cobra.Command{
 		Use:   "load",
-		Short: "Load all nodes with all they can carry, and see that no lease is lost",
+		Short: "Load all nodes to the full, and see that no lease is lost",
 		Long: `Keep many flows open through the cluster, move as much over them as this machine
 can, let new clients come all the time, and check that no node loses its lease,
 none is evicted, and no flow is broken.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -80,7 +81,11 @@ func newRootCommand() *cobra.Command {
 func wrongUse(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
-			if err := check(cmd, args); err != nil {
+			err := check(cmd, args)
+			if err != nil && strings.Contains(err.Error(), "arg(s)") {
+				err = fmt.Errorf("write it as `%s %s`", strings.TrimSuffix(cmd.CommandPath(), " "+cmd.Name()), cmd.Use)
+			}
+			if err != nil {
 				return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 			}
 			return nil

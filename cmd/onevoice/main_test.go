@@ -11,7 +11,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"unicode/utf8"
 
+	"github.com/spf13/cobra"
 	"github.com/vishvananda/netlink"
 
 	"onevoice/config"
@@ -76,6 +78,9 @@ func TestExitCodes(t *testing.T) {
 		{"run --nosuch", 2, "unknown flag"},
 		{"lab --nodes 99", 2, "--nodes is 99; write 1 to 32"},
 		{"lab --lan star", 2, "write switch or hub"},
+		{"move 7", 2, "write it as `onevoice move BUCKET NODE`; see `onevoice move --help`"},
+		{"drain n1 --deadline=-5s", 2, "write a time to come"},
+		{"pin 300 n1", 2, "write a number from 0 to 255"},
 		{"lab exec ov-n1", 2, "onevoice lab exec --help"},
 	} {
 		code, out := runProgram(t, program(t, strings.Fields(c.args)...), (*exec.Cmd).Start)
@@ -83,6 +88,34 @@ func TestExitCodes(t *testing.T) {
 			t.Errorf("onevoice %s: exit %d, want %d with %q:\n%s", c.args, code, c.code, c.says, out)
 		}
 	}
+}
+
+// Help fits on a terminal, and every command says more than its name.
+func TestHelpFits(t *testing.T) {
+	var look func(cmd *cobra.Command)
+	look = func(cmd *cobra.Command) {
+		// The words of completion are cobra's own.
+		if cmd.Hidden || cmd.Name() == "completion" {
+			return
+		}
+		var out bytes.Buffer
+		cmd.SetOut(&out)
+		if err := cmd.Help(); err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range strings.Split(out.String(), "\n") {
+			if utf8.RuneCountInString(line) > columns {
+				t.Errorf("%s --help: %d columns: %s", cmd.CommandPath(), utf8.RuneCountInString(line), line)
+			}
+		}
+		if cmd.Short == "" {
+			t.Errorf("%s says nothing of itself", cmd.CommandPath())
+		}
+		for _, c := range cmd.Commands() {
+			look(c)
+		}
+	}
+	look(newRootCommand())
 }
 
 func TestKeygenMakesAKeyAndNeverOverwritesOne(t *testing.T) {

@@ -21,11 +21,11 @@ func newRecoverCommand() *cobra.Command {
 	var fenced bool
 	cmd := &cobra.Command{
 		Use:   "recover",
-		Short: "Make a new cluster of this node, when the majority is lost for good",
+		Short: "Make a new cluster of this node when the majority is lost",
 		Long: `Make a new cluster of this node, when the majority is lost for good.
 
-The daemon must be stopped here. The new cluster consists of this node alone; the
-others join it as new nodes, with empty state directories.
+The daemon must be stopped here. The new cluster consists of this node alone;
+the others join it as new nodes, with empty state directories.
 
 With --` + fencedFlag + ` you vouch that none of the others runs, and that
 none will be started again with its old state directory. If one of them runs
@@ -40,8 +40,8 @@ Without the flag the command says what it would do, and does nothing.`,
 			return recoverCluster(cmd.OutOrStdout(), cfg.Node.StateDir, fenced)
 		},
 	}
-	cmd.Flags().StringVarP(&file, "config", "c", defaultConfig, "configuration `file`")
-	cmd.Flags().BoolVar(&fenced, fencedFlag, false, "none of the others runs, or will with its old state")
+	cmd.Flags().StringVarP(&file, "config", "c", defaultConfig, "`file`")
+	cmd.Flags().BoolVar(&fenced, fencedFlag, false, "none of the others runs, or ever will")
 	return cmd
 }
 

@@ -45,7 +45,7 @@ one is killed, and is taken up again when it is started anew.`,
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", defaultConfig, "configuration `file`")
-	cmd.Flags().StringVar(&capture, "pcap", "", "write the frames that pass the filter, and those sent, to this `file`")
+	cmd.Flags().StringVar(&capture, "pcap", "", "write the frames that come in and go out to this `file`")
 	return cmd
 }
 

@@ -25,7 +25,15 @@ func newStatusCommand() *cobra.Command {
 	var asJSON, table, collect bool
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show what the daemon on this host does",
+		Short: "Show how the cluster is, as the daemon on this host sees it",
+		Long: `Show how the cluster is, as the daemon on this host sees it: first what is wrong
+and what to do, worst first. The environment's ONEVOICE_SOCKET names the
+daemon's socket for this and all other commands that ask it.
+
+HEARD is when a node was last heard. DRAINS is in how many buckets a node may
+hold flows that it does not own any more. A node is coming while it takes its
+share bit by bit, drained when it has nothing left, OUT when the others have its
+buckets, and DEAD when they reset its flows.`,
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := admin.Ask(cmd.Context(), socket, table || asJSON, collect)
@@ -40,8 +48,8 @@ func newStatusCommand() *cobra.Command {
 			return printStatus(cmd.OutOrStdout(), s)
 		},
 	}
-	cmd.Flags().StringVar(&socket, "socket", socketFromEnvironment(), "admin `socket` of the daemon; ONEVOICE_SOCKET sets it too")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print everything as JSON, with the table and the running flows")
+	cmd.Flags().StringVar(&socket, "socket", socketFromEnvironment(), "ask at this `path`")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print all as JSON, with table and running flows")
 	cmd.Flags().BoolVar(&table, "flows", false, "list the running flows as well")
 	cmd.Flags().BoolVar(&collect, "gc", false, "collect garbage first and report what is left")
 	return cmd

@@ -25,9 +25,9 @@ func newWitnessCommand() *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "witness",
-		Short: "Vote for a cluster from a third box, so that two nodes can tell a dead peer from a cut cable",
-		Long: `Vote for a cluster from a third box, so that two nodes can tell a dead peer from a
-cut cable.
+		Short: "Vote for a cluster from a third box",
+		Long: `Vote for a cluster from a third box, so that two nodes can tell a dead peer from
+a cut cable.
 
 It takes the same file and key as the nodes, which name this box in [cluster]
 witness. It needs no VIP, no interface on the nodes' LAN and no right to raw
