@@ -70,6 +70,14 @@ mutants: ## planted faults: the simulator has to see each
 figures: ## how long failover, moves and starts take, in the simulator
 	$(GO) test -count=1 -timeout 2h ./sim/scenario -run '^TestFigure' -v -args -figures $(or $(N),300)
 
+.PHONY: torture
+torture: build ## nodes killed, stalled and cut off for an hour, under live flows
+	./$(BINARY) lab torture $(ARGS)
+
+.PHONY: rolling
+rolling: build ## a rolling restart: no login may fail
+	./$(BINARY) lab rolling
+
 .PHONY: soak
 soak: build ## ten minutes of logins; nothing may be left behind
 	./$(BINARY) lab soak --for 10m
