@@ -15,8 +15,6 @@ const (
 	// maxAhead is how far terms and epochs of others may be ahead of what is known
 	// of them. Each grows by one for an election or a start.
 	maxAhead = 1 << 32
-	// maxTold bounds what is noted once only.
-	maxTold = 128
 	// maxHelloBytes bounds a hello: 32 peers, and names.
 	maxHelloBytes = 4 << 10
 )

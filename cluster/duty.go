@@ -30,7 +30,7 @@ const (
 type duties struct {
 	// tried is when each proposal was last made.
 	tried []tried
-	told  []string
+	told  []told
 	// refused: some voter supports no epoch of ours below it.
 	refused uint64
 	// joinedEpoch is the epoch under which the table was last seen to have us.
@@ -86,15 +86,6 @@ func (c *Core) propose(what string, cmd *command) {
 		i = len(c.duties.tried) - 1
 	}
 	c.duties.tried[i].at = c.now
-}
-
-// tellOnce notes a thing that would otherwise be noted again and again. What is
-// behind the bound is not noted: somebody makes things up.
-func (c *Core) tellOnce(what string, warn bool, format string, args ...any) {
-	if len(c.duties.told) < maxTold && !slices.Contains(c.duties.told, what) {
-		c.duties.told = append(c.duties.told, what)
-		c.note(warn, format, args...)
-	}
 }
 
 // doDuties runs on every tick.

@@ -84,7 +84,7 @@ func (e Heard) happen(c *Core) {
 	}
 	h, err := c.codec.heartbeat(e.Data)
 	if errors.Is(err, ErrVersion) {
-		c.tellOnce("version", true, "a node on the LAN is refused: %v", err)
+		c.tellOnce("version", true, "a node on the LAN is refused: %v; run the same release on all nodes", err)
 	}
 	if err != nil || h.Path != c.o.Paths[e.Path] {
 		return

@@ -263,7 +263,7 @@ func (c *Core) helloOf(body []byte) (*hello, bool) {
 		return nil, false
 	}
 	if h.Version != Version {
-		c.tellOnce("hello version "+h.Address, true, "%q at %s is refused: it speaks version %d, we speak version %d", h.Name, h.Address, h.Version, Version)
+		c.tellOnce("hello version "+h.Address, true, "%q at %s is refused: it speaks version %d, we speak version %d; run the same release on all nodes", h.Name, h.Address, h.Version, Version)
 		return nil, false
 	}
 	// As what it would be in the table.
@@ -277,7 +277,7 @@ func (c *Core) meetBlank(h *hello) {
 	b := c.blank
 	mine := c.hello()
 	if !slices.Equal(mine.Peers, h.Peers) {
-		c.tellOnce("peers "+h.Address, true, "%s at %s has other [cluster] peers (%v) than this node (%v); make the files equal", h.Name, h.Address, h.Peers, mine.Peers)
+		c.tellOnce("peers "+h.Address, true, "%q at %s has other [cluster] peers (%q) than this node (%q); make the files equal", h.Name, h.Address, h.Peers, mine.Peers)
 		return
 	}
 	b.seen = slices.DeleteFunc(b.seen, func(x hello) bool { return x.Address == h.Address })
@@ -296,7 +296,7 @@ func (c *Core) meetMember(h *hello, passed bool) {
 		return
 	}
 	if h.Cluster != c.table.Cluster {
-		c.tellOnce("cluster "+h.Address, true, "%s at %s wants to join cluster %q, and this is %q", h.Name, h.Address, h.Cluster, c.table.Cluster)
+		c.tellOnce("cluster "+h.Address, true, "%q at %s wants to join cluster %q, and this is %q; correct [cluster] name or peers in its file", h.Name, h.Address, h.Cluster, c.table.Cluster)
 		return
 	}
 	if c.table.host(h.ID) != nil && c.holder.low != 0 {
@@ -326,7 +326,7 @@ func (c *Core) beAdopted(body []byte) {
 		return
 	}
 	if f.Version != Version {
-		c.tellOnce("cluster version", true, "the cluster is refused: it speaks version %d, we speak version %d", f.Version, Version)
+		c.tellOnce("cluster version", true, "the cluster is refused: it speaks version %d, we speak version %d; run the same release on all nodes", f.Version, Version)
 		return
 	}
 	c.adopt(&f)

@@ -50,6 +50,7 @@ func (c *Core) Status(now time.Duration) Status {
 		s.Phase = "failed"
 		s.Warnings = append(s.Warnings, c.failed.Error())
 	}
+	s.Warnings = append(s.Warnings, c.telling(now)...)
 	if c.table == nil {
 		return s
 	}
