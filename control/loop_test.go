@@ -2,6 +2,7 @@ package control
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	mathbits "math/bits"
 	"math/rand/v2"
@@ -187,6 +188,11 @@ type town struct {
 	hosts   map[int]*looped
 	// tune changes what a host's loop is made of, nil for nothing.
 	tune func(i int, h *looped, cfg *LoopConfig)
+	// log gets all logs, key is a host's cluster key, and file changes its options;
+	// nil for nothing, key 1, and as they are.
+	log  io.Writer
+	key  func(i int) byte
+	file func(i int, o *cluster.Options)
 }
 
 func newTown(t *testing.T, n int) *town {
@@ -213,6 +219,9 @@ func (w *town) options(i int) cluster.Options {
 		o.Peers = append(o.Peers, cluster.Peer{Address: loopback(byte(j + 1))})
 	}
 	o.Random = rand.New(rand.NewPCG(uint64(bootNow()), uint64(i)))
+	if w.file != nil {
+		w.file(i, &o)
+	}
 	return o
 }
 
@@ -222,7 +231,13 @@ func (w *town) start(i int) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	log := slog.New(slog.DiscardHandler)
+	log, key := slog.New(slog.DiscardHandler), sealed.Key{1}
+	if w.log != nil {
+		log = slog.New(slog.NewTextHandler(w.log, nil)).With("host", i)
+	}
+	if w.key != nil {
+		key = sealed.Key{w.key(i)}
+	}
 	state, saved, err := OpenState(filepath.Join(w.dir, fmt.Sprint(i)), nil, wait.Wake, log)
 	if err != nil {
 		w.t.Fatal(err)
@@ -232,7 +247,7 @@ func (w *town) start(i int) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	sealer := sealed.NewSealer(sealed.Keyring{Current: sealed.Key{1}}, core.ID(), sealed.UUID{}, sealed.Salt{byte(i + 1), byte(bootNow()), byte(bootNow() >> 8), byte(bootNow() >> 16)})
+	sealer := sealed.NewSealer(sealed.Keyring{Current: key}, core.ID(), sealed.UUID{}, sealed.Salt{byte(i + 1), byte(bootNow()), byte(bootNow() >> 8), byte(bootNow() >> 16)})
 	cfg := TransportConfig{Sealer: sealer, Local: []netip.Addr{o.Address}, Port: w.port}
 	for _, p := range o.Peers {
 		cfg.Peers = append(cfg.Peers, PeerAddress{Address: p.Address, Port: w.port})

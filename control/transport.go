@@ -69,7 +69,9 @@ type Transport struct {
 	counts     TransportCounts
 	complaints []Complaint
 	lists      func(now time.Duration, from uint64, message []byte)
-	buf        []byte
+	// twin: another living host uses our id.
+	twin error
+	buf  []byte
 }
 
 // OpenTransport opens the control sockets.
@@ -175,6 +177,9 @@ func (t *Transport) judge(now time.Duration, s *socket, from netip.AddrPort, dat
 	if text := sealed.Sentence(m, v); text != "" {
 		t.complain(Complaint{Verdict: v, Sentence: text, From: from.Addr(), At: now})
 	}
+	if v == sealed.SameID {
+		t.twin = fmt.Errorf("stopped, for two hosts must not answer as one: %s %s", from.Addr(), sealed.Sentence(m, v))
+	}
 	if !v.Accepted() {
 		return m, false
 	}
@@ -195,6 +200,10 @@ func (t *Transport) complain(c Complaint) {
 
 // Complaints are what an operator should hear of, one for each verdict.
 func (t *Transport) Complaints() []Complaint { return slices.Clone(t.complaints) }
+
+// Twin is not nil when another living host uses our own id. Promises to one of the
+// two would be taken by both, so whoever sees that first may not go on.
+func (t *Transport) Twin() error { return t.twin }
 
 // Twins are ids that two hosts use at this time.
 func (t *Transport) Twins(now time.Duration) []uint64 { return t.opener.Twins(now) }

@@ -1,0 +1,29 @@
+package control
+
+import (
+	"fmt"
+	"time"
+)
+
+// complainAgain is how long it is until the log says the same thing again.
+const complainAgain = 10 * time.Minute
+
+// complain logs what an operator should hear of datagrams that were refused: once
+// for each verdict and twin, for a stranger can make up the rest.
+func (l *Loop) complain(now time.Duration) {
+	say := func(what string, text string) {
+		if at, ok := l.told[what]; ok && now-at < complainAgain {
+			return
+		}
+		l.told[what] = now
+		l.Log.Warn(text)
+	}
+	for _, c := range l.Transport.Complaints() {
+		if now-c.At < complainAgain {
+			say(c.Verdict.String(), fmt.Sprintf("%s %s", c.From, c.Sentence))
+		}
+	}
+	for _, id := range l.Transport.Twins(now) {
+		say("twins", fmt.Sprintf("two hosts use the id %x: a state directory was copied; stop one of the two, remove its state directory and let it join anew", id))
+	}
+}
