@@ -13,6 +13,8 @@ import (
 type station struct {
 	*sim.Client
 	conns []*sim.Conn
+	// closed is when it closed each.
+	closed map[*sim.Conn]time.Duration
 }
 
 // Bounds of stations.
@@ -29,7 +31,7 @@ const (
 // addStations plugs clients in, and lets them come and go.
 func (c *Cluster) addStations() {
 	for i := range c.o.Stations {
-		s := &station{Client: sim.NewClient(c.LANs[0], sim.ClientOptions{
+		s := &station{closed: map[*sim.Conn]time.Duration{}, Client: sim.NewClient(c.LANs[0], sim.ClientOptions{
 			Name: fmt.Sprintf("c%d", i+1), MAC: sim.MAC{2, 0, 0, 1, 0, byte(i)},
 			IP: netip.AddrFrom4([4]byte{10, 77, 0, byte(100 + i)}), VIP: netip.MustParseAddr(vipAddress),
 		})}
@@ -60,7 +62,10 @@ func (c *Cluster) comeAndGo(s *station) {
 			n := s.Open(uint16(firstPort+len(s.conns)), servicePort)
 			s.conns = append(s.conns, n)
 			n.Chat(sayEvery, 20)
-			c.World.After(time.Duration(r.Int64N(int64(connsLive))), n.Close)
+			c.World.After(time.Duration(r.Int64N(int64(connsLive))), func() {
+				s.closed[n] = c.World.Now()
+				n.Close()
+			})
 		}
 		c.comeAndGo(s)
 	})
@@ -108,7 +113,7 @@ func (c *Cluster) judgeStations() (out []string) {
 			out = append(out, fmt.Sprintf("%s: %d broken frames", s.Name, s.Unwelcome))
 		}
 		for _, n := range s.conns {
-			if why := c.judgeConn(n); why != "" {
+			if why := c.judgeConn(s, n); why != "" {
 				out = append(out, fmt.Sprintf("%s port %d, opened at %v, %v: %s", s.Name, n.Port, n.Opened, n.State, why))
 			}
 		}
@@ -118,8 +123,8 @@ func (c *Cluster) judgeStations() (out []string) {
 
 // judgeConn: one initial sequence number from each node; one node for a
 // connection's life; a reset only when that node has died or was without a lease
-// for too long since.
-func (c *Cluster) judgeConn(n *sim.Conn) string {
+// for too long since, or by itself for a connection that has ended there.
+func (c *Cluster) judgeConn(s *station, n *sim.Conn) string {
 	isns := map[sim.MAC]uint32{}
 	for _, a := range n.SYNACKs {
 		if isn, ok := isns[a.From]; ok && isn != a.ISN && !c.lostSince(c.ownerOf(a.From), n.Opened) {
@@ -134,7 +139,8 @@ func (c *Cluster) judgeConn(n *sim.Conn) string {
 	by := c.ownerOf(n.SYNACKs[i].From)
 	lost := c.lostSince(by, n.Connected)
 	for _, r := range n.Resets {
-		if r.Taken && !lost {
+		closed, ok := s.closed[n]
+		if r.Taken && !lost && !(ok && r.At > closed && r.From == n.SYNACKs[i].From) {
 			return fmt.Sprintf("%s serves it and lives, and %x resets it at %v", by, r.From, r.At)
 		}
 	}
