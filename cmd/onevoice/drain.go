@@ -114,7 +114,7 @@ func newUndrainCommand() *cobra.Command {
 		Short: "Let a drained node take its share again",
 		Long: `Let a drained node take its share again, bit by bit. NODE is a name or an
 address. It may be asked on any node of the cluster.`,
-		Args:  cobra.ExactArgs(1),
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return admin.Tell(cmd.Context(), socket, admin.Wish{Do: admin.DoUndrain, Node: args[0]})
 		},
@@ -133,7 +133,7 @@ weights: a node of weight 200 gets twice as much as one of weight 100, which is
 the usual one; a node of weight 0 gets nothing new. NODE is a name or an
 address. It may be asked on any node of the cluster, and [node] weight counts
 only for a node that the cluster does not know yet.`,
-		Args:  cobra.ExactArgs(2),
+		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			n, err := strconv.ParseUint(args[1], 10, 32)
 			if err != nil {
@@ -166,7 +166,7 @@ func newMoveCommand() *cobra.Command {
 another bucket goes the other way, and this one may go on when shares change;
 pin keeps it. "onevoice status --json" has the table. It may be asked on any
 node of the cluster.`,
-		Args:  cobra.ExactArgs(2),
+		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			bucket, err := bucketOf(args[0])
 			if err != nil {
@@ -191,7 +191,7 @@ a name or an address; with --undo and without NODE it may go where it likes
 again. It may be asked on any node of the cluster.`,
 		Example: `  onevoice pin 17 n2
   onevoice pin --undo 17`,
-		Args:  cobra.RangeArgs(1, 2),
+		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			bucket, err := bucketOf(args[0])
 			switch {

@@ -130,6 +130,10 @@ func TestKeygenMakesAKeyAndNeverOverwritesOne(t *testing.T) {
 	if code, out := runProgram(t, program(t, "keygen", "--out", file), (*exec.Cmd).Start); code != 1 || !strings.Contains(out, "is there already") {
 		t.Errorf("exit %d: %s", code, out)
 	}
+	nowhere := filepath.Join(filepath.Dir(file), "no", "cluster.key")
+	if code, out := runProgram(t, program(t, "keygen", "--out", nowhere), (*exec.Cmd).Start); code != 1 || !strings.Contains(out, "mkdir -p ") {
+		t.Errorf("exit %d: %s", code, out)
+	}
 	if again, err := config.ReadKey(file); err != nil || !bytes.Equal(again, key) {
 		t.Error("the key was lost")
 	}

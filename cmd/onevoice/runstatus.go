@@ -34,7 +34,8 @@ func (d *daemon) status(want admin.Wanted) (*admin.Status, error) {
 	d.fillCluster(s, &c, want.Table)
 	d.services(s, &c)
 	s.Sum()
-	s.Warnings = append(d.warnings(workers), s.Warnings...)
+	stuck, notes := d.workerWarnings(workers)
+	s.Warnings = slices.Concat([]string{}, stuck, s.Warnings, notes)
 	return s, nil
 }
 
@@ -84,22 +85,23 @@ func (d *daemon) unfit() (out []string) {
 	return out
 }
 
-// warnings are about the workers.
-func (d *daemon) warnings(workers []control.WorkerStatus) (out []string) {
+// workerWarnings are about the workers: that the one in use is stuck, and what
+// else they tell.
+func (d *daemon) workerWarnings(workers []control.WorkerStatus) (stuck, out []string) {
 	if beat := d.workers.Beat(); beat > staleBeat {
-		out = append(out, "the worker that serves this node's frames does not turn; nothing new is accepted")
+		stuck = append(stuck, "the worker that serves this node's frames does not turn; nothing new is accepted")
 	}
 	for i := range workers {
 		w := &workers[i]
 		if w.Retired {
-			out = append(out, fmt.Sprintf("process %d serves %d flows of an earlier configuration to their end", w.Process.PID, w.Flows.Running))
+			out = append(out, fmt.Sprintf("process %d still serves %d flows of an earlier configuration to their end", w.Process.PID, w.Flows.Running))
 		}
 		if m := w.Stranger; m != nil {
 			ago := time.Duration(m.Seconds * float64(time.Second)).Truncate(time.Second)
 			out = append(out, fmt.Sprintf("somebody claimed %s in ARP %s ago, as being at %s; the frame came from %s", m.Address, ago, m.MAC, m.From))
 		}
 	}
-	return out
+	return stuck, out
 }
 
 // staleBeat is when a worker counts as stuck in a status.

@@ -34,7 +34,7 @@ HEARD is when a node was last heard. DRAINS is in how many buckets a node may
 hold flows that it does not own any more. A node is coming while it takes its
 share bit by bit, drained when it has nothing left, OUT when the others have its
 buckets, and DEAD when they reset its flows.`,
-		Args:  cobra.NoArgs,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := admin.Ask(cmd.Context(), socket, table || asJSON, collect)
 			if err != nil {
