@@ -50,19 +50,29 @@ func (b *bystander) run() {
 	if b.raised {
 		raisePriority()
 	}
-	step := unix.NsecToTimespec(int64(bystanderEvery))
 	for last := time.Now(); ; {
 		select {
 		case <-b.stop:
 			return
 		default:
 		}
-		// A signal may end it early.
-		_ = unix.Nanosleep(&step, nil)
-		now := time.Now()
+		now := nap()
 		b.woke(last, now)
 		last = now
 	}
+}
+
+// nap sleeps on the thread, and tells when it woke. A signal may end it early.
+func nap() time.Time {
+	step := unix.NsecToTimespec(int64(bystanderEvery))
+	_ = unix.Nanosleep(&step, nil)
+	return time.Now()
+}
+
+// stallBetween is the stall between two wakes, if there was one.
+func stallBetween(last, now time.Time) (MachineStall, bool) {
+	late := now.Sub(last) - bystanderEvery
+	return MachineStall{last, late}, late > bystanderLate
 }
 
 // raisePriority gives the thread what package control gives its loop. Without
@@ -77,8 +87,8 @@ func (b *bystander) woke(last, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.wakes++
-	if late := now.Sub(last) - bystanderEvery; late > bystanderLate && len(b.stalls) < MaxMachineStalls {
-		b.stalls = append(b.stalls, MachineStall{last, late})
+	if s, ok := stallBetween(last, now); ok && len(b.stalls) < MaxMachineStalls {
+		b.stalls = append(b.stalls, s)
 	}
 }
 

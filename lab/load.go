@@ -130,7 +130,10 @@ func (l *load) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	usual, heartbeat := newBystander(false), newBystander(true)
+	usual, heartbeat := bystanderApart{}, bystanderApart{raised: true}
+	if err := errors.Join(usual.start(), heartbeat.start()); err != nil {
+		return errors.Join(err, usual.close(), heartbeat.close())
+	}
 	began = time.Now()
 	err = l.work(ctx)
 	l.result.Seconds = time.Since(began).Seconds()
@@ -138,14 +141,12 @@ func (l *load) run(ctx context.Context) error {
 	l.result.CPU = after.since(before)
 	l.flows.finish()
 	l.flows.tally(l.result)
-	usual.close()
-	heartbeat.close()
 	events, errLogs := book.read()
-	if err := errors.Join(err, errCPU, errLogs); err != nil {
+	if err := errors.Join(err, errCPU, errLogs, usual.close(), heartbeat.close()); err != nil {
 		return err
 	}
-	l.result.MachineStalls, l.result.HeartbeatStalls = usual.all(), heartbeat.all()
-	l.result.judge(events, heartbeat, l.timing)
+	l.result.MachineStalls, l.result.HeartbeatStalls = usual.seen.all(), heartbeat.seen.all()
+	l.result.judge(events, &heartbeat.seen, l.timing)
 	return nil
 }
 

@@ -277,3 +277,17 @@ func TestCPU(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+// What a bystander apart has written is what it has seen.
+func TestBystanderApart(t *testing.T) {
+	b := &bystander{}
+	if err := b.read("1000000000 26000000\n2000000000 300000000\n30000"); err != nil {
+		t.Fatal(err)
+	}
+	if all := b.all(); len(all) != 2 || all[1].For != 300*time.Millisecond || !all[1].At.Equal(time.Unix(2, 0)) {
+		t.Errorf("%v", all)
+	}
+	if err := b.read("one two\n"); err == nil || !strings.Contains(err.Error(), `"one two\n"`) {
+		t.Errorf("%v", err)
+	}
+}

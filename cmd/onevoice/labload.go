@@ -76,3 +76,15 @@ could not run either. It exits 0 only if nothing else was lost.`,
 	cmd.Flags().BoolVar(&f.json, "json", false, "print the result as JSON")
 	return cmd
 }
+
+func newLabBystanderCommand() *cobra.Command {
+	var raised bool
+	cmd := &cobra.Command{
+		Use:    lab.BystanderCommand,
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE:   func(cmd *cobra.Command, _ []string) error { return lab.Bystand(cmd.OutOrStdout(), raised) },
+	}
+	cmd.Flags().BoolVar(&raised, "raised", false, "")
+	return cmd
+}
