@@ -8,7 +8,7 @@ import (
 )
 
 var (
-	seeds = flag.Uint64("seeds", 12, "how many seeds of chaos")
+	seeds = flag.Uint64("seeds", 6, "how many seeds of chaos")
 	first = flag.Uint64("seed", 1, "the first seed")
 	tell  = flag.Bool("tell", false, "trace the run to standard error")
 )

@@ -10,7 +10,7 @@ import (
 	"onevoice/cluster"
 )
 
-var figures = flag.Int("figures", 30, "how often each figure is measured")
+var figures = flag.Int("figures", 12, "how often each figure is measured")
 
 const ms = time.Millisecond
 

@@ -12,7 +12,7 @@ import (
 // TestFrames: real gates behind real cores, and clients that are stations of the
 // LAN. What they see is held to DESIGN.md's "What must hold", 2 to 5.
 func TestFrames(t *testing.T) {
-	n := uint64(6)
+	n := uint64(3)
 	if testing.Short() {
 		n = 2
 	}

@@ -86,7 +86,7 @@ func voterMutants() []mutant {
 		one("newest set only", "an eviction asks only the newest voter set", "apply.go",
 			"		if !t.Sets[i].blocked(withdrew) {", "		if i == len(t.Sets)-1 && !t.Sets[i].blocked(withdrew) {"),
 		one("settled at once", "older voter sets are dropped while leases rest on them", "duty.go",
-			"		case m.low < h.Epoch || m.rests < newest.Index:\n			return\n", ""),
+			"		case m.low < h.Epoch || m.rests < newest.Index:\n", "		case m.low < h.Epoch && m.low > h.Epoch:\n"),
 		one("deaf node supported", "a node that does not hear keeps its promises", "support.go",
 			" && !s.deaf(now, t, m, h.Sent)", ""),
 		harmless(one("new voter at once", "a new voter supports and withdraws at once", "duty.go",
