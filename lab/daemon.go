@@ -74,6 +74,9 @@ func settings(l *LAN, d *Daemon, keyFile string) string {
 	case len(peers) == 2:
 		two = "two_nodes = \"preferred\"\n"
 	}
+	if l.Spec.Timing != "" {
+		two += fmt.Sprintf("timing = %q\n", l.Spec.Timing)
+	}
 	beat := ""
 	if l.Spec.Beat {
 		beat = fmt.Sprintf("\n[[service]]\nname = \"beat\"\nlisten = %q\nbackend = %q\n", beatService(), beatBackend())

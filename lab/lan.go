@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -53,6 +54,8 @@ type Spec struct {
 	Beat bool
 	// Witness: there is one, on another LAN behind a router.
 	Witness bool
+	// Timing is [cluster] timing of the nodes, "" for the default.
+	Timing string
 }
 
 // Check refuses what cannot be built.
@@ -71,6 +74,9 @@ func (s *Spec) Check() error {
 	}
 	if s.Witness && s.Nodes%2 != 0 {
 		return fmt.Errorf("--witness is for an even number of nodes, and there are %d, who decide alone", s.Nodes)
+	}
+	if !slices.Contains([]string{"", "fast", "lan", "calm"}, s.Timing) {
+		return fmt.Errorf("--timing is %q; write fast, lan or calm", s.Timing)
 	}
 	if s.LAN != Switch && s.LAN != Hub {
 		return fmt.Errorf("--lan is %q; write switch or hub", s.LAN)

@@ -63,12 +63,13 @@ func labFlags(cmd *cobra.Command, spec *lab.Spec, kind *string) {
 	cmd.Flags().IntVar(&spec.Clients, "clients", 4, fmt.Sprintf("how many client hosts, 1 to %d", lab.MaxClients))
 	cmd.Flags().IntVar(&spec.Addresses, "addresses", 16, fmt.Sprintf("addresses per client, at most %d in all", lab.MaxClientAddresses))
 	cmd.Flags().StringVar(kind, "lan", "switch", "what connects them: switch or hub")
+	cmd.Flags().StringVar(&spec.Timing, "timing", "lan", "how soon a node is given up: fast, lan or calm, for a busy machine")
 }
 
 // insideArgs are the arguments of `lab inside`.
 func insideArgs(what string, spec lab.Spec, kind string, more ...string) []string {
 	args := []string{"inside", what, "--lan=" + kind, fmt.Sprintf("--nodes=%d", spec.Nodes),
-		fmt.Sprintf("--clients=%d", spec.Clients), fmt.Sprintf("--addresses=%d", spec.Addresses)}
+		fmt.Sprintf("--clients=%d", spec.Clients), fmt.Sprintf("--addresses=%d", spec.Addresses), "--timing=" + spec.Timing}
 	return append(args, more...)
 }
 

@@ -26,7 +26,7 @@ func TestDemonstration(t *testing.T) {
 		t.Skip("takes ten seconds")
 	}
 	for _, kind := range []string{"hub", "switch"} {
-		code, out := runProgram(t, program(t, "lab", "--nodes=3", "--clients=2", "--addresses=4", "--lan="+kind), (*exec.Cmd).Start)
+		code, out := runProgram(t, program(t, "lab", "--nodes=3", "--clients=2", "--addresses=4", "--timing=calm", "--lan="+kind), (*exec.Cmd).Start)
 		skipWithoutLab(t, out)
 		if code != 0 || !strings.Contains(out, "Every claim held.") {
 			t.Errorf("on a %s: exit %d\n%s", kind, code, out)
