@@ -142,9 +142,6 @@ func NewLoop(cfg LoopConfig) (*Loop, error) {
 	return l, nil
 }
 
-// priority is the nice value of the loop's thread, see setpriority(2).
-const priority = -20
-
 // Run runs until Stop, or until the core has failed, which is the error. It is
 // the goroutine `control.loop`.
 func (l *Loop) Run() error {

@@ -146,7 +146,7 @@ func (w *Workers) launch() (*worker, error) {
 	one.wire = wire
 	one.child = w.cfg.Command()
 	one.child.ExtraFiles = []*os.File{theirs, one.page.File(), one.wake}
-	err = one.child.Start()
+	err = startRaised(one.child)
 	theirs.Close()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("control: start a worker: %w", err), one.close())

@@ -66,6 +66,8 @@ func (g *group) start(cmd *exec.Cmd) error {
 		return err
 	}
 	g.pid = cmd.Process.Pid
+	// It began with the priority of ours, which is for leases and not for checks.
+	_ = unix.Setpriority(unix.PRIO_PGRP, g.pid, 0)
 	return nil
 }
 

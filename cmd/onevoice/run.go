@@ -89,6 +89,7 @@ func run(file, capture string, f founding, log *slog.Logger) (err error) {
 	for _, w := range cfg.Warnings {
 		log.Warn(w)
 	}
+	control.RaiseProcess()
 	d := &daemon{cfg: cfg, log: log, began: boottime(), founding: f}
 	defer func() { err = errors.Join(err, d.close()) }()
 	if err := d.open(capture); err != nil {
