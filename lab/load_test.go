@@ -168,6 +168,7 @@ func loaded(t *testing.T) (*loadFlows, net.Conn) {
 	client, service := net.Pipe()
 	t.Cleanup(func() { client.Close(); service.Close() })
 	l := newLoadFlows(&LAN{})
+	l.every = time.Millisecond
 	l.moved["n1"] = &atomic.Uint64{}
 	l.all = []*loadFlow{{node: "n1", conn: client, moved: l.moved["n1"]}}
 	return l, service

@@ -17,6 +17,8 @@ type loadFlows struct {
 	moved map[string]*atomic.Uint64
 	// turns are the buffers of transfers: whoever has one may transfer.
 	turns chan []byte
+	// every is how often a flow beats that has nothing else to do.
+	every time.Duration
 	stop  chan struct{}
 	wg    sync.WaitGroup
 
@@ -31,7 +33,7 @@ const loadOpensAtOnce = 64
 
 func newLoadFlows(lan *LAN) *loadFlows {
 	l := &loadFlows{addresses: clientAddresses(lan), pattern: make([]byte, 2*loadChunkBytes), moved: map[string]*atomic.Uint64{},
-		turns: make(chan []byte, loadTransfers), stop: make(chan struct{})}
+		turns: make(chan []byte, loadTransfers), every: loadBeatEvery, stop: make(chan struct{})}
 	for i := range l.pattern {
 		// Not the same at any two places that a short beat may begin at.
 		l.pattern[i] = byte(i * i >> 3)
@@ -88,7 +90,7 @@ func (l *loadFlows) start() {
 	}
 	for i, f := range l.all {
 		l.wg.Add(1)
-		go l.run(f, time.Duration(i)*loadBeatEvery/time.Duration(len(l.all)))
+		go l.run(f, time.Duration(i)*l.every/time.Duration(len(l.all)))
 	}
 }
 
@@ -104,10 +106,12 @@ func (l *loadFlows) run(f *loadFlow, first time.Duration) {
 		select {
 		case <-l.stop:
 			stopped = true
+			// Not all at once: that would be another load than the one that ends.
+			<-timer.C
 			err = f.exchange(l.pattern, beat)
 		case <-timer.C:
 			err = f.exchange(l.pattern, beat)
-			timer.Reset(loadBeatEvery)
+			timer.Reset(l.every)
 		case buffer := <-l.turns:
 			err = f.transfer(l.pattern, buffer)
 			l.turns <- buffer
