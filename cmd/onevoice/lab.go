@@ -63,7 +63,7 @@ func labFlags(cmd *cobra.Command, spec *lab.Spec, kind *string) {
 	cmd.Flags().IntVar(&spec.Clients, "clients", 4, fmt.Sprintf("how many client hosts, 1 to %d", lab.MaxClients))
 	cmd.Flags().IntVar(&spec.Addresses, "addresses", 16, fmt.Sprintf("addresses per client, at most %d in all", lab.MaxClientAddresses))
 	cmd.Flags().StringVar(kind, "lan", "switch", "what connects them: switch or hub")
-	cmd.Flags().StringVar(&spec.Timing, "timing", "lan", "how soon nodes are given up: fast, lan or calm")
+	cmd.Flags().StringVar(&spec.Timing, "timing", "lan", "lease time: fast, lan or calm")
 }
 
 // insideArgs are the arguments of `lab inside`.
