@@ -69,6 +69,9 @@ type ask struct {
 	request uint64
 	wish    Wish
 	by      time.Duration
+	// going is the host that the log has marked to be removed: the answer comes
+	// once it is.
+	going uint64
 }
 
 // resolve finds the host that an operator means.
@@ -165,7 +168,7 @@ func (e Ask) happen(c *Core) {
 	case len(c.asks) >= 64:
 		c.answer(e.Request, errors.New("too many wishes at once; try again"))
 	default:
-		c.asks = append(c.asks, ask{e.Request, e.Wish, c.now + patience})
+		c.asks = append(c.asks, ask{request: e.Request, wish: e.Wish, by: c.now + patience})
 		if c.raft != nil && c.failed == nil {
 			c.doAsks()
 		}
@@ -180,8 +183,15 @@ func (c *Core) answer(request uint64, err error) {
 func (c *Core) doAsks() {
 	kept := c.asks[:0]
 	for _, a := range c.asks {
-		if c.now >= a.by {
+		switch {
+		case a.going != 0 && c.table.host(a.going) == nil:
+			c.answer(a.request, nil)
+			continue
+		case c.now >= a.by:
 			c.answer(a.request, ErrNoAnswer)
+			continue
+		case a.going != 0:
+			kept = append(kept, a)
 			continue
 		}
 		cmd, err := a.wish.command(c.table)
@@ -203,7 +213,10 @@ func (c *Core) doAsks() {
 func (c *Core) tell(cmd *command, err error, news bool) {
 	if cmd.Request != 0 && cmd.From == c.id {
 		i := slices.IndexFunc(c.asks, func(a ask) bool { return a.request == cmd.Request })
-		if i >= 0 {
+		switch {
+		case i >= 0 && err == nil && cmd.Kind == kindForget && c.table.host(cmd.ID) != nil:
+			c.asks[i].going = cmd.ID
+		case i >= 0:
 			c.asks = slices.Delete(c.asks, i, i+1)
 			c.answer(cmd.Request, err)
 		}

@@ -42,7 +42,7 @@ func (c *Core) heartbeat(path string, i int) *heartbeat {
 	h := &heartbeat{
 		Version: Version, From: c.id, Path: path, Low: c.holder.low, High: c.holder.high, Sent: c.now,
 		Leased: c.holder.leased(c.now), Set: set.Index, Rests: c.rests(), Applied: c.table.Index, Live: c.voter.live(c.now, c.table),
-		Hears: c.voter.hearing(c.now, c.table), Gateway: c.outside.gateway, Alarm: c.outside.alarm,
+		Hears: c.voter.hearing(c.now, c.table), Gateway: c.outside.gateway, Alarm: c.outside.alarm, Behind: c.behind.on, Gone: c.goneNow(),
 		Promises: c.voter.promises(c.now, c.table, path), Withdrawn: c.voter.telling(c.table),
 	}
 	if i < len(c.outside.clients) {
@@ -58,6 +58,7 @@ func (c *Core) hear(h *heartbeat) {
 		c.tellOnce("own id", true, "another host speaks with this node's id %x: a state directory was copied; give that host an empty one", c.id)
 		return
 	case c.table.host(h.From) == nil:
+		c.meetGone(h)
 		return
 	case ahead(h.High, c.table.host(h.From).Epoch):
 		c.tellOnce("epoch "+number(h.From), true, "host %x claims epoch %d, which it cannot have come to, and is not heard: is its state directory damaged?", h.From, h.High)
@@ -73,6 +74,7 @@ func (c *Core) hear(h *heartbeat) {
 		}
 	}
 	c.noteLive(h.Live)
+	c.heedGone(h)
 	c.alarmed(h)
 	for _, w := range h.Withdrawn {
 		if w.Host == c.id && !ahead(w.Below, c.holder.high) {

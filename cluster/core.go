@@ -85,6 +85,7 @@ type Core struct {
 	blank   *blank
 	disk    disk
 	duties  duties
+	behind  behind
 	asks    []ask
 	effects Effects
 

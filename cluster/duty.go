@@ -53,6 +53,7 @@ type duties struct {
 	movesAt      time.Duration
 	planned      uint64 // the table that the last plan found nothing to do for
 	hellos       []hello
+	gones        []since // those that speak and were removed
 	evictable    []since
 }
 
@@ -94,6 +95,7 @@ func (c *Core) doDuties() {
 	if c.table == nil || c.failed != nil {
 		return
 	}
+	c.seeBehind()
 	c.renewLeases()
 	c.keepEpoch()
 	c.leaveBehind()

@@ -51,6 +51,10 @@ type heartbeat struct {
 	Alarm bool `cbor:"16,keyasint"`
 	// Claims are told while there is an alarm, of one service after the other.
 	Claims *claims `cbor:"17,keyasint,omitempty"`
+	// Behind: the sender does not follow the log, and asks for no promise.
+	Behind bool `cbor:"18,keyasint,omitempty"`
+	// Gone are hosts that speak and were removed.
+	Gone []uint64 `cbor:"19,keyasint,omitempty"`
 }
 
 // promise answers the heartbeat that To sent at Sent: its sender gives To's
@@ -86,7 +90,7 @@ func (c codec) heartbeat(b []byte) (*heartbeat, error) {
 	case h.Version != Version:
 		return nil, fmt.Errorf("%w: it speaks version %d, we speak version %d", ErrVersion, h.Version, Version)
 	case h.From == 0 || h.Low == 0 || h.High < h.Low || len(h.Path) > maxText ||
-		len(h.Promises) > MaxHosts || len(h.Withdrawn) > MaxHosts:
+		len(h.Promises) > MaxHosts || len(h.Withdrawn) > MaxHosts || len(h.Gone) > maxGone:
 		return nil, errMessage
 	}
 	return h, nil

@@ -120,7 +120,7 @@ func (s *supporter) hear(now time.Duration, t *Table, h *heartbeat, witnessed bo
 		m.epoch, m.until = h.High, 0
 	}
 	a := heard{path: h.Path, at: now, low: max(h.Low, m.below, m.wanted), high: h.High, sent: h.Sent, ttl: t.Timing.TTL, set: t.voters().Index}
-	a.promised = a.low <= a.high && witnessed && t.voters().has(s.self) && now >= s.quietUntil && !s.deaf(now, t, m, h.Sent)
+	a.promised = !h.Behind && a.low <= a.high && witnessed && t.voters().has(s.self) && now >= s.quietUntil && !s.deaf(now, t, m, h.Sent)
 	if a.promised {
 		m.until = max(m.until, now+a.ttl)
 		if a.low < a.high {

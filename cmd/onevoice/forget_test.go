@@ -35,10 +35,13 @@ func TestForget(t *testing.T) {
 	n1.until("was evicted")
 	ask(0, "", "forget", "10.77.0.13")
 	n1.until("msg=\"an operator asks\" for=forget")
+	// It returns when the node is gone.
 	ask(1, "there is no such node", "forget", "10.77.0.13")
 	if _, out := runProgram(t, program(t, "status", "--socket", hosts["10.77.0.11"].socket()), (*exec.Cmd).Start); strings.Contains(out, "10.77.0.13") {
 		t.Errorf("still there:\n%s", out)
 	}
+	n3 = hosts["10.77.0.13"].begin("run").until("this node was removed from the cluster")
+	n3.end()
 	hosts["10.77.0.13"].edit("/state\"", "/empty\"")
 	n3 = hosts["10.77.0.13"].begin("run").until("welcomed by the cluster").until("answering: this node holds a lease")
 	for _, l := range []*logged{n3, n2, n1} {

@@ -124,6 +124,7 @@ func (c *Chaos) kinds() []kind {
 		{"cut", c.cut},
 		{"partition", func(*Host) { c.partition(c.ms(50, 5000)) }},
 		{"slow disk", func(h *Host) { h.disk.Stall(c.ms(10, 1500)) }},
+		{"full disk", func(h *Host) { h.disk.Stall(c.ms(1000, 6000)) }},
 		{"all off and on", c.allOff},
 		{"health", func(h *Host) {
 			h.step(cluster.Checked{Service: c.services[1].Name, Up: c.World.Rand().IntN(3) > 0})

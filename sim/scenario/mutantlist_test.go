@@ -54,6 +54,7 @@ func leaseMutants() []mutant {
 		one("a minority is enough", "a lease needs one voter less", "lease.go",
 			"	if n < voters.majority() {\n		return\n	}\n	slices.Sort(ends[:n])\n	end := ends[n-voters.majority()]",
 			"	if n < max(voters.majority()-1, 1) {\n		return\n	}\n	slices.Sort(ends[:n])\n	end := ends[n-max(voters.majority()-1, 1)]"),
+		one("behind and leased", "who does not apply the log keeps its lease", "support.go", "a.promised = !h.Behind && ", "a.promised = "),
 		one("not suspended", "after a gap the old lease goes on", "core.go", "		c.holder.suspend(c.now)\n", ""),
 		harmless(one("no rebase", "a lease of an older voter set goes on under a new epoch", "duty.go", "	h.rebase(c.table.voters())\n", ""),
 			"whoever would withdraw under the new set has been quiet for a TTL, which outlasts the lease"),

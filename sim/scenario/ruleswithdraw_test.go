@@ -80,7 +80,7 @@ func TestR8Renewing(t *testing.T) {
 		c.hush(node, true, a)
 		c.Run(400 * ms)
 		c.hush(node, false, a)
-		c.never(t, "its buckets went", 1500*ms, func() bool { return node.owns() != before })
+		c.never(t, "its buckets went", 700*ms, func() bool { return node.owns() != before })
 	})
 	t.Run("the other voter withdraws too", func(t *testing.T) {
 		c := rule(t, Options{Nodes: 3})

@@ -1,0 +1,69 @@
+package scenario
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"onevoice/cluster"
+)
+
+// TestR7Behind: a node that hears the LAN and does not apply the log, because its
+// disk takes no write or because datagrams do not reach it, may be given rows that
+// it does not learn of. It is evicted within seconds, and comes back when it has
+// caught up; its own flows were not lost to it if that was soon.
+func TestR7Behind(t *testing.T) {
+	why := map[string]func(c *Cluster, h *Host, d time.Duration){
+		"full disk": func(_ *Cluster, h *Host, d time.Duration) { h.disk.Stall(d) },
+		"no datagrams": func(c *Cluster, h *Host, d time.Duration) {
+			c.Net.Unplug(h.net.Index, true)
+			c.World.After(d, func() { c.Net.Unplug(h.net.Index, false) })
+		},
+	}
+	for name, strike := range why {
+		t.Run(name, func(t *testing.T) {
+			c := rule(t, Options{Nodes: 5, Flows: 20})
+			h, told := c.Hosts[4], 0
+			h.story = func(_ *Host, n cluster.Note) {
+				if n.Warn && strings.Contains(n.Text, "until it has caught up") {
+					told++
+				}
+			}
+			strike(c, h, 6*time.Second)
+			c.Run(100 * ms)
+			c.Hosts[1].crash()
+			c.must(t, "it is given rows that it does not know", 2*time.Second, func() bool { return h.seen(c.Hosts[0]).Buckets["vip/10.77.0.2"] > h.owns() })
+			took := c.must(t, "others own every bucket", 3*time.Second, func() bool { return h.owns() == 0 && c.AllOwned() })
+			t.Logf("owned after %v", took)
+			if told != 1 {
+				t.Errorf("it was told %d times, want once", told)
+			}
+			c.must(t, "it is back", 15*time.Second, func() bool { return h.owns() > 0 })
+		})
+	}
+}
+
+// TestForgottenIsTold: a node that was forgotten and comes back with its old state
+// has no lease, and is told why; nobody else is troubled.
+func TestForgottenIsTold(t *testing.T) {
+	c := rule(t, Options{Nodes: 4, Flows: 20})
+	h, told := c.Hosts[3], ""
+	h.crash()
+	c.must(t, "it is out", 2*time.Second, func() bool { return !h.seen(c.Hosts[0]).In })
+	n := c.Hosts[1].ask(cluster.Forget{Node: "n4"})
+	c.must(t, "the wish is answered", 2*time.Second, func() bool { _, ok := c.Hosts[1].answers[n]; return ok })
+	if seen := h.seen(c.Hosts[1]); seen.ID != 0 {
+		t.Errorf("the wish was answered while the node was in the table: %+v", seen)
+	}
+	h.story = func(_ *Host, n cluster.Note) {
+		if n.Warn && strings.Contains(n.Text, "removed from the cluster") {
+			told = n.Text
+		}
+	}
+	h.restart()
+	c.must(t, "it is told", 3*time.Second, func() bool { return told != "" })
+	c.never(t, "a node that was removed holds a lease", 5*time.Second, h.leased)
+	if h.failed != nil {
+		t.Errorf("it has stopped: %v", h.failed)
+	}
+}
