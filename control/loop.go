@@ -22,7 +22,9 @@ type Servers interface {
 	// the rights granted last.
 	Grant(*cluster.Rights) error
 	SetLease(path int, begin, end time.Duration)
-	// Report is what all of them have in force and hold.
+	// WrittenBack is the generation that all of them have in force; Report is that,
+	// and what they hold.
+	WrittenBack() uint64
 	Report() cluster.Report
 	// Beat is how long ago they last ended a turn.
 	Beat() time.Duration
@@ -78,7 +80,7 @@ type Loop struct {
 	told     map[string]time.Duration
 	reportAt time.Duration
 	expireAt time.Duration
-	last     cluster.Report
+	written  uint64
 	silent   bool
 	leases   []cluster.Lease
 	failed   error
@@ -320,9 +322,9 @@ func (l *Loop) upkeep(now time.Duration) {
 	if l.Servers == nil {
 		return
 	}
-	r := l.Servers.Report()
-	if r.Written != l.last.Written || now >= l.reportAt {
-		l.reportAt, l.last = now+reportEvery, r
+	if w := l.Servers.WrittenBack(); w != l.written || now >= l.reportAt {
+		r := l.Servers.Report()
+		l.reportAt, l.written = now+reportEvery, r.Written
 		l.step(now, r)
 	}
 	if l.lists != nil {

@@ -130,6 +130,8 @@ func (g *granted) SetLease(_ int, begin, end time.Duration) {
 	g.look()
 }
 
+func (g *granted) WrittenBack() uint64 { return g.Report().Written }
+
 func (g *granted) Report() cluster.Report {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -10,7 +10,7 @@ import (
 )
 
 // holdInterval is how often a worker looks what it still holds of buckets that
-// it drains. It looks at every flow.
+// it drains.
 const holdInterval = 100 * time.Millisecond
 
 // tellHolding tells control what is held: under every new table, and while this
@@ -22,11 +22,8 @@ func (g *Guest) tellHolding(now time.Duration) {
 	}
 	g.heldAt = now
 	h := Holding{Generation: g.generation, Services: make([]node.Bitmap, len(g.settings.Config.Services))}
-	all := node.Bitmap(every())
 	for i := range h.Services {
-		for _, held := range g.parts.Node.Held(now, i, &all) {
-			h.Services[i].Set(held.Bucket)
-		}
+		h.Services[i] = g.parts.Node.Holding(now, i)
 	}
 	if !fresh && slices.Equal(h.Services, g.holding.Services) {
 		return

@@ -150,14 +150,17 @@ func (l *Loop) Wake() {
 }
 
 // Stop makes the loop accept nothing new and return from Run once the last
-// flow has ended, or after grace, when the rest is reset.
+// flow has ended, or after grace, when the rest is reset. Of several calls the
+// one that ends first counts.
 func (l *Loop) Stop(grace time.Duration) {
 	// The loop may have ended by itself, which is what Stop asks for.
 	_ = l.Call(func(now time.Duration) {
+		by := max(now+grace, 1)
 		if l.stopBy == 0 {
 			l.node.Stop()
-			l.stopBy = max(now+grace, 1)
+			l.stopBy = by
 		}
+		l.stopBy = min(l.stopBy, by)
 	})
 }
 

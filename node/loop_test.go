@@ -394,3 +394,23 @@ func TestWakeReachesAWaitingLoop(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A second word to stop may make the grace shorter, and not longer.
+func TestStopAgain(t *testing.T) {
+	b := newBench(t)
+	for _, call := range []struct{ grace, left time.Duration }{{time.Hour, time.Hour}, {time.Minute, time.Minute}, {time.Hour, time.Minute}} {
+		told := make(chan struct{})
+		go func() { b.loop.Stop(call.grace); close(told) }()
+		for done := false; !done; {
+			b.turn()
+			select {
+			case <-told:
+				done = true
+			default:
+			}
+		}
+		if left := b.loop.stopBy - b.now; left > call.left || left < call.left-time.Second {
+			t.Errorf("told to stop in %v it has %v left, want %v", call.grace, left, call.left)
+		}
+	}
+}

@@ -19,58 +19,63 @@ import (
 	"onevoice/link"
 )
 
-// openCluster opens the core and what carries it: state directory, sockets, and
-// the paths of the heartbeats.
-func (d *daemon) openCluster(key []byte) error {
-	wait, err := poller.New()
+// openCore opens what every member has: the state directory, the core, and the
+// sockets of its datagrams. It returns what a loop is made of.
+func (d *daemon) openCore(key []byte, options *cluster.Options, t control.TransportConfig, flows bool) (cfg control.LoopConfig, err error) {
+	cfg.Clock, cfg.TTL, cfg.Log = boottime, options.Timing.TTL, d.log
+	keys, err := keyring(d.cfg, key)
 	if err != nil {
-		return err
+		return cfg, err
 	}
-	d.opened(wait.Close)
-	state, saved, err := control.OpenState(d.cfg.Node.StateDir, nil, wait.Wake, d.log)
+	if cfg.Poller, err = poller.New(); err != nil {
+		return cfg, err
+	}
+	d.opened(cfg.Poller.Close)
+	state, saved, err := control.OpenState(d.cfg.Node.StateDir, nil, cfg.Poller.Wake, d.log)
 	if err != nil {
-		return err
+		return cfg, err
 	}
 	d.opened(state.Close)
-	d.state = state
+	d.state, cfg.State = state, state
+	if d.core, err = cluster.New(*options, saved, boottime(), flows); err != nil {
+		return cfg, err
+	}
+	cfg.Core = d.core
+	cfg.Sealer = sealed.NewSealer(keys, d.core.ID(), sealed.UUID{}, sealed.Salt(randomBytes(16)))
+	t.Sealer = cfg.Sealer
+	if d.transport, err = control.OpenTransport(t); err != nil {
+		return cfg, err
+	}
+	d.opened(d.transport.Close)
+	cfg.Transport = d.transport
+	return cfg, nil
+}
+
+// openCluster opens a node's loop: the core, the paths of the heartbeats, and the
+// workers that it grants rights to.
+func (d *daemon) openCluster(key []byte) error {
 	options, err := d.clusterOptions()
 	if err != nil {
 		return err
 	}
-	d.core, err = cluster.New(options, saved, boottime(), d.workers.Survived())
+	cfg, err := d.openCore(key, &options, d.transportConfig(), d.workers.Survived())
 	if err != nil {
 		return err
 	}
-	keys, err := keyring(d.cfg, key)
-	if err != nil {
+	if cfg.LANs, err = d.openLANs(); err != nil {
 		return err
 	}
-	sealer := sealed.NewSealer(keys, d.core.ID(), sealed.UUID{}, sealed.Salt(randomBytes(16)))
-	d.transport, err = control.OpenTransport(d.transportConfig(sealer))
-	if err != nil {
+	if cfg.Servers, cfg.Flows, err = control.ServersOf(d.workers); err != nil {
 		return err
 	}
-	d.opened(d.transport.Close)
-	lans, err := d.openLANs()
-	if err != nil {
-		return err
-	}
-	servers, flows, err := control.ServersOf(d.workers)
-	if err != nil {
-		return err
-	}
-	var names []string
 	for i := range options.Services {
-		names = append(names, options.Services[i].Name)
+		cfg.ServiceNames = append(cfg.ServiceNames, options.Services[i].Name)
 	}
-	d.loop, err = control.NewLoop(control.LoopConfig{
-		Core: d.core, Transport: d.transport, Sealer: sealer, State: state, Poller: wait, LANs: lans, Servers: servers,
-		Flows: flows, ServiceNames: names, ListKey: d.workers.ListKey(),
-		Evidence: func() control.Evidence {
-			return control.Evidence{Clients: d.workers.Frames(), Gateway: d.gateway.Load(), Unsent: d.workers.Unsent()}
-		},
-		Clock: boottime, TTL: options.Timing.TTL, Log: d.log,
-	})
+	cfg.ListKey = d.workers.ListKey()
+	cfg.Evidence = func() control.Evidence {
+		return control.Evidence{Clients: d.workers.Frames(), Gateway: d.gateway.Load(), Unsent: d.workers.Unsent()}
+	}
+	d.loop, err = control.NewLoop(cfg)
 	return err
 }
 
@@ -200,9 +205,9 @@ func digestOf(parts ...string) cluster.Digest {
 	return cluster.Digest(h.Sum(nil)[:16])
 }
 
-func (d *daemon) transportConfig(sealer *sealed.Sealer) control.TransportConfig {
+func (d *daemon) transportConfig() control.TransportConfig {
 	c := d.cfg.Cluster
-	t := control.TransportConfig{Sealer: sealer, Local: []netip.Addr{d.self}, Port: c.ControlPort}
+	t := control.TransportConfig{Local: []netip.Addr{d.self}, Port: c.ControlPort}
 	for i, p := range c.Peers {
 		peer := control.PeerAddress{Address: p, Port: c.ControlPort}
 		if i < len(c.Controls) {

@@ -17,7 +17,6 @@ import (
 	"onevoice/cluster"
 	"onevoice/config"
 	"onevoice/control"
-	"onevoice/internal/poller"
 	"onevoice/internal/sealed"
 )
 
@@ -91,45 +90,24 @@ func witnessAddress(cfg *config.Config) (netip.Addr, error) {
 	return local, nil
 }
 
-// openWitness opens what a core needs that has neither paths nor workers.
+// openWitness opens the loop of a core that has neither paths nor workers.
 func (d *daemon) openWitness(local netip.Addr) error {
 	key, err := config.ReadKey(d.cfg.Cluster.KeyFile)
 	if err != nil {
 		return err
 	}
-	keys, err := keyring(d.cfg, key)
-	if err != nil {
-		return err
-	}
-	wait, err := poller.New()
-	if err != nil {
-		return err
-	}
-	d.opened(wait.Close)
-	state, saved, err := control.OpenState(d.cfg.Node.StateDir, nil, wait.Wake, d.log)
-	if err != nil {
-		return err
-	}
-	d.opened(state.Close)
-	d.state = state
 	options, err := d.clusterOptions()
 	if err != nil {
 		return err
 	}
 	options.Role, options.Paths, options.Services, options.Votes = cluster.Witness, nil, nil, ""
-	if d.core, err = cluster.New(options, saved, boottime(), false); err != nil {
-		return err
-	}
-	sealer := sealed.NewSealer(keys, d.core.ID(), sealed.UUID{}, sealed.Salt(randomBytes(16)))
-	t := d.transportConfig(sealer)
+	t := d.transportConfig()
 	t.Local, t.Port = []netip.Addr{local}, d.cfg.Cluster.Witness.Port()
-	if d.transport, err = control.OpenTransport(t); err != nil {
+	cfg, err := d.openCore(key, &options, t, false)
+	if err != nil {
 		return err
 	}
-	d.opened(d.transport.Close)
-	d.loop, err = control.NewLoop(control.LoopConfig{
-		Core: d.core, Transport: d.transport, Sealer: sealer, State: state, Poller: wait, Clock: boottime, TTL: options.Timing.TTL, Log: d.log,
-	})
+	d.loop, err = control.NewLoop(cfg)
 	return err
 }
 
