@@ -84,8 +84,9 @@ func voterMutants() []mutant {
 			"m.wanted, m.withdrewAt = below, now", "m.wanted, m.below, m.withdrewAt = below, below, now"),
 		one("one withdrawal too few", "an eviction leaves a majority of promises", "table.go",
 			"	return n < s.majority()\n", "	return n <= s.majority()\n"),
-		one("newest set only", "an eviction asks only the newest voter set", "apply.go",
-			"		if !t.Sets[i].blocked(withdrew) {", "		if i == len(t.Sets)-1 && !t.Sets[i].blocked(withdrew) {"),
+		mutant{name: "newest set only", why: "an eviction asks only the newest voter set", edits: []edit{
+			{"apply.go", "		if !t.Sets[i].blocked(withdrew) {", "		if i == len(t.Sets)-1 && !t.Sets[i].blocked(withdrew) {"},
+			{"beat.go", "		if !c.table.Sets[i].blocked(func", "		if i == len(c.table.Sets)-1 && !c.table.Sets[i].blocked(func"}}},
 		one("settled at once", "older voter sets are dropped while leases rest on them", "duty.go",
 			"		case m.low < h.Epoch || m.rests < newest.Index:\n", "		case m.low < h.Epoch && m.low > h.Epoch:\n"),
 		one("deaf node supported", "a node that does not hear keeps its promises", "support.go",

@@ -20,15 +20,22 @@ func rule(t *testing.T, o Options) *Cluster {
 		o.Timing = cluster.LAN
 	}
 	o.DriftPPM = 900
+	c := watched(t, o)
+	c.Boot(c.Hosts...)
+	c.must(t, "every bucket is owned", 5*time.Second, c.AllOwned)
+	c.must(t, "all are in with even shares", 30*time.Second, (&Chaos{Cluster: c}).atRest)
+	return c
+}
+
+// watched is a cluster whose hosts are off, and whose first breach fails the test.
+func watched(t *testing.T, o Options) *Cluster {
+	t.Helper()
 	c := New(o, 7)
 	t.Cleanup(func() {
 		if len(c.Breaches) > 0 {
 			t.Error(c.Breaches[0])
 		}
 	})
-	c.Boot(c.Hosts...)
-	c.must(t, "every bucket is owned", 5*time.Second, c.AllOwned)
-	c.must(t, "all are in with even shares", 30*time.Second, (&Chaos{Cluster: c}).atRest)
 	return c
 }
 
