@@ -77,7 +77,7 @@ const replaceAfter = 3 * time.Second
 // replaced.
 func (c *Core) nextMember() *raftpb.ConfChange {
 	for i := range c.table.Hosts {
-		if h := &c.table.Hosts[i]; h.Forgotten && !h.In && h.ID != c.id {
+		if h := &c.table.Hosts[i]; h.Forgotten && h.over() && h.ID != c.id {
 			id := h.ID
 			return &raftpb.ConfChange{Type: raftpb.ConfChangeRemoveNode.Enum(), NodeId: &id}
 		}
@@ -98,7 +98,7 @@ func (c *Core) nextMember() *raftpb.ConfChange {
 		}
 		old := &c.table.Hosts[j]
 		m := c.voter.of(old.ID)
-		if old.In || m.heard >= 0 && c.now-m.heard < replaceAfter+c.table.Timing.TTL {
+		if !old.over() || m.heard >= 0 && c.now-m.heard < replaceAfter+c.table.Timing.TTL {
 			continue // the lease that it may have had has not been over for so long
 		}
 		c.note(true, "%s at %s has lost its state and comes as a new host; the old one is forgotten", h.Name, h.Address)
@@ -107,6 +107,10 @@ func (c *Core) nextMember() *raftpb.ConfChange {
 	}
 	return nil
 }
+
+// over reports a host whose flows may be reset: it was taken for dead, or has
+// never been in. One that was removed before would lose flows that it still has.
+func (h *Host) over() bool { return !h.In && (h.Orphaned || h.Epoch == 0) }
 
 func (c *Core) admit(h *hello, order uint32) *raftpb.ConfChange {
 	id := h.ID

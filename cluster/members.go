@@ -30,7 +30,7 @@ func (t *Table) change(index uint64, c codec, cc *raftpb.ConfChange) bool {
 		}
 	case raftpb.ConfChangeRemoveNode:
 		h := t.host(cc.GetNodeId())
-		if h == nil || h.In {
+		if h == nil || !h.over() {
 			return false
 		}
 		t.forget(h)

@@ -2,6 +2,7 @@ package control
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -148,8 +149,8 @@ func TestWordsForWhatDoesNotFit(t *testing.T) {
 	}
 }
 
-// Of two hosts with one state directory the first that hears the other stops, and
-// says why: promises to one would be taken by both.
+// Of two hosts with one state directory one stops, and says why: promises to one
+// would be taken by both.
 func TestForgedTwinOfAHost(t *testing.T) {
 	log := &paper{}
 	w := newTown(t, 0)
@@ -177,7 +178,10 @@ func TestForgedTwinOfAHost(t *testing.T) {
 			}
 			select {
 			case err := <-h.ended:
-				if err == nil || !strings.Contains(err.Error(), "two hosts must not answer as one: 127.0.7.") || !strings.Contains(err.Error(), "remove its state directory") {
+				said := fmt.Sprint(err)
+				twin := strings.Contains(said, "two hosts must not answer as one: 127.0.7.") && strings.Contains(said, "remove its state directory")
+				// The leader may be faster: to it the copy has lost what it had acknowledged.
+				if !twin && !strings.Contains(said, "was a state directory put back from a copy?") {
 					t.Errorf("host %d ended with %v", i, err)
 				}
 				delete(w.hosts, i)

@@ -131,6 +131,8 @@ func tableMutants() []mutant {
 			"if r.Drainers&^bit(me.Slot) != 0 || !owned && r.Owner != 0 {", "if !owned && r.Owner != 0 {"),
 		one("rows before a second", "who comes back gets rows at once", "apply.go",
 			"		h.Waits = h.Epoch > 0 &&", "		h.Waits = false && h.Epoch > 0 &&"),
+		one("replaced at once", "a host is removed while it may still hold flows", "lead.go",
+			"func (h *Host) over() bool { return !h.In && (h.Orphaned || h.Epoch == 0) }", "func (h *Host) over() bool { return !h.In }"),
 		one("taken for dead unheard", "a node that holds a lease is taken for dead", "duty.go",
 			"seen >= 0 && c.now-seen < wait+c.table.Timing.TTL", "seen >= 0 && c.now < 0"),
 	}

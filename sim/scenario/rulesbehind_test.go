@@ -67,3 +67,21 @@ func TestForgottenIsTold(t *testing.T) {
 		t.Errorf("it has stopped: %v", h.failed)
 	}
 }
+
+// TestR18Replaced: a host that lost its state comes as a new one while workers of
+// the old one are alive. The others have started anew and never heard the old one:
+// they still wait until its flows may be reset.
+func TestR18Replaced(t *testing.T) {
+	c := rule(t, Options{Nodes: 5, Flows: 100})
+	h := c.Hosts[4]
+	h.kill()
+	h.disk.Wipe()
+	c.must(t, "it is evicted", time.Second, func() bool { return !h.seen(c.Hosts[0]).In })
+	for _, o := range c.Hosts[:4] {
+		o.kill()
+		o.restart()
+	}
+	id := h.id
+	h.restart()
+	c.must(t, "it is in as another", 10*time.Second, func() bool { return h.id != id && h.seen(c.Hosts[0]).In })
+}
