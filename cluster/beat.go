@@ -142,12 +142,13 @@ func (s *supporter) hearing(now time.Duration, t *Table) slots {
 	return out
 }
 
-// live are the nodes heard to hold a lease within a TTL.
+// live are the nodes heard to hold a lease in the last two heartbeats: what is
+// older would make them live longer at those who are told.
 func (s *supporter) live(now time.Duration, t *Table) slots {
 	var out slots
 	for i := range s.hosts {
 		m := &s.hosts[i]
-		if h := t.host(m.id); h != nil && m.leased && m.fresh(now, t) {
+		if h := t.host(m.id); h != nil && m.leased && m.heard >= 0 && now-m.heard <= 2*t.Timing.Heartbeat {
 			out |= bit(h.Slot)
 		}
 	}

@@ -45,7 +45,7 @@ type heartbeat struct {
 	// Withdrawn are the epochs that the sender will never support again.
 	Withdrawn []withdrawal `cbor:"15,keyasint"`
 	// Leased is of the sender itself; Live are the slots of the nodes from which
-	// it has heard the same within a TTL.
+	// it has heard the same in the last two heartbeats.
 	Live slots `cbor:"30,keyasint"`
 	// Alarm: a client acknowledged to the sender what was never sent (R22).
 	Alarm bool `cbor:"16,keyasint"`
