@@ -37,9 +37,10 @@ type ServiceRights struct {
 // rights keeps what was given out.
 type rights struct {
 	last Rights
-	// indexes tells, for the generations that may not be written back yet, which
-	// entry each had applied; written is that of the newest one that is.
-	// looked is the first entry of the generation that the last report is of.
+	// indexes tells, for the generations that may not be written back yet, up to
+	// which entry each shows the table; written is that of the newest one that is,
+	// looked that of the one under which the workers looked what they hold. Who
+	// drains a bucket under a generation takes no flow of it at any of its entries.
 	indexes         []generationIndex
 	written, looked uint64
 	// applied is the entry that last was looked at, and epoch the epoch.
@@ -48,8 +49,8 @@ type rights struct {
 	alarms         alarms
 }
 
-// generationIndex: a generation shows the table from an entry to another.
-type generationIndex struct{ generation, first, last uint64 }
+// generationIndex: a generation shows the table up to an entry.
+type generationIndex struct{ generation, last uint64 }
 
 // showRights gives new rights out when the table or the epoch has changed.
 func (c *Core) showRights() {
@@ -71,7 +72,7 @@ func (c *Core) showRights() {
 	if n := len(r.indexes); n > 0 && r.indexes[n-1].generation == r.last.Generation {
 		r.indexes[n-1].last = c.table.Index
 	} else {
-		r.indexes = append(r.indexes, generationIndex{r.last.Generation, c.table.Index, c.table.Index})
+		r.indexes = append(r.indexes, generationIndex{r.last.Generation, c.table.Index})
 	}
 	c.noteWritten()
 }
@@ -79,9 +80,8 @@ func (c *Core) showRights() {
 // maxGenerations bounds those that a worker may be behind.
 const maxGenerations = 1024
 
-// noteWritten finds out up to which entry the workers have written back, and
-// from which on they have looked what they hold. The newest generation may still
-// show more entries.
+// noteWritten finds out up to which entry the workers have written back, and have
+// looked what they hold. The newest generation may still show more entries.
 func (c *Core) noteWritten() {
 	r := &c.rights
 	done := min(c.outside.written, c.outside.looked)
@@ -94,7 +94,7 @@ func (c *Core) noteWritten() {
 			r.written = g.last
 		}
 		if g.generation <= c.outside.looked {
-			r.looked = g.first
+			r.looked = g.last
 		}
 	}
 }

@@ -92,7 +92,7 @@ func (c *Chaos) undoWishes() {
 			wishes = append(wishes, cluster.Pin{Service: c.services[s].Name, Bucket: uint8(b)})
 		}
 	}
-	h := c.Hosts[0]
+	h := c.member()
 	for len(wishes) > 0 {
 		n := min(len(wishes), 32)
 		for _, w := range wishes[:n] {
@@ -101,6 +101,17 @@ func (c *Chaos) undoWishes() {
 		wishes = wishes[n:]
 		c.Cluster.Run(100 * time.Millisecond)
 	}
+}
+
+// member is a host that can ask for something; one that has lost its disk may still
+// be on its way back.
+func (c *Chaos) member() *Host {
+	for _, h := range c.Hosts {
+		if h.core.Status(h.clock.Now()).Phase == "member" {
+			return h
+		}
+	}
+	return c.Hosts[0]
 }
 
 // atRest: all are in, under leases, with an even share; nothing is on its way.

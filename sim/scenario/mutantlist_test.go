@@ -119,8 +119,9 @@ func tableMutants() []mutant {
 			"			drainers |= bit(r.Owner - 1)\n", ""),
 		one("drained clears a newer drainer", "a report from before a move ends the draining after it", "apply.go",
 			"c.Buckets.has(uint8(b)) && r.Since <= c.Index", "c.Buckets.has(uint8(b))"),
-		one("drained unseen", "a node says drained by a report of before it drained", "duty.go",
-			" && r.Since <= c.rights.looked", ""),
+		mutant{name: "drained unseen", why: "a node says drained by a report of before it drained", edits: []edit{
+			{"duty.go", " && r.Since <= c.rights.looked", ""},
+			{"duty.go", "Buckets: done, Index: c.rights.looked", "Buckets: done, Index: c.table.Index"}}},
 		one("no grace", "flows of an evicted node may be reset at once", "apply.go",
 			"				r.Grace |= me\n", "				_ = me\n"),
 		one("orphaned at once", "an evicted node is taken for dead without waiting", "duty.go",

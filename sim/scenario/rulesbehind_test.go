@@ -51,7 +51,7 @@ func TestForgottenIsTold(t *testing.T) {
 	h.crash()
 	c.must(t, "it is out", 2*time.Second, func() bool { return !h.seen(c.Hosts[0]).In })
 	n := c.Hosts[1].ask(cluster.Forget{Node: "n4"})
-	c.must(t, "the wish is answered", 2*time.Second, func() bool { _, ok := c.Hosts[1].answers[n]; return ok })
+	c.must(t, "the wish is answered", 4*time.Second, func() bool { _, ok := c.Hosts[1].answers[n]; return ok })
 	if seen := h.seen(c.Hosts[1]); seen.ID != 0 {
 		t.Errorf("the wish was answered while the node was in the table: %+v", seen)
 	}

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -190,4 +191,33 @@ func TestOneTrace(t *testing.T) {
 	if c := NewChaos(6, 10*time.Second); c.Run() != "" || c.World.TraceHash() == sums[0] {
 		t.Error("another seed gives the same run")
 	}
+}
+
+// TestR17DrainedBesideOthers: a bucket goes from a node to a second, and from that
+// to a third, while nothing changes for the first. It still says drained when its
+// own flows have ended.
+func TestR17DrainedBesideOthers(t *testing.T) {
+	c := rule(t, Options{Nodes: 3, Flows: 1000})
+	// The first has one bucket more, which may go without another in return.
+	order := c.nodes()
+	slices.SortFunc(order, func(a, b *Host) int { return b.owns() - a.owns() })
+	first := order[0]
+	for b, o := range c.owners() {
+		if int(o) != first.Index+1 {
+			continue
+		}
+		c.Run(3 * time.Second)
+		c.o.Flows = 0
+		for _, to := range order[1:] {
+			c.Hosts[0].ask(cluster.Pin{Service: c.services[0].Name, Bucket: uint8(b), Node: to.Name})
+			c.Run(200 * ms)
+		}
+		break
+	}
+	drains := func() int { return count(first.worker.rights.Services[0].Draining) }
+	if drains() != 1 {
+		t.Fatalf("it drains %d buckets", drains())
+	}
+	c.Run(16 * time.Second) // no flow lives longer
+	c.must(t, "it drains nothing", 3*time.Second, func() bool { return drains() == 0 })
 }
