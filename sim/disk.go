@@ -102,6 +102,18 @@ func (d *Disk) Stall(t time.Duration) {
 	}
 }
 
+// Resume ends a Stall.
+func (d *Disk) Resume() {
+	if d.stalled <= d.w.now {
+		return
+	}
+	d.stalled = d.w.now
+	if d.syncing > 0 {
+		d.syncEnd.Stop()
+		d.syncEnd = d.w.After(d.w.between(d.SyncMin, d.SyncMax), d.synced)
+	}
+}
+
 // Break lets every write fail until the next Crash.
 func (d *Disk) Break() {
 	d.broken = true

@@ -79,9 +79,15 @@ func TestStalls(t *testing.T) {
 	write()
 	d.Stall(50 * ms) // is under way when the stall begins
 	w.Run(time.Second)
-	j.check(t, "done@41ms", "done@130ms", "done@250ms")
-	if got := d.Counts().Stalls; got != 3 {
-		t.Errorf("%d stalls, want 3", got)
+	write()
+	d.Stall(time.Hour)
+	w.Run(2 * time.Second)
+	d.Resume()
+	w.Run(3 * time.Second)
+	d.Resume() // nothing to end
+	j.check(t, "done@41ms", "done@130ms", "done@250ms", "done@2.001s")
+	if got := d.Counts().Stalls; got != 4 {
+		t.Errorf("%d stalls, want 4", got)
 	}
 }
 

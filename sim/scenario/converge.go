@@ -17,6 +17,7 @@ func (c *Chaos) calm() {
 	for _, h := range c.Hosts {
 		h.clock.Resume()
 		h.workers.Resume()
+		h.disk.Resume()
 		h.worker.slow = 0
 		if h.role == cluster.Node && !c.sameFile(h) {
 			h.kill()
