@@ -109,7 +109,7 @@ func TestForgedDatagrams(t *testing.T) {
 		{"no form", changed(3, 0x10), sealed.BadForm},
 		{"another form", changed(3, byte(1^3)), sealed.Forged},
 		{"another member's", changed(12, 1), sealed.Forged},
-		{"another boot's", changed(13, 1), sealed.Forged},
+		{"another boot's", changed(13, 1), sealed.WrongKey},
 		{"of a blank node", append(append(bytes.Clone(member(kindMessage)[:29]), make([]byte, 16)...), member(kindMessage)[45:]...), sealed.Forged},
 		{"another counter", changed(56, 0x40), sealed.Forged},
 		{"a counter at the end", func() []byte { b := member(kindMessage); copy(b[49:], bytes.Repeat([]byte{0xff}, 8)); return b }(), sealed.Forged},
@@ -310,7 +310,7 @@ func TestForgedFloodIsServedThrough(t *testing.T) {
 	if err := w.hosts[0].loop.Call(func(now time.Duration) {
 		l := w.hosts[0].loop
 		c := l.Transport.Counts()
-		if c.Verdicts[sealed.Forged]+c.Verdicts[sealed.Busy] == 0 || c.Verdicts[sealed.WrongCluster] == 0 || c.WrongWay == 0 {
+		if c.Verdicts[sealed.Forged] == 0 || c.Verdicts[sealed.WrongCluster] == 0 || c.WrongWay == 0 {
 			t.Errorf("counted %+v", c)
 		}
 		for _, h := range l.Core.Status(now).Hosts {

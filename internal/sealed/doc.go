@@ -13,7 +13,7 @@
 //	 5  8  sender's id
 //	13 16  salt: the sender's boot, random
 //	29 16  UUID of the cluster, zero for a blank node
-//	45  4  key tag: which cluster key
+//	45  4  key tag: the salt under the cluster key
 //	49  8  counter of this sender and boot, from 1
 //	57  …  ciphertext and tag of 16
 //
@@ -27,7 +27,8 @@
 // each sender, and the counter never repeats under it, so the wide random nonce
 // of XChaCha20-Poly1305 would buy nothing; GCM is in the standard library, runs
 // in hardware on every server and needs no allocation. Changing the cluster key
-// does not set the counter back.
+// does not set the counter back. The key tag is the beginning of the salt under
+// AES-256 with key HKDF-SHA-256(cluster key, "onevoice control key tag v1").
 //
 // # Replay
 //
@@ -44,9 +45,13 @@
 // only counters above the echo's are taken, so whatever R takes was sealed after
 // R's boot and is taken once. R forgets a sender only together with its
 // challenge, so that no recorded echo proves anything again. Neither R before
-// the echo, nor S in answering the challenge, keeps any state: a replayed
-// datagram of an unknown boot costs one verdict and one small answer out of a
-// budget.
+// the echo, nor S in answering the challenge, keeps any state that matters: a
+// replayed datagram of an unknown boot costs one verdict and one small answer out
+// of that boot's budget.
+//
+// The key tag can be made by members only: who invents a boot is refused by it,
+// for one block of AES and out of nobody's budget. So a flood of inventions does
+// not keep a node that has just started from proving that it lives.
 //
 // What the layer does not give: a datagram that was held back, and not yet
 // taken, is taken late if its counter is still in the window. What must be

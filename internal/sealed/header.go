@@ -41,7 +41,8 @@ type UUID [16]byte
 // Salt names one boot of one sender. It must be random.
 type Salt [16]byte
 
-// keyTag tells cluster keys apart without telling anything of them.
+// keyTag tells cluster keys apart without telling anything of them, and boots
+// that have the key from those that do not.
 type keyTag [4]byte
 
 type header struct {

@@ -30,9 +30,10 @@ const (
 // keySet is what follows from a keyring; it does not change.
 type keySet struct {
 	keys [2]Key
-	tags [2]keyTag
+	tags [2]cipher.Block // make the key tags
 	n    int
 	own  cipher.AEAD // seals: the current key with our own salt
+	tag  keyTag      // of the current key and our own salt
 }
 
 func newKeySet(ring Keyring, own Salt) *keySet {
@@ -41,29 +42,43 @@ func newKeySet(ring Keyring, own Salt) *keySet {
 		k.n = 2
 	}
 	for i := range k.n {
-		copy(k.tags[i][:], expand(k.keys[i], nil, keyTagInfo, len(keyTag{})))
+		k.tags[i] = block(expand(k.keys[i], nil, keyTagInfo, 32))
 	}
 	k.own = senderAEAD(k.keys[0], own)
+	k.tag = k.tagOf(0, own)
 	return k
 }
 
-// index tells which key has the tag, or -1.
-func (k *keySet) index(tag keyTag) int {
+// tagOf is the beginning of the salt's encryption: nobody without the key can
+// make one for a salt of their own.
+func (k *keySet) tagOf(i int, salt Salt) (tag keyTag) {
+	k.tags[i].Encrypt(salt[:], salt[:])
+	copy(tag[:], salt[:])
+	return tag
+}
+
+// index tells of which key a boot's tag is, or -1. A sender that is known keeps
+// its tags.
+func (k *keySet) index(tag keyTag, s *sender, salt Salt) int {
 	for i := range k.n {
-		if k.tags[i] == tag {
+		if s != nil && s.tag(k, i) == tag || s == nil && k.tagOf(i, salt) == tag {
 			return i
 		}
 	}
 	return -1
 }
 
-// senderAEAD is the cipher of one boot of one sender.
-func senderAEAD(k Key, salt Salt) cipher.AEAD {
-	block, err := aes.NewCipher(expand(k, salt[:], senderKeyInfo, 32))
+func block(key []byte) cipher.Block {
+	b, err := aes.NewCipher(key)
 	if err != nil {
 		panic(fmt.Sprintf("sealed: a key of constant length was refused: %v", err))
 	}
-	aead, err := cipher.NewGCM(block)
+	return b
+}
+
+// senderAEAD is the cipher of one boot of one sender.
+func senderAEAD(k Key, salt Salt) cipher.AEAD {
+	aead, err := cipher.NewGCM(block(expand(k, salt[:], senderKeyInfo, 32)))
 	if err != nil {
 		panic(fmt.Sprintf("sealed: a block of constant length was refused: %v", err))
 	}

@@ -7,11 +7,15 @@ import (
 
 // Bounds of what a stranger can make an Opener do.
 const (
-	// UnknownPerSecond bounds the datagrams of boots not known yet that are
-	// looked into, for each costs a key derivation; known boots are not delayed.
+	// UnknownPerSecond bounds the key derivations for boots not known yet. Only a
+	// boot that had the key costs one; known boots are not delayed.
 	UnknownPerSecond = 1000
-	// unknownBurst of them may come at once.
+	// AnswersPerSecond bounds the answers to each boot that is not known yet.
+	AnswersPerSecond = 50
+	// unknownBurst of either may come at once.
 	unknownBurst = time.Second
+	// MaxStrangers bounds the boots not known yet whose keys are kept.
+	MaxStrangers = 64
 )
 
 // Message is what a datagram said. Payload and Reply are valid until the next
@@ -32,17 +36,38 @@ type Message struct {
 type Opener struct {
 	sealer  *Sealer
 	senders senders
-	// unknownDue is when the budget for unknown boots is full again.
-	unknownDue time.Duration
-	scratch    []byte
-	reply      []byte
-	counts     [Verdicts]uint64
+	// strangers are boots not known yet that had the key once: they may be
+	// recorded. Each has a budget of its own, so that none keeps another out.
+	strangers map[Salt]*stranger
+	unknown   budget
+	scratch   []byte
+	reply     []byte
+	counts    [Verdicts]uint64
+}
+
+// stranger is a boot that is not known yet. Its id is not either.
+type stranger struct {
+	sender
+	answers budget
+}
+
+// budget is when it is full again.
+type budget time.Duration
+
+// spend takes one out of a budget of so many a second.
+func (b *budget) spend(now time.Duration, perSecond int) bool {
+	due := max(time.Duration(*b), now)
+	if due-now >= unknownBurst {
+		return false
+	}
+	*b = budget(due + time.Second/time.Duration(perSecond))
+	return true
 }
 
 // NewOpener returns an opener with the sealer's keys, UUID and id, also when
 // they change.
 func NewOpener(s *Sealer) *Opener {
-	return &Opener{sealer: s, senders: newSenders(), scratch: make([]byte, 0, MaxDatagram), reply: make([]byte, 0, MaxDatagram)}
+	return &Opener{sealer: s, senders: newSenders(), strangers: map[Salt]*stranger{}, scratch: make([]byte, 0, MaxDatagram), reply: make([]byte, 0, MaxDatagram)}
 }
 
 // Counts are the verdicts so far.
@@ -68,14 +93,14 @@ func (o *Opener) judge(now time.Duration, b []byte) (Message, Verdict) {
 		return m, WrongCluster
 	}
 	keys := o.sealer.keys.Load()
-	key := keys.index(h.tag)
-	if key < 0 {
+	s := o.senders.get(h.from, h.salt)
+	key := keys.index(h.tag, s, h.salt)
+	switch {
+	case key < 0:
 		return m, WrongKey
-	}
-	if h.from == o.sealer.self && h.salt == o.sealer.salt {
+	case h.from == o.sealer.self && h.salt == o.sealer.salt:
 		return m, Own
-	}
-	if s := o.senders.get(h.from, h.salt); s != nil {
+	case s != nil:
 		return o.judgeKnown(now, s, keys, key, &h, b, m)
 	}
 	return o.judgeUnknown(now, keys, key, &h, b, m)
@@ -124,30 +149,56 @@ func (o *Opener) judgeKnown(now time.Duration, s *sender, keys *keySet, key int,
 }
 
 func (o *Opener) judgeUnknown(now time.Duration, keys *keySet, key int, h *header, b []byte, m Message) (Message, Verdict) {
-	if !o.spend(now) {
+	s := o.stranger(now, h.salt)
+	if s == nil {
 		return m, Busy
 	}
-	s := &sender{from: h.from, salt: h.salt, first: now, last: now}
-	plain, ok := o.open(s, keys, key, b)
-	if !ok {
+	plain, ok := o.open(&s.sender, keys, key, b)
+	switch {
+	case !ok:
 		return m, Forged
-	}
-	switch h.form {
-	case formChallenge:
-		return o.answer(plain, m)
-	case formEcho:
-		if !o.provedBy(plain) {
-			return m, StaleEcho
-		}
+	case h.form == formEcho && !o.provedBy(plain):
+		return m, StaleEcho
+	case h.form == formEcho:
+		known := &sender{from: h.from, salt: h.salt, first: now, last: now, keys: s.keys, tags: s.tags, aeads: s.aeads}
 		// What was sealed before the echo is not proved by it.
-		s.window.startAfter(h.counter)
-		if !o.senders.add(now, s) {
+		known.window.startAfter(h.counter)
+		if !o.senders.add(now, known) {
 			return m, TooManySenders
 		}
+		delete(o.strangers, h.salt)
 		return m, Proved
+	case !s.answers.spend(now, AnswersPerSecond):
+		return m, Busy
+	case h.form == formChallenge:
+		return o.answer(plain, m)
 	}
 	m.Reply = o.sealer.seal(o.reply[:0], formChallenge, 0, o.challenge())
 	return m, Unproved
+}
+
+// stranger is the entry of a boot that is not known yet, made in place of the one
+// silent for longest if need be; nil when too many are made.
+func (o *Opener) stranger(now time.Duration, salt Salt) *stranger {
+	s := o.strangers[salt]
+	if s == nil {
+		if !o.unknown.spend(now, UnknownPerSecond) {
+			return nil
+		}
+		if len(o.strangers) >= MaxStrangers {
+			var oldest *stranger
+			for _, x := range o.strangers {
+				if oldest == nil || x.last < oldest.last {
+					oldest = x
+				}
+			}
+			delete(o.strangers, oldest.salt)
+		}
+		s = &stranger{sender: sender{salt: salt}}
+		o.strangers[salt] = s
+	}
+	s.last = now
+	return s
 }
 
 // answer echoes a challenge. It keeps nothing, for the challenge may be old.
@@ -167,13 +218,3 @@ func (o *Opener) challenge() []byte {
 }
 
 func (o *Opener) provedBy(echo []byte) bool { return string(echo) == string(o.challenge()) }
-
-// spend takes one unknown boot's datagram out of the budget.
-func (o *Opener) spend(now time.Duration) bool {
-	due := max(o.unknownDue, now)
-	if due-now >= unknownBurst {
-		return false
-	}
-	o.unknownDue = due + time.Second/UnknownPerSecond
-	return true
-}

@@ -92,7 +92,13 @@ func TestLayoutIsWhatTheDocSays(t *testing.T) {
 		return h.Sum(nil)
 	}
 	k, s, u := key(1), salt(5), uuid(7)
-	tag := mac(mac(make([]byte, 32), k[:]), []byte("onevoice control key tag v1"), []byte{1})[:4]
+	tagger, err := aes.NewCipher(mac(mac(make([]byte, 32), k[:]), []byte("onevoice control key tag v1"), []byte{1}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tag := make([]byte, 16)
+	tagger.Encrypt(tag, s[:])
+	tag = tag[:4]
 	senderKey := mac(mac(s[:], k[:]), []byte("onevoice control v1"), []byte{1})
 	want := append([]byte("1v"), 1, 1, 9)
 	want = binary.BigEndian.AppendUint64(want, 0xabcdef)
@@ -149,7 +155,7 @@ func TestEveryVerdict(t *testing.T) {
 		{"key no longer accepted", func(t *testing.T, a, b peer) []byte { b.SetKeys(Keyring{Current: key(2)}); return a.whole(t, "x") }, WrongKey},
 		{"kind forged", func(t *testing.T, a, b peer) []byte { return flip(a.whole(t, "x"), 4) }, Forged},
 		{"sender forged", func(t *testing.T, a, b peer) []byte { return flip(a.whole(t, "x"), 12) }, Forged},
-		{"salt forged", func(t *testing.T, a, b peer) []byte { return flip(a.whole(t, "x"), 13) }, Forged},
+		{"salt forged", func(t *testing.T, a, b peer) []byte { return flip(a.whole(t, "x"), 13) }, WrongKey},
 		{"counter forged", func(t *testing.T, a, b peer) []byte { return flip(a.whole(t, "x"), 55) }, Forged},
 		{"blank forged", func(t *testing.T, a, b peer) []byte {
 			d := a.whole(t, "x")
@@ -194,7 +200,7 @@ func TestEveryVerdict(t *testing.T) {
 		{"fragment without an end", func(t *testing.T, a, b peer) []byte { return a.seal(nil, formFragment, 0, nil) }, FragmentBad},
 		{"too much of unknown boots", func(t *testing.T, a, b peer) []byte {
 			d := boot(3, 3).whole(t, "x")
-			for range UnknownPerSecond - 2 { // two went for a's proof
+			for range AnswersPerSecond {
 				b.expect(t, 0, d, Unproved)
 			}
 			return d
@@ -333,21 +339,52 @@ func TestSilentBootMakesRoom(t *testing.T) {
 	}
 }
 
-// The budget for unknown boots fills again, and known boots never need it.
+// A boot that is not known is answered out of a budget of its own, which fills
+// again; known boots never need it, and other boots neither.
 func TestKnownBootsAreNotDelayedByStrangers(t *testing.T) {
 	a, b := boot(1, 1), boot(2, 2)
 	introduce(t, 0, a, b)
 	stranger := boot(3, 3).whole(t, "x")
 	looked := 0
-	for i := range 100 * UnknownPerSecond {
-		if _, v := b.Open(time.Second+time.Duration(i)*time.Millisecond/100, stranger); v == Unproved {
+	for i := range 100 * AnswersPerSecond {
+		if _, v := b.Open(time.Second+time.Duration(i)*time.Second/(100*AnswersPerSecond), stranger); v == Unproved {
 			looked++
 		}
 	}
-	if looked < 2*UnknownPerSecond-1 || looked > 2*UnknownPerSecond+1 {
-		t.Errorf("%d of a second's flood were looked into, want the burst and a second's share: %d", looked, 2*UnknownPerSecond)
+	if looked < 2*AnswersPerSecond-1 || looked > 2*AnswersPerSecond+1 {
+		t.Errorf("%d of a second's flood were answered, want the burst and a second's share: %d", looked, 2*AnswersPerSecond)
 	}
 	b.expect(t, time.Second, a.whole(t, "x"), OK)
+	introduce(t, 2*time.Second, boot(4, 4), b)
+}
+
+// A boot that somebody invents takes nothing out of any budget: however many there
+// are, who has just started is proved at once.
+func TestInventedBootsCostNothing(t *testing.T) {
+	b := boot(2, 2)
+	for i := range 100 * UnknownPerSecond {
+		d := boot(3, 3).whole(t, "x")
+		binary.BigEndian.PutUint64(d[13:], uint64(i))
+		b.expect(t, 0, d, WrongKey)
+	}
+	introduce(t, 0, boot(1, 1), b)
+}
+
+// The boots that are not known yet are bounded, and so are their derivations.
+func TestStrangersAreBounded(t *testing.T) {
+	b := boot(2, 2)
+	nth := func(i int) []byte {
+		sealer := NewSealer(Keyring{Current: key(1)}, 3, uuid(7), Salt{3, byte(i), byte(i >> 8)})
+		return peer{sealer, nil}.whole(t, "x")
+	}
+	for i := range UnknownPerSecond {
+		b.expect(t, 0, nth(i), Unproved)
+	}
+	b.expect(t, 0, nth(UnknownPerSecond), Busy)
+	if n := len(b.strangers); n != MaxStrangers {
+		t.Errorf("%d are kept, want %d", n, MaxStrangers)
+	}
+	introduce(t, time.Second, boot(1, 1), b)
 }
 
 func TestRotation(t *testing.T) {
@@ -530,14 +567,14 @@ func BenchmarkSealOpen(b *testing.B) {
 	}
 }
 
-// What a stranger's datagram with a right key tag costs.
+// What the datagram of a boot that somebody invents costs.
 func BenchmarkForgedBoot(b *testing.B) {
 	r, d := boot(2, 2), boot(1, 1).whole(b, "x")
 	now := time.Duration(0)
 	for b.Loop() {
 		now += time.Millisecond
 		d[20]++
-		if _, v := r.Open(now, d); v != Forged && v != Unproved {
+		if _, v := r.Open(now, d); v != WrongKey && v != Unproved {
 			b.Fatal(v)
 		}
 	}

@@ -69,7 +69,7 @@ func (s *Sealer) seal(dst []byte, f form, kind byte, payload []byte) []byte {
 
 func (s *Sealer) sealAs(dst []byte, uuid UUID, f form, kind byte, payload []byte) []byte {
 	keys := s.keys.Load()
-	h := header{f, kind, s.self, s.salt, uuid, keys.tags[0], s.counter.Add(1)}
+	h := header{f, kind, s.self, s.salt, uuid, keys.tag, s.counter.Add(1)}
 	at := len(dst)
 	dst = h.appendTo(dst)
 	head := dst[at:]

@@ -33,15 +33,30 @@ type sender struct {
 	first, last time.Duration
 	window      window
 	keys        *keySet
+	tags        [2]keyTag
 	aeads       [2]cipher.AEAD
 	partials    []*partial
 }
 
+// use makes the sender's tags and ciphers those of a set of keys.
+func (s *sender) use(keys *keySet) {
+	if s.keys == keys {
+		return
+	}
+	s.keys, s.aeads = keys, [2]cipher.AEAD{}
+	for i := range keys.n {
+		s.tags[i] = keys.tagOf(i, s.salt)
+	}
+}
+
+func (s *sender) tag(keys *keySet, i int) keyTag {
+	s.use(keys)
+	return s.tags[i]
+}
+
 // aead is the cipher for one of the keys, derived when it is first needed.
 func (s *sender) aead(keys *keySet, i int) cipher.AEAD {
-	if s.keys != keys {
-		s.keys, s.aeads = keys, [2]cipher.AEAD{}
-	}
+	s.use(keys)
 	if s.aeads[i] == nil {
 		s.aeads[i] = senderAEAD(keys.keys[i], s.salt)
 	}
