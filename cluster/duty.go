@@ -344,15 +344,14 @@ const orphanRank = 300 * time.Millisecond
 
 // doOrphan takes hosts for dead that have been out for long enough, and have held
 // no lease in that time as far as anybody who is heard has heard: one that comes
-// back is about to join. A deaf node cannot tell, and leaves it to others.
+// back is about to join. Who was deaf, or has started, in that time cannot tell,
+// and leaves it to others: a lease of one's own says that a majority was heard,
+// who hear everybody that has a lease.
 func (c *Core) doOrphan() {
-	if !c.table.voters().has(c.id) || c.o.Role == Node && !c.holder.leased(c.now) {
+	if !c.table.voters().has(c.id) || c.o.Role != Node || !c.leasedFor(orphanAfter+c.table.Timing.TTL) {
 		return
 	}
-	wait := orphanAfter
-	if !c.leader() {
-		wait += orphanRank * time.Duration(1+slices.Index(c.table.voters().Voters, c.id))
-	}
+	wait := orphanAfter + orphanRank*time.Duration(c.orphanTurn())
 	for _, o := range c.duties.outs {
 		h := c.table.host(o.id)
 		if h == nil || h.In || h.Orphaned || h.Epoch != o.epoch || c.now-o.at < wait {
@@ -364,6 +363,28 @@ func (c *Core) doOrphan() {
 		}
 		c.propose("orphaned "+h.Name, &command{Kind: kindOrphaned, ID: h.ID, Epoch: h.Epoch})
 	}
+}
+
+// orphanTurn is how many come before this host: the leader, if it can tell, and
+// then the voters in turn.
+func (c *Core) orphanTurn() int {
+	lead, turn := c.table.host(c.raft.node.BasicStatus().Lead), 0
+	if lead != nil && lead.ID == c.id {
+		return 0
+	}
+	if lead != nil && !lead.Witness {
+		turn++
+	}
+	for _, v := range c.table.voters().Voters {
+		h := c.table.host(v)
+		switch {
+		case v == c.id:
+			return turn
+		case h != nil && h != lead && !h.Witness:
+			turn++
+		}
+	}
+	return turn
 }
 
 // doSettle drops older voter sets once no lease rests on them.

@@ -85,3 +85,24 @@ func TestR18Replaced(t *testing.T) {
 	h.restart()
 	c.must(t, "it is in as another", 10*time.Second, func() bool { return h.id != id && h.seen(c.Hosts[0]).In })
 }
+
+// TestR18FreshVoters: a node that was evicted has a lease again, and is about to
+// join, when nobody hears it any more and all others have started anew: none of
+// them knows of its lease, and they must not take it for dead before it has been
+// without one for 3 s.
+func TestR18FreshVoters(t *testing.T) {
+	c := rule(t, Options{Nodes: 5, Flows: 100})
+	h := c.Hosts[4]
+	c.Net.Unplug(h.net.Index, true)
+	c.mute(h, true)
+	c.must(t, "it is evicted", time.Second, func() bool { return !h.seen(c.Hosts[0]).In })
+	c.mute(h, false)
+	c.must(t, "it has a lease", 2*time.Second, h.leased)
+	c.Run(800 * ms)
+	c.mute(h, true)
+	for _, o := range c.Hosts[:4] {
+		o.crash()
+		o.restart()
+	}
+	c.must(t, "it is taken for dead", 6*time.Second, func() bool { return h.seen(c.Hosts[0]).Orphaned })
+}
