@@ -32,8 +32,11 @@ type Status struct {
 	Flows    control.FlowsStatus `json:"flows"`
 	Device   link.Stats          `json:"device"`
 	Loop     node.LoopStats      `json:"loop"`
-	// Process is the control process.
+	// Process is the control process, Control what its loop did, and Lists the
+	// lists of flows that it exchanged.
 	Process control.ProcessStatus  `json:"process"`
+	Control control.LoopStats      `json:"control"`
+	Lists   control.ListCounts     `json:"lists"`
 	Workers []control.WorkerStatus `json:"workers"`
 	Table   map[string][]string    `json:"table,omitempty"`
 	Running []stack.FlowStatus     `json:"running,omitempty"`

@@ -78,6 +78,7 @@ type Loop struct {
 	lists    *lister // nil without Flows
 	seen     seen
 	told     map[string]time.Duration
+	outage   Outage
 	reportAt time.Duration
 	expireAt time.Duration
 	written  uint64
@@ -318,6 +319,7 @@ func (l *Loop) upkeep(now time.Duration) {
 		l.Transport.Expire(now)
 		l.Transport.Know(l.Core.Members())
 		l.complain(now)
+		l.tellOutage(now)
 	}
 	if l.Servers == nil {
 		return

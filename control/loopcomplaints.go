@@ -27,3 +27,16 @@ func (l *Loop) complain(now time.Duration) {
 		say("twins", fmt.Sprintf("two hosts use the id %x: a state directory was copied; stop one of the two, remove its state directory and let it join anew", id))
 	}
 }
+
+// tellOutage says loudly that a service is down on the last node, and when it is
+// back.
+func (l *Loop) tellOutage(now time.Duration) {
+	status := l.Core.Status(now)
+	warn, info := l.outage.Look(&status)
+	if warn != "" {
+		l.Log.Warn(warn)
+	}
+	if info != "" {
+		l.Log.Info(info)
+	}
+}

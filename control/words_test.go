@@ -193,3 +193,25 @@ func TestForgedTwinOfAHost(t *testing.T) {
 		return ended > 0 && covered(owned)
 	})
 }
+
+// A service that goes down on the last node is said loudly by all of them, and
+// keeps its table.
+func TestWordOfAnOutage(t *testing.T) {
+	log := &paper{}
+	w := newTown(t, 0)
+	w.n, w.log = 3, log
+	for i := range w.n {
+		w.start(i)
+	}
+	w.until("a cold start", all(0, 1, 2))
+	tell := func(up bool) {
+		for _, h := range w.hosts {
+			h.loop.Tell(cluster.Checked{Service: "ssh", Up: up})
+		}
+	}
+	tell(false)
+	w.wait("the word", func() bool { return log.has("down on all nodes: ssh") })
+	w.until("its table is kept", covered)
+	tell(true)
+	w.wait("the word that it is back", func() bool { return log.has("up again on one node at least: ssh") })
+}

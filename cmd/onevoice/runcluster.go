@@ -241,12 +241,14 @@ func (d *daemon) openLANs() ([]*control.LAN, error) {
 // core has failed.
 func (d *daemon) runLoop(ended chan<- error) { ended <- d.loop.Run() }
 
-// clusterStatus asks the core.
-func (d *daemon) clusterStatus() (s cluster.Status, err error) {
+// clusterStatus asks the core, and fills in what its loop did.
+func (d *daemon) clusterStatus(out *admin.Status) (s cluster.Status, err error) {
 	if d.loop == nil {
 		return s, errors.New("the daemon is starting")
 	}
-	err = d.loop.Call(func(now time.Duration) { s = d.core.Status(now) })
+	err = d.loop.Call(func(now time.Duration) {
+		s, out.Control, out.Lists = d.core.Status(now), d.loop.Stats(), d.loop.Lists()
+	})
 	return s, err
 }
 

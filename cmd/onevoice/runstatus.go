@@ -27,7 +27,7 @@ func (d *daemon) status(want admin.Wanted) (*admin.Status, error) {
 	for _, v := range d.cfg.VIPs {
 		s.VIPs = append(s.VIPs, admin.VIPStatus{Address: v.Address.Addr().String(), MAC: v.MAC.String(), MACMode: string(v.MACMode)})
 	}
-	c, err := d.clusterStatus()
+	c, err := d.clusterStatus(s)
 	if err != nil {
 		return nil, err
 	}

@@ -144,12 +144,12 @@ func (d *daemon) witness() error {
 
 // witnessStatus is the admin.Source of a witness: what the core knows.
 func (d *daemon) witnessStatus(want admin.Wanted) (*admin.Status, error) {
-	c, err := d.clusterStatus()
-	if err != nil {
-		return nil, err
-	}
 	s := &admin.Status{
 		Node: d.cfg.Node.Name, Cluster: d.cfg.Cluster.Name, Version: version(), Uptime: (boottime() - d.began).Seconds(),
+	}
+	c, err := d.clusterStatus(s)
+	if err != nil {
+		return nil, err
 	}
 	d.fillCluster(s, &c, want.Table)
 	s.Sum()
