@@ -169,13 +169,29 @@ func (c *Chaos) wipe(h *Host) {
 		}
 	}
 	c.wiped = c.World.Now()
+	id := h.id
 	if c.World.Rand().IntN(3) == 0 {
 		h.kill() // its worker goes on, of a member that is no more
 		h.disk.Wipe()
 	} else {
 		h.wipe()
 	}
-	c.World.After(c.ms(10, 1500), h.restart)
+	if c.World.Rand().IntN(3) > 0 {
+		c.World.After(c.ms(10, 1500), h.restart)
+		return
+	}
+	// An operator gives the old one up, and the new one comes some time.
+	c.World.After(c.ms(200, 3000), func() { c.another(h).ask(cluster.Forget{Node: fmt.Sprintf("%x", id)}) })
+	c.World.After(c.ms(10, 6000), h.restart)
+}
+
+// another is some other host.
+func (c *Chaos) another(but *Host) *Host {
+	for {
+		if h := c.Hosts[c.World.Rand().IntN(len(c.Hosts))]; h != but {
+			return h
+		}
+	}
 }
 
 func (c *Chaos) onLAN(h *Host, d time.Duration, set func(*sim.LAN, int, bool)) {
