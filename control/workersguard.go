@@ -27,18 +27,22 @@ const (
 	guardClosed       = "closed"
 )
 
-// setLease puts a lease in force: the guard's first, so that it never has less
-// than the node has looked at. It runs on the loop's goroutine at the start of a
-// turn, when everything that was decided under an earlier lease has been sent or
-// dropped.
-func (g *Guest) setLease(now, begin, end time.Duration) {
-	if guard := g.parts.Guard; guard != nil {
-		if err := guard.SetLease(guardUntil(now, end, g.Orphaned())); err != nil && !g.guardFailed {
+// setLease puts a path's lease in force: the guard's first, so that it never has
+// less than the node has looked at. It runs on the loop's goroutine at the start
+// of a turn, when everything that was decided under an earlier lease has been sent
+// or dropped.
+func (g *Guest) setLease(now time.Duration, path int, begin, end time.Duration) {
+	if path < len(g.parts.Guards) {
+		if err := g.parts.Guards[path].SetLease(guardUntil(now, end, g.Orphaned())); err != nil && !g.guardFailed {
 			g.guardFailed = true
 			g.log.Warn("the guard in the kernel cannot be given the lease; nothing new is answered until it can", "error", err)
 		}
 	}
-	g.parts.Node.SetLease(begin, end)
+	for vip := range g.settings.Config.VIPs {
+		if g.pathOf[vip] == path {
+			g.parts.Node.SetLease(vip, begin, end)
+		}
+	}
 }
 
 // guardUntil is until when the guard lets answers out. Once the lease is over the
@@ -52,25 +56,30 @@ func guardUntil(now, end time.Duration, alone bool) time.Duration {
 	return end
 }
 
-// closeGuard lets go of the guard of a retired worker: it takes nothing new, and
+// closeGuards lets go of the guards of a retired worker: it takes nothing new, and
 // a frame leaves an interface only if the guards of all workers have a lease.
-func (g *Guest) closeGuard() {
-	if g.parts.Guard == nil {
-		return
-	}
-	if err := g.parts.Guard.Close(); err != nil {
-		g.log.Warn("the guard in the kernel could not be closed", "error", err)
+func (g *Guest) closeGuards() {
+	for _, guard := range g.parts.Guards {
+		if err := guard.Close(); err != nil {
+			g.log.Warn("the guard in the kernel could not be closed", "error", err)
+		}
 	}
 }
 
-// guardStatus tells of the guard.
+// guardStatus tells of the guards of all paths together.
 func (g *Guest) guardStatus() GuardStatus {
-	if g.parts.Guard == nil {
+	if len(g.parts.Guards) == 0 {
 		return GuardStatus{State: guardNotAvailable + g.parts.NoGuard}
 	}
-	dropped, err := g.parts.Guard.Stats()
-	if err != nil {
-		return GuardStatus{State: guardClosed}
+	s := GuardStatus{State: guardInKernel}
+	for _, guard := range g.parts.Guards {
+		dropped, err := guard.Stats()
+		if err != nil {
+			return GuardStatus{State: guardClosed}
+		}
+		s.SYNACKs += dropped.SYNACKs
+		s.ARPReplies += dropped.ARPReplies
+		s.EchoReplies += dropped.EchoReplies
 	}
-	return GuardStatus{guardInKernel, dropped.SYNACKs, dropped.ARPReplies, dropped.EchoReplies}
+	return s
 }

@@ -61,7 +61,9 @@ type Guest struct {
 	edition, generation uint64
 	// draining: the table has buckets that this node drains.
 	draining bool
-	leases   []page.Lease
+	// leases are by path, and pathOf is by VIP.
+	leases []page.Lease
+	pathOf []int
 	// busyAt is when the worker last had a flow, in the loop's clock.
 	busyAt time.Duration
 	quiet  atomic.Bool
@@ -85,8 +87,8 @@ type WorkerParts struct {
 	Device  link.Device
 	Poller  *poller.Poller
 	OwnHost *proxy.OwnHost
-	// Guard is nil where the kernel has none; NoGuard says why.
-	Guard   *egress.Guard
+	// Guards are by path, none where the kernel has none; NoGuard says why.
+	Guards  []*egress.Guard
 	NoGuard string
 }
 
@@ -146,6 +148,9 @@ func (g *Guest) receiveSettings() error {
 	if len(g.leases) > page.MaxPaths {
 		return garbage("%d paths", len(g.leases))
 	}
+	for vip := range g.settings.Config.VIPs {
+		g.pathOf = append(g.pathOf, g.settings.Path(vip))
+	}
 	return g.first.conn.SetReadDeadline(time.Time{})
 }
 
@@ -157,36 +162,36 @@ func (g *Guest) Fail(err error) error {
 	return g.first.send(newMessage(sayFailed, 0, failed{err.Error()}))
 }
 
-// Begin is for node.LoopConfig: it puts lease and table of the page in force.
-// The lease is read first, so that it is never newer than the table.
+// Begin is for node.LoopConfig: it puts leases and table of the page in force.
+// The leases are read first, so that none is ever newer than the table.
 func (g *Guest) Begin(now time.Duration) {
 	if g.page == nil {
-		g.setLease(now, 0, 0)
+		g.dropLeases(now)
 		return
 	}
-	begin, end, under := g.lease()
+	for path := range g.leases {
+		// Where control died while it wrote, the lease that was read last runs out.
+		g.page.Lease(path, &g.leases[path])
+	}
 	if e := g.page.Edition(); e != g.edition {
 		if t := g.page.Table(); t != nil && g.take(t) {
 			g.edition, g.generation = e, t.Generation
 		}
 	}
-	if under > g.generation {
-		// The table of this lease could not be read yet.
-		begin, end = 0, 0
+	for path, l := range g.leases {
+		if l.Generation > g.generation {
+			// The table of this lease could not be read yet.
+			l.Begin, l.End = 0, 0
+		}
+		g.setLease(now, path, l.Begin, l.End)
 	}
-	g.setLease(now, begin, end)
 }
 
-// lease is what all paths together allow, and under which table.
-func (g *Guest) lease() (begin, end time.Duration, under uint64) {
-	end = node.Forever
+// dropLeases ends the leases of all paths.
+func (g *Guest) dropLeases(now time.Duration) {
 	for path := range g.leases {
-		l := &g.leases[path]
-		// Where control died while it wrote, the lease that was read last runs out.
-		g.page.Lease(path, l)
-		begin, end, under = max(begin, l.Begin), min(end, l.End), max(under, l.Generation)
+		g.setLease(now, path, 0, 0)
 	}
-	return begin, end, under
 }
 
 // take gives the node a table. One of another size is refused and counted.

@@ -68,7 +68,8 @@ type rig struct {
 	ended chan error
 }
 
-func newRig(t *testing.T) *rig {
+// newRig makes one. VIPs are besides the one of its settings.
+func newRig(t *testing.T, vips ...config.VIP) *rig {
 	t.Helper()
 	r := &rig{t: t, ended: make(chan error, 1)}
 	one, err := newWorker(testClock())
@@ -81,6 +82,7 @@ func newRig(t *testing.T) *rig {
 	}
 	one.wire, r.one = ours, one
 	settings := testSettings(t)
+	settings.Config.VIPs = append(settings.Config.VIPs, vips...)
 	if err := one.tell(tellSettings, &settings); err != nil {
 		t.Fatal(err)
 	}
@@ -122,12 +124,16 @@ func (r *rig) run() {
 	p.Device = quietDevice{fd}
 	settings := r.guest.Settings()
 	vip, svc := settings.Config.VIPs[0], settings.Config.Services[0]
+	var vips []node.VIP
+	for _, v := range settings.Config.VIPs {
+		vips = append(vips, node.VIP{VIP: responder.VIP{Addr: v.Address.Addr(), MAC: responder.MAC(v.MAC)}, LAN: v.Address.Masked()})
+	}
 	p.Stack, err = stack.New(stack.Config{MTU: 1500, Poller: p.Poller, Addresses: []netip.Addr{vip.Address.Addr()},
 		Services: []stack.Service{{Name: svc.Name, Listen: svc.Listen, Backend: proxy.Backend{Addr: svc.Backend}}}})
 	must(err)
 	p.Node, err = node.New(node.Config{
 		Own: responder.MAC{2, 0, 0, 0, 0, 1}, Address: settings.Self, MTU: 1500, Hasher: hashing.NewHasher(settings.HashKey), Flows: p.Stack,
-		VIPs:     []node.VIP{{VIP: responder.VIP{Addr: vip.Address.Addr(), MAC: responder.MAC(vip.MAC)}, LAN: vip.Address.Masked()}},
+		VIPs:     vips,
 		Services: []node.Service{{Listen: svc.Listen, Affinity: hashing.SourceIP}},
 	})
 	must(err)
@@ -324,6 +330,35 @@ func TestLeaseGoesWithItsTable(t *testing.T) {
 	}
 	if lease().Held {
 		t.Error("a lease is used under an older table")
+	}
+}
+
+// TestR6EachPathHasItsLease: VIPs that share a cluster MAC share a lease, and the
+// others have their own.
+func TestR6EachPathHasItsLease(t *testing.T) {
+	first := net.HardwareAddr{1, 0, 0x5e, 77, 0, 2}
+	r := newRig(t,
+		config.VIP{Address: netip.MustParsePrefix("10.77.0.3/24"), MAC: net.HardwareAddr{1, 0, 0x5e, 77, 0, 3}},
+		config.VIP{Address: netip.MustParsePrefix("10.77.0.4/24"), MAC: first})
+	table := everything(1)
+	table.VIPs = []page.Row{table.VIPs[0], table.VIPs[0], table.VIPs[0]}
+	if err := r.one.publish(table); err != nil {
+		t.Fatal(err)
+	}
+	now := testClock()
+	for lost := range 2 {
+		r.one.page.SetLease(lost, 0, 0)
+		r.one.page.SetLease(1-lost, now, now+time.Hour)
+		// A turn begins with the leases.
+		if err := r.guest.parts.Loop.Call(func(now time.Duration) {
+			for vip, path := range []int{0, 1, 0} {
+				if _, end := r.guest.parts.Node.Lease(vip); (end > now) != (path != lost) {
+					t.Errorf("path %d lost: the lease of VIP %d ends at %v", lost, vip, end)
+				}
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/hkdf"
 	"crypto/sha256"
 	"net/netip"
+	"slices"
 	"time"
 
 	"onevoice/config"
@@ -85,6 +86,11 @@ func (s *WorkerSettings) paths() []string {
 		}
 	}
 	return macs
+}
+
+// Path is the path of a VIP.
+func (s *WorkerSettings) Path(vip int) int {
+	return slices.Index(s.paths(), s.Config.VIPs[vip].MAC.String())
 }
 
 // ready is the body of sayReady.

@@ -119,7 +119,7 @@ func (g *Guest) obey(w *wire, m *message) error {
 func (g *Guest) retire() {
 	g.parts.OwnHost.Retire()
 	// A loop that has ended has retired by itself.
-	_ = g.parts.Loop.Call(func(now time.Duration) { g.busyAt = now; g.quiet.Store(false); g.closeGuard() })
+	_ = g.parts.Loop.Call(func(now time.Duration) { g.busyAt = now; g.quiet.Store(false); g.closeGuards() })
 	g.retired.Store(true)
 }
 
@@ -238,7 +238,9 @@ func (g *Guest) exchange(p *page.Worker, wake *os.File) {
 	g.edition, g.generation = 0, 0
 	g.holding = Holding{}
 	clear(g.leases)
-	g.parts.Node.SetLease(0, 0)
+	for vip := range g.settings.Config.VIPs {
+		g.parts.Node.SetLease(vip, 0, 0)
+	}
 	if err := g.parts.Poller.AddEdge(int(wake.Fd()), wakeToken); err != nil {
 		// The page is looked at every node.MaxIdle anyway.
 		g.log.Warn("control cannot wake this worker", "error", err)
@@ -301,8 +303,10 @@ func (g *Guest) fill(s *WorkerStatus, now time.Duration, flows bool) {
 		s.Verdicts[v.String()] = counts[v]
 	}
 	s.Generation, s.Guard = g.generation, g.guardStatus()
-	if begin, end := p.Node.Lease(); now < end {
-		s.Lease = LeaseStatus{Held: true, Since: (now - begin).Seconds(), Left: (end - now).Seconds()}
+	for vip := range g.settings.Config.VIPs {
+		if begin, end := p.Node.Lease(vip); now < end && !s.Lease.Held {
+			s.Lease = LeaseStatus{Held: true, Since: (now - begin).Seconds(), Left: (end - now).Seconds()}
+		}
 	}
 	s.Services = p.Stack.Services()
 	if m := p.Node.LastStranger(); m.Address.IsValid() {

@@ -61,7 +61,7 @@ func (c *chaos) die() {
 	kind := death(c.rand.IntN(int(deaths)))
 	h.down = kind == crashed || kind == stalled
 	h.leaseEnd = c.now + chaosTTL
-	h.SetLease(0, h.leaseEnd)
+	h.SetLease(0, 0, h.leaseEnd)
 	if kind == crashed {
 		h.tcp = model.New(c.rand.Uint32)
 	}

@@ -58,7 +58,7 @@ func (n *Node) mayLeave(now time.Duration, s *outgoing) Verdict {
 // in, and repeats it (OWNERSHIP.md R10, R12).
 func (n *Node) maySYNACK(now time.Duration, service int, e *tracked, s *outgoing) Verdict {
 	bucket := n.bucketOf(service, &s.flow)
-	if !n.lease.covers(now) || !n.ownership.Services[service].Accept.Has(bucket) {
+	if !n.rights[service].lease.covers(now) || !n.ownership.Services[service].Accept.Has(bucket) {
 		if e == nil {
 			// The client has never heard of it. Let it not be answered when the right
 			// has come back, long after its SYN.
@@ -100,7 +100,7 @@ func (n *Node) mayLeaveReset(now time.Duration, service int, e *tracked, s *outg
 		return UnearnedReset
 	}
 	bucket := n.bucketOf(service, &s.flow)
-	if n.lease.covers(now) && n.ownership.Services[service].Accept.Has(bucket) &&
+	if n.rights[service].lease.covers(now) && n.ownership.Services[service].Accept.Has(bucket) &&
 		n.mayReset(service, bucket, &s.flow) == Undecided {
 		return Undecided
 	}

@@ -10,14 +10,15 @@ import (
 
 // handleARP answers for VIPs, notes strangers, and learns what we asked for.
 func (n *Node) handleARP(now time.Duration, frame []byte) Handled {
-	refused := Undecided
+	refused, of := Undecided, 0
 	r := n.arp.Handle(now, frame, func(vip, asker netip.Addr) bool {
-		refused = n.answersFor(now, n.vip(vip), asker)
+		of = n.vip(vip)
+		refused = n.answersFor(now, of, asker)
 		return refused == Undecided
 	})
 	switch r.Outcome {
 	case responder.ARPAnswered, responder.ARPProbeAnswered:
-		return Handled{Verdict: AnsweredARP, Reply: r.Reply}
+		return Handled{Verdict: AnsweredARP, Reply: r.Reply, vip: of}
 	case responder.ARPNotOurs, responder.ARPProbeNotOurs:
 		return Handled{Verdict: refused}
 	case responder.ARPStranger, responder.ARPOwnAddressClaim:
@@ -114,5 +115,5 @@ func (n *Node) echo(now time.Duration, vip int, frame []byte) Handled {
 	if outcome != responder.EchoAnswered {
 		return Handled{Verdict: BadICMP}
 	}
-	return Handled{Verdict: AnsweredEcho, Reply: reply}
+	return Handled{Verdict: AnsweredEcho, Reply: reply, vip: vip}
 }

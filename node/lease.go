@@ -8,13 +8,15 @@ type lease struct{ begin, end time.Duration }
 // covers reports whether the lease is valid at that time.
 func (l *lease) covers(at time.Duration) bool { return at >= l.begin && at < l.end }
 
-// SetLease puts another lease in force from the next frame on: its begin, which
-// stays the same while the lease is renewed without a gap, and its end. It may be
-// called for every batch.
-func (n *Node) SetLease(begin, end time.Duration) { n.lease = lease{begin, end} }
+// SetLease puts another lease of a VIP, and of the services on it, in force from
+// the next frame on: its begin, which stays the same while the lease is renewed
+// without a gap, and its end. It may be called for every batch.
+func (n *Node) SetLease(vip int, begin, end time.Duration) { n.leases[vip] = lease{begin, end} }
 
-// Lease is the lease in force.
-func (n *Node) Lease() (begin, end time.Duration) { return n.lease.begin, n.lease.end }
+// Lease is a VIP's lease in force.
+func (n *Node) Lease(vip int) (begin, end time.Duration) {
+	return n.leases[vip].begin, n.leases[vip].end
+}
 
 // SetReal tells the node the CLOCK_REALTIME that belongs to the `now` of the
 // frames that follow, so that it can tell from their stamps when they came in.
@@ -25,13 +27,13 @@ func (n *Node) SetReal(real time.Duration) { n.real = real }
 func (n *Node) Generation() uint64 { return n.ownership.Generation }
 
 // stale reports whether the frame that is being handled came in when the right
-// to answer it was not this node's: before the present lease, or before the
-// bucket was. Its previous owner may have answered it. A stamp from the future
+// to answer it was not this node's: before the present lease, or before began,
+// when the bucket became so. Its previous owner may have answered it. A stamp from the future
 // says that the clock was set, and nothing about the frame (OWNERSHIP.md R10).
-func (n *Node) stale(now time.Duration, began time.Duration) bool {
+func (n *Node) stale(now time.Duration, l *lease, began time.Duration) bool {
 	if n.stamp == 0 || n.real == 0 {
 		return n.emptying
 	}
 	age := n.real - n.stamp
-	return age < 0 || now-age < max(n.lease.begin, began)
+	return age < 0 || now-age < max(l.begin, began)
 }

@@ -47,9 +47,10 @@ type Loop struct {
 	stopBy time.Duration
 	// woken: Wake was called since the last turn began.
 	woken atomic.Bool
-	// leaseBegin is that of the lease under which the last turn ran, turnedAt is
-	// when that was.
-	leaseBegin, turnedAt time.Duration
+	// leaseBegins are those of the VIPs' leases under which the last turn ran,
+	// turnedAt is when that was.
+	leaseBegins []time.Duration
+	turnedAt    time.Duration
 	// lookBy is when to see whether the interface is there, -1 while nothing
 	// has made that doubtful.
 	lookBy time.Duration
@@ -110,6 +111,8 @@ func NewLoop(cfg LoopConfig) (*Loop, error) {
 		frames: make([]link.Frame, link.MaxBatch),
 		done:   make(chan struct{}),
 		lookBy: -1,
+
+		leaseBegins: make([]time.Duration, len(cfg.Node.leases)),
 	}
 	if l.real == nil {
 		l.real = func() time.Duration { return time.Duration(time.Now().UnixNano()) }
@@ -266,8 +269,12 @@ func (l *Loop) turn(now time.Duration, events []poller.Event) error {
 // afterGap reports whether frames may be waiting that came in while this node
 // had no right to answer them: the lease is a new one, or the turn is late.
 func (l *Loop) afterGap(now time.Duration) bool {
-	renewed := l.node.lease.begin != l.leaseBegin
-	l.leaseBegin = l.node.lease.begin
+	renewed := false
+	for i := range l.leaseBegins {
+		begin, _ := l.node.Lease(i)
+		renewed = renewed || begin != l.leaseBegins[i]
+		l.leaseBegins[i] = begin
+	}
 	return renewed || l.begin != nil && l.stats.Turns > 1 && now-l.turnedAt > maxGap
 }
 
@@ -301,7 +308,7 @@ func (l *Loop) receive() {
 				l.stack.Deliver(h.Packet)
 			}
 			if h.Reply != nil {
-				l.replies.add(h.Reply)
+				l.replies.add(h.vip, h.Reply)
 			}
 			if h.Verdict == StrangerClaim {
 				l.tellStranger(now)

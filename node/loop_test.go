@@ -129,7 +129,7 @@ func (b *bench) begin(time.Duration) {
 			b.t.Error(err)
 		}
 	}
-	b.node.SetLease(b.lease.begin, b.lease.end)
+	b.node.SetLease(0, b.lease.begin, b.lease.end)
 }
 
 // put queues frames; stamp is when they came in, on the bench's clock, or none.

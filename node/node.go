@@ -86,7 +86,7 @@ type Node struct {
 	resets                *responder.Limit
 	strays                *responder.Limit
 	ownership             *Ownership
-	lease                 lease
+	leases                []lease // by VIP
 	stopping              bool
 
 	// rights and vipRights are the ownership's Accept with times; fresh: some of
@@ -147,6 +147,7 @@ func New(cfg Config) (*Node, error) {
 		flows:       cfg.Flows,
 		resets:      responder.NewLimit(resetsPerSecond, resetBurst),
 		strays:      responder.NewLimit(strayResetsPerSecond, strayResetBurst),
+		leases:      make([]lease, len(cfg.VIPs)),
 		ownership:   &Ownership{VIPs: make([]Rows, len(cfg.VIPs)), Services: make([]Rows, len(cfg.Services))},
 		rights:      make([]right, len(cfg.Services)),
 		vipRights:   make([]right, len(cfg.VIPs)),
@@ -158,7 +159,7 @@ func New(cfg Config) (*Node, error) {
 		lists:       make([][hashing.Buckets]*flowList, len(cfg.Services)),
 	}
 	for i := range n.vipMappings {
-		n.vipMappings[i].hasher = cfg.Hasher
+		n.vipMappings[i].hasher, n.vipRights[i].lease = cfg.Hasher, &n.leases[i]
 	}
 	for i := range cfg.Services {
 		n.mappings[i].hasher = cfg.Hasher
@@ -180,16 +181,17 @@ func New(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	for i, s := range cfg.Services {
-		if n.vip(s.Listen.Addr()) < 0 {
+		vip := n.vip(s.Listen.Addr())
+		if vip < 0 {
 			return nil, fmt.Errorf("node: service on %s, which is not a VIP", s.Listen)
 		}
-		n.byListen[s.Listen] = i
+		n.byListen[s.Listen], n.rights[i].lease = i, &n.leases[vip]
 	}
 	return n, nil
 }
 
 // SetOwnership puts another ownership in force from the next frame on, and its
-// lease with it.
+// lease with it, for all VIPs.
 func (n *Node) SetOwnership(o *Ownership) error {
 	if len(o.VIPs) != len(n.vips) || len(o.Services) != len(n.services) {
 		return fmt.Errorf("node: ownership of %d VIPs and %d services given to a node with %d and %d",
@@ -205,7 +207,9 @@ func (n *Node) SetOwnership(o *Ownership) error {
 	}
 	n.fresh = true
 	n.ownership = o
-	n.SetLease(o.LeaseBegin, o.LeaseEnd)
+	for i := range n.leases {
+		n.SetLease(i, o.LeaseBegin, o.LeaseEnd)
+	}
 	n.refilter()
 	return nil
 }
@@ -223,6 +227,8 @@ type Handled struct {
 	// Reply is a frame to send, nil when there is none. It is valid until the
 	// next frame is handled.
 	Reply []byte
+	// vip is under whose lease the reply may leave.
+	vip int
 }
 
 // Handle decides about one frame and counts the verdict. It allocates nothing
@@ -308,11 +314,11 @@ func (n *Node) mayAccept(now time.Duration, r *right, bucket uint8) Verdict {
 	switch {
 	case !r.accept.Has(bucket):
 		return NotOwner
-	case !n.lease.covers(now):
+	case !r.lease.covers(now):
 		return NoLease
 	case n.stopping:
 		return Stopping
-	case n.stale(now, r.since[bucket]):
+	case n.stale(now, r.lease, r.since[bucket]):
 		return Stale
 	}
 	return Undecided

@@ -10,6 +10,7 @@ import (
 // since when.
 type right struct {
 	accept Bitmap
+	lease  *lease // the VIP's
 	// since is when a bucket of accept was found to be in it, pending before
 	// that.
 	since [hashing.Buckets]time.Duration

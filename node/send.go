@@ -15,9 +15,9 @@ func (l *Loop) send() {
 	now := l.clock()
 	for i := range l.replies.n {
 		now = l.flushFull(now)
-		if !l.node.lease.covers(now) {
-			l.stats.LateReplies += uint64(l.replies.n - i)
-			break
+		if !l.node.leases[l.replies.vips[i]].covers(now) {
+			l.stats.LateReplies++
+			continue
 		}
 		l.vectors = append(l.vectors, link.Vector{Pieces: l.replies.pieces[i][:]})
 	}
@@ -85,13 +85,14 @@ type replies struct {
 	n       int
 	buffers [maxReplies][]byte
 	pieces  [maxReplies][1][]byte
+	vips    [maxReplies]int // under whose leases they may leave
 }
 
-func (r *replies) add(frame []byte) {
+func (r *replies) add(vip int, frame []byte) {
 	if r.n == maxReplies || len(frame) > maxReplyBytes {
 		return
 	}
 	r.buffers[r.n] = append(r.buffers[r.n][:0], frame...)
-	r.pieces[r.n][0] = r.buffers[r.n]
+	r.pieces[r.n][0], r.vips[r.n] = r.buffers[r.n], vip
 	r.n++
 }

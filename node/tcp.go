@@ -169,5 +169,5 @@ func (n *Node) reset(now time.Duration, limit *responder.Limit, v Verdict, frame
 	case !limit.Allow(now):
 		return Handled{Verdict: ResetLimited}
 	}
-	return Handled{Verdict: v, Reply: reply}
+	return Handled{Verdict: v, Reply: reply, vip: n.vip(d.Flow.Dst)}
 }

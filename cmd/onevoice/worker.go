@@ -208,21 +208,24 @@ func (s *serving) openGuard() error {
 	if err != nil {
 		return err
 	}
-	var vips []netip.Addr
-	for _, v := range c.VIPs {
-		vips = append(vips, v.Address.Addr())
+	paths := map[int][]netip.Addr{}
+	for i, v := range c.VIPs {
+		path := s.settings.Path(i)
+		paths[path] = append(paths[path], v.Address.Addr())
 	}
-	guard, err := egress.Attach(device.Index, vips)
-	if errors.Is(err, egress.ErrUnsupported) || errors.Is(err, egress.ErrNotPermitted) {
-		s.parts.NoGuard = err.Error()
-		s.log.Warn("the kernel does not guard the end of the lease; a worker that is stopped between its look at the clock and the send may answer late", "error", err)
-		return nil
+	for path := range len(paths) {
+		guard, err := egress.Attach(device.Index, paths[path])
+		if errors.Is(err, egress.ErrUnsupported) || errors.Is(err, egress.ErrNotPermitted) {
+			s.parts.NoGuard = err.Error()
+			s.log.Warn("the kernel does not guard the end of the lease; a worker that is stopped between its look at the clock and the send may answer late", "error", err)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		s.parts.Guards = append(s.parts.Guards, guard)
+		s.opened(guard.Close)
 	}
-	if err != nil {
-		return err
-	}
-	s.parts.Guard = guard
-	s.opened(guard.Close)
 	return nil
 }
 

@@ -95,7 +95,7 @@ func (g *gate) force() {
 	if l.generation > w.rights.Generation {
 		l = pageLease{}
 	}
-	g.node.SetLease(l.begin, l.end)
+	g.node.SetLease(0, l.begin, l.end)
 }
 
 func rowsOf(s *cluster.ServiceRights) node.Rows {
