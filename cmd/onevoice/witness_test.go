@@ -11,8 +11,9 @@ import (
 	"onevoice/internal/netns"
 )
 
-// joinLAN puts hosts on one LAN: a bridge in a namespace of its own.
-func joinLAN(t *testing.T, hosts map[string]*host) {
+// joinLAN puts hosts on one LAN: a bridge in a namespace of its own, whose ports
+// are called p and the last number of the host's address.
+func joinLAN(t *testing.T, hosts map[string]*host) *netns.NS {
 	t.Helper()
 	lan, err := netns.New()
 	if err != nil {
@@ -73,6 +74,7 @@ func joinLAN(t *testing.T, hosts map[string]*host) {
 		}
 		return netlink.LinkSetUp(bridge)
 	}))
+	return lan
 }
 
 // Two nodes and a witness: when a node dies, the other takes its buckets, for the
