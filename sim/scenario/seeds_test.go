@@ -81,6 +81,8 @@ func seedsBeside(binary string, from, last int) (breaches []string, to int) {
 		n := min(seedsAtOnce, last-to)
 		p := &part{cmd: exec.Command(binary, "-test.run", "^TestChaos$", "-test.timeout", "1h", "-seed", strconv.Itoa(to+1), "-seeds", strconv.Itoa(n))}
 		p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
+		// Side by side, each has a processor of its own, and memory to spare.
+		p.cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GOGC=400")
 		if err := p.cmd.Start(); err != nil {
 			return []string{err.Error()}, to
 		}
