@@ -131,3 +131,26 @@ func TestR5VoteIsWritten(t *testing.T) {
 		}
 	}
 }
+
+// TestR5PledgeIsWritten: a blank host that has pledged itself to a founder, and
+// starts anew before it is welcomed, pledges itself to no other: there would be two
+// clusters.
+func TestR5PledgeIsWritten(t *testing.T) {
+	for phase := range time.Duration(5) {
+		c := watched(t, Options{Nodes: 3, Timing: cluster.LAN})
+		first, both, second := c.Hosts[0], c.Hosts[1], c.Hosts[2]
+		first.without, second.without = append(first.without, second.addr), append(second.without, first.addr)
+		first.boot()
+		c.Run(phase * 23 * ms)
+		both.boot()
+		member := func(h *Host) bool { return h.core.Status(h.clock.Now()).UUID != [16]byte{} }
+		c.closely(t, "the first has founded a cluster", 5*time.Second, func() bool { return member(first) })
+		c.Net.Unplug(first.net.Index, true)
+		both.crash()
+		both.restart()
+		second.boot()
+		c.never(t, "another cluster is founded", 3*time.Second, func() bool { return member(second) })
+		c.Net.Unplug(first.net.Index, false)
+		c.must(t, "all are in the first", 10*time.Second, func() bool { return member(both) && member(second) && c.AllOwned() })
+	}
+}
