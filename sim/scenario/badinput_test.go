@@ -15,7 +15,7 @@ func TestBadInput(t *testing.T) {
 	c := rule(t, Options{Nodes: 3, Late: 1})
 	var real [][]byte
 	c.LANs[0].Tap = func(_ *sim.Port, frame []byte) {
-		if body, ok := bytes.CutPrefix(frame[sim.MinFrame:], []byte(heartbeatMark)); ok && len(real) < 3 {
+		if body, ok := heartbeatIn(frame); ok && len(real) < 3 {
 			real = append(real, bytes.Clone(body))
 		}
 	}
@@ -58,7 +58,8 @@ func TestBadInput(t *testing.T) {
 	o.must(t, "the other cluster is there", 5*time.Second, o.AllOwned)
 	o.LANs[0].Tap = func(_ *sim.Port, frame []byte) {
 		for _, h := range c.Hosts[:3] {
-			h.step(cluster.Heard{Data: bytes.TrimPrefix(frame[sim.MinFrame:], []byte(heartbeatMark))})
+			body, _ := heartbeatIn(frame)
+			h.step(cluster.Heard{Data: body})
 		}
 	}
 	o.Run(time.Second)

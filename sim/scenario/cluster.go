@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"onevoice/cluster"
+	"onevoice/hashing"
 	"onevoice/sim"
 )
 
@@ -38,6 +39,21 @@ type Options struct {
 	// Stations is how many clients come with frames of their own; the workers are
 	// real gates then. There has to be a service.
 	Stations int
+	// Gates makes the workers real gates without Stations, for clients of the
+	// caller's own. There has to be a service.
+	Gates bool
+	// LAN makes the first path's LAN; nil: a hub or a switch, by Hub.
+	LAN func(*sim.World) *sim.LAN
+	// MAC is the first path's cluster MAC; zero: the group MAC of the VIP.
+	MAC sim.MAC
+	// Prefix is the LAN's, with the VIP in it; zero: a /24.
+	Prefix netip.Prefix
+	// Gateway is the LAN's router; zero: there is none.
+	Gateway netip.Addr
+	// Affinity of the gates' services; nil: by address and port.
+	Affinity *hashing.Affinity
+	// Without are rules that are switched off, to see what they are for.
+	Without Without
 	// SyncMin and SyncMax bound an fsync. 0: an SSD's.
 	SyncMin, SyncMax time.Duration
 }
@@ -61,6 +77,8 @@ type Cluster struct {
 	stations []*station
 	// quiet: no client does anything new.
 	quiet bool
+	// fixed: what each worker answers for does not change any more.
+	fixed bool
 }
 
 // seeded makes raft's own chance, which it takes from crypto/rand, that of the
@@ -78,12 +96,8 @@ func New(o Options, seed uint64) *Cluster {
 	w := sim.New(seed)
 	c := &Cluster{World: w, o: o, raft: agreement{}}
 	for i := range max(o.Paths, 1) {
-		lan := w.NewHub()
-		if !o.Hub {
-			lan, _ = w.NewSwitch()
-		}
-		c.LANs = append(c.LANs, lan)
-		c.paths = append(c.paths, fmt.Sprintf("%x", clusterMAC(i)))
+		c.LANs = append(c.LANs, c.newLAN(i))
+		c.paths = append(c.paths, fmt.Sprintf("%x", c.clusterMAC(i)))
 	}
 	c.Net = w.NewNet()
 	c.Net.Default = sim.Link{DelayMin: 80 * time.Microsecond, DelayMax: 600 * time.Microsecond, Loss: o.Loss, Dup: o.Dup, Reorder: o.Reorder, HoldBack: 5 * time.Millisecond}
@@ -109,8 +123,24 @@ func New(o Options, seed uint64) *Cluster {
 	return c
 }
 
+func (c *Cluster) newLAN(path int) *sim.LAN {
+	switch {
+	case path == 0 && c.o.LAN != nil:
+		return c.o.LAN(c.World)
+	case c.o.Hub:
+		return c.World.NewHub()
+	}
+	lan, _ := c.World.NewSwitch()
+	return lan
+}
+
 // clusterMAC is that of the VIP on a path.
-func clusterMAC(path int) sim.MAC { return sim.MAC{0x01, 0x00, 0x5e, 0x4d, byte(path), 0x02} }
+func (c *Cluster) clusterMAC(path int) sim.MAC {
+	if path == 0 && c.o.MAC != (sim.MAC{}) {
+		return c.o.MAC
+	}
+	return sim.MAC{0x01, 0x00, 0x5e, 0x4d, byte(path), 0x02}
+}
 
 func (c *Cluster) addHost(name string, role cluster.Role) {
 	r := c.World.Rand()

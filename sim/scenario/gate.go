@@ -23,37 +23,60 @@ type gate struct {
 	// rights are those that are in force in the node.
 	rights *cluster.Rights
 	boots  int
+	// careless answers for every bucket of the VIP, where a rule is switched off.
+	careless *node.Node
 }
 
 // Addresses of the simulated LAN.
 const (
-	vipAddress  = "10.77.0.2"
-	lanPrefix   = "10.77.0.0/24"
 	servicePort = 8000
+	lanBits     = 24
 	// realtime is how much CLOCK_REALTIME is ahead of each host's own clock.
 	realtime = 1000 * time.Hour
 )
 
+// VIP is the shared address of the simulated LAN.
+func VIP() netip.Addr { return netip.AddrFrom4([4]byte{10, 77, 0, 2}) }
+
 func (h *Host) newGate() *gate {
-	c := h.c
-	vip := netip.MustParseAddr(vipAddress)
+	g := &gate{h: h, tcp: model.New(h.c.World.Rand().Uint32), boots: h.worker.boots}
+	g.node = g.newNode()
+	if w := h.c.o.Without; w.ICMPOwner || w.ARPOwner {
+		g.careless = g.newNode()
+		g.careless.SetLease(0, 0, node.Forever)
+		all := node.Rows{Key: hashing.Key{1}, Accept: node.Bitmap{^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0)}}
+		o := &node.Ownership{VIPs: []node.Rows{all}, Services: make([]node.Rows, h.c.o.Services)}
+		if err := g.careless.SetOwnership(o); err != nil {
+			panic(fmt.Sprintf("scenario: %v", err)) // a mistake of ours
+		}
+	}
+	g.turns()
+	return g
+}
+
+func (g *gate) newNode() *node.Node {
+	c := g.h.c
+	affinity := hashing.SourceIPPort
+	if c.o.Affinity != nil {
+		affinity = *c.o.Affinity
+	}
+	lan := c.o.Prefix
+	if !lan.IsValid() {
+		lan = netip.PrefixFrom(VIP(), lanBits).Masked()
+	}
 	cfg := node.Config{
-		Own: h.mac(0), Address: h.addr, MTU: 1500,
-		VIPs:   []node.VIP{{VIP: responder.VIP{Addr: vip, MAC: responder.MAC(clusterMAC(0))}, LAN: netip.MustParsePrefix(lanPrefix)}},
-		Hasher: hashing.NewHasher(hashing.Key{1}), ListKey: hashing.Key{2},
+		Own: g.h.mac(0), Address: g.h.addr, MTU: 1500, Gateway: c.o.Gateway,
+		VIPs:   []node.VIP{{VIP: responder.VIP{Addr: VIP(), MAC: responder.MAC(c.clusterMAC(0))}, LAN: lan}},
+		Hasher: hashing.NewHasher(hashing.Key{1}), ListKey: hashing.Key{2}, Flows: g.tcp,
 	}
 	for i := range c.o.Services {
-		cfg.Services = append(cfg.Services, node.Service{Listen: netip.AddrPortFrom(vip, servicePort+uint16(i)), Affinity: hashing.SourceIPPort})
+		cfg.Services = append(cfg.Services, node.Service{Listen: netip.AddrPortFrom(VIP(), servicePort+uint16(i)), Affinity: affinity})
 	}
-	g := &gate{h: h, tcp: model.New(c.World.Rand().Uint32), boots: h.worker.boots}
-	cfg.Flows = g.tcp
 	n, err := node.New(cfg)
 	if err != nil {
 		panic(fmt.Sprintf("scenario: %v", err)) // a mistake of ours
 	}
-	g.node = n
-	g.turns()
-	return g
+	return n
 }
 
 // mac is a host's own on a path.
@@ -80,22 +103,30 @@ func (g *gate) force() {
 	if w.rights == nil {
 		return
 	}
-	if g.rights != w.rights {
-		o := &node.Ownership{Generation: w.rights.Generation}
-		o.VIPs = append(o.VIPs, rowsOf(&w.rights.Services[0]))
-		for i := range w.rights.Services[1:] {
-			o.Services = append(o.Services, rowsOf(&w.rights.Services[i+1]))
-		}
-		if err := g.node.SetOwnership(o); err != nil {
-			panic(fmt.Sprintf("scenario: %v", err)) // a mistake of ours
-		}
-		g.rights = w.rights
+	if g.rights != w.rights && !(g.h.c.fixed && g.rights != nil) {
+		g.own(w.rights)
+	}
+	if g.h.c.fixed {
+		g.node.SetLease(0, 0, node.Forever)
+		return
 	}
 	l := w.page.leases[0]
 	if l.generation > w.rights.Generation {
 		l = pageLease{}
 	}
 	g.node.SetLease(0, l.begin, l.end)
+}
+
+// own puts rights in force.
+func (g *gate) own(r *cluster.Rights) {
+	o := &node.Ownership{Generation: r.Generation, VIPs: []node.Rows{rowsOf(&r.Services[0])}}
+	for i := range r.Services[1:] {
+		o.Services = append(o.Services, rowsOf(&r.Services[i+1]))
+	}
+	if err := g.node.SetOwnership(o); err != nil {
+		panic(fmt.Sprintf("scenario: %v", err)) // a mistake of ours
+	}
+	g.rights = r
 }
 
 func rowsOf(s *cluster.ServiceRights) node.Rows {
@@ -108,8 +139,12 @@ func rowsOf(s *cluster.ServiceRights) node.Rows {
 func (g *gate) frame(frame []byte, arrived time.Duration) {
 	g.force()
 	now := g.h.clock.Now()
-	g.node.SetReal(now + realtime)
-	h := g.node.Handle(now, &link.Frame{Data: frame, Stamp: arrived + realtime})
+	n := g.node
+	if g.careless != nil && g.h.c.o.Without.covers(frame) {
+		n = g.careless
+	}
+	n.SetReal(now + realtime)
+	h := n.Handle(now, &link.Frame{Data: frame, Stamp: arrived + realtime})
 	if h.Reply != nil {
 		g.h.ports[0].Send(h.Reply)
 	}

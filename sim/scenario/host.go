@@ -1,7 +1,6 @@
 package scenario
 
 import (
-	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -78,7 +77,7 @@ func (h *Host) boot() {
 	h.core, h.id = core, core.ID()
 	if !h.worker.alive && h.role == cluster.Node {
 		h.worker = worker{alive: true, page: h.page, boots: h.worker.boots + 1}
-		if h.c.o.Stations > 0 {
+		if h.c.o.Stations > 0 || h.c.o.Gates {
 			h.worker.gate = h.newGate()
 		}
 	}
@@ -201,40 +200,6 @@ func (h *Host) do(e *cluster.Effects) {
 	if e.Failed != nil && h.failed == nil {
 		h.failed = e.Failed
 		h.page.lease(make([]cluster.Lease, len(h.c.paths)))
-	}
-}
-
-const heartbeatMark = "onevoice-heartbeat"
-
-// heartbeat puts one into a frame to the cluster MAC: a UDP datagram whose
-// destination is the VIP, as far as the model LAN looks.
-func (h *Host) heartbeat(b cluster.PathMessage) []byte {
-	mac := clusterMAC(b.Path)
-	f := append([]byte(nil), mac[:]...)
-	f = append(f, 2, 0, 0, 0, byte(b.Path), byte(11+h.Index), 0x08, 0x00)
-	f = append(f, heartbeatMark...)
-	return append(f, b.Data...)
-}
-
-func (h *Host) frame(path int, frame []byte) {
-	if len(frame) < sim.MinFrame {
-		return
-	}
-	boots, arrived := h.boots, h.clock.Now()
-	if body, ok := bytes.CutPrefix(frame[sim.MinFrame:], []byte(heartbeatMark)); ok {
-		h.clock.Do(func() {
-			if h.boots == boots {
-				h.step(cluster.Heard{Path: path, Data: body})
-			}
-		})
-		return
-	}
-	if g := h.worker.gate; g != nil {
-		h.workers.Do(func() {
-			if h.worker.gate == g {
-				g.frame(frame, arrived)
-			}
-		})
 	}
 }
 

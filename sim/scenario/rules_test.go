@@ -83,13 +83,17 @@ func (c *Cluster) mute(h *Host, on bool) {
 }
 
 func TestR1WhoVotes(t *testing.T) {
-	for o, want := range map[Options]int{
-		{Nodes: 1}: 1, {Nodes: 2, Preferred: true}: 1, {Nodes: 3}: 3, {Nodes: 4}: 3, {Nodes: 5}: 5, {Nodes: 7}: 5,
-		{Nodes: 2, Witness: true}: 3, {Nodes: 3, Witness: true}: 3, {Nodes: 4, Witness: true}: 5, {Nodes: 6, Witness: true}: 5,
+	for _, is := range []struct {
+		o    Options
+		want int
+	}{
+		{Options{Nodes: 1}, 1}, {Options{Nodes: 2, Preferred: true}, 1}, {Options{Nodes: 3}, 3}, {Options{Nodes: 4}, 3},
+		{Options{Nodes: 5}, 5}, {Options{Nodes: 7}, 5}, {Options{Nodes: 2, Witness: true}, 3}, {Options{Nodes: 3, Witness: true}, 3},
+		{Options{Nodes: 4, Witness: true}, 5}, {Options{Nodes: 6, Witness: true}, 5},
 	} {
-		c := rule(t, o)
-		if got := c.Hosts[0].voters(); got != want {
-			t.Errorf("%+v: %d vote, want %d", o, got, want)
+		c := rule(t, is.o)
+		if got := c.Hosts[0].voters(); got != is.want {
+			t.Errorf("%+v: %d vote, want %d", is.o, got, is.want)
 		}
 	}
 }

@@ -33,10 +33,13 @@ func (c *Cluster) addStations() {
 	for i := range c.o.Stations {
 		s := &station{closed: map[*sim.Conn]time.Duration{}, Client: sim.NewClient(c.LANs[0], sim.ClientOptions{
 			Name: fmt.Sprintf("c%d", i+1), MAC: sim.MAC{2, 0, 0, 1, 0, byte(i)},
-			IP: netip.AddrFrom4([4]byte{10, 77, 0, byte(100 + i)}), VIP: netip.MustParseAddr(vipAddress),
+			IP: netip.AddrFrom4([4]byte{10, 77, 0, byte(100 + i)}), VIP: VIP(),
 		})}
 		c.stations = append(c.stations, s)
 		c.World.After(2*time.Second, func() { c.comeAndGo(s); c.ping(s) })
+	}
+	if c.o.Stations == 0 {
+		return
 	}
 	c.LANs[0].Tap = func(from *sim.Port, frame []byte) {
 		if sim.MAC(frame[6:12])[0]&1 != 0 {
