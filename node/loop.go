@@ -25,7 +25,7 @@ type Loop struct {
 	node   *Node
 	stack  *stack.Stack
 	device link.Device
-	poller *poller.Poller
+	poller Poller
 	clock  func() time.Duration
 	log    *slog.Logger
 
@@ -73,12 +73,27 @@ type LoopStats struct {
 	SendErrors    uint64 `json:"send_errors"`
 }
 
+// Poller is what a loop waits with. A *poller.Poller is the host's; a simulation
+// has its own.
+type Poller interface {
+	stack.Poller
+	// AddLevel makes Wait return for as long as fd is readable.
+	AddLevel(fd int, token uint64) error
+	// Sleep announces a Wait that may block: a Wake from here on ends it.
+	Sleep()
+	// Wait waits up to timeout, without end if that is negative. The events are
+	// valid until the next call.
+	Wait(timeout time.Duration) ([]poller.Event, error)
+}
+
+var _ Poller = (*poller.Poller)(nil)
+
 // LoopConfig is what a loop is made of; it owns none of it before Run.
 type LoopConfig struct {
 	Node   *Node
 	Stack  *stack.Stack
 	Device link.Device
-	Poller *poller.Poller
+	Poller Poller
 	// Clock is a clock that does not go back and goes on while the host is
 	// suspended, CLOCK_BOOTTIME.
 	Clock func() time.Duration

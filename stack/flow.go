@@ -33,7 +33,7 @@ type flow struct {
 	queue  *waiter.Queue
 	entry  waiter.Entry
 
-	backend   *proxy.Conn
+	backend   Local
 	connectBy time.Duration
 	pump      *proxy.Pump
 	state     flowState
@@ -56,7 +56,7 @@ func (s *Stack) begin(svc *service, ep tcpip.Endpoint, queue *waiter.Queue, peer
 		connectBy: now + connectTimeout,
 	}
 	setKeepalive(ep)
-	conn, err := svc.Backend.Dial(peer)
+	conn, err := svc.dial(peer)
 	if err == nil {
 		f.backend = conn
 		err = s.poller.AddEdge(conn.FD(), f.id)

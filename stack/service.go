@@ -23,7 +23,7 @@ type service struct {
 	entry  waiter.Entry
 	wake   func()
 	health proxy.Health
-	probe  *proxy.Conn
+	probe  Local
 	// probeBy is when the dial under way is given up.
 	probeBy time.Duration
 	// pending: connections may be waiting to be accepted.
@@ -32,6 +32,21 @@ type service struct {
 }
 
 var errConnectTimeout = fmt.Errorf("no answer within %v", connectTimeout)
+
+// dial starts to connect to the backend for a client, or for a probe when
+// client is the zero AddrPort.
+func (svc *service) dial(client netip.AddrPort) (Local, error) {
+	if svc.Dial != nil {
+		return svc.Dial(client)
+	}
+	to := svc.Backend
+	to.Transparent = to.Transparent && client.IsValid()
+	conn, err := to.Dial(client)
+	if err != nil {
+		return nil, err // and no *proxy.Conn that is nil in a Local that is not
+	}
+	return conn, nil
+}
 
 // listen adds a service.
 func (s *Stack) listen(cfg Service) error {
@@ -110,8 +125,7 @@ func (svc *service) accept(s *Stack, now time.Duration) {
 // dialProbe dials the backend without a client, to learn that it is back.
 func (svc *service) dialProbe(s *Stack, now time.Duration) {
 	svc.health.Probing()
-	plain := proxy.Backend{Addr: svc.Backend.Addr}
-	conn, err := plain.Dial(netip.AddrPort{})
+	conn, err := svc.dial(netip.AddrPort{})
 	if err == nil {
 		err = s.poller.AddEdge(conn.FD(), probeToken(svc.index))
 		if err != nil {

@@ -1,7 +1,10 @@
 package stack
 
 import (
+	"encoding/binary"
 	"fmt"
+	"io"
+	"math/rand"
 	"net/netip"
 	"sync"
 	"time"
@@ -12,7 +15,6 @@ import (
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
-	"onevoice/internal/poller"
 	"onevoice/proxy"
 )
 
@@ -21,6 +23,33 @@ type Service struct {
 	Name    string
 	Listen  netip.AddrPort
 	Backend proxy.Backend
+	// Dial, if set, connects in Backend's place, for a client or, when that is
+	// the zero AddrPort, for a probe. It is how a simulation puts a backend of its
+	// own behind a service.
+	Dial func(client netip.AddrPort) (Local, error)
+}
+
+// Local is a connection to a backend, as the loop uses it: non-blocking, and at
+// first connecting. A *proxy.Conn is the host's; a simulation has its own.
+type Local interface {
+	proxy.Stream
+	// FD is what the poller knows it by.
+	FD() int
+	// Connected reports how connecting has ended, once the poller has said that
+	// it is writable.
+	Connected() error
+	// Ready records an edge of the poller.
+	Ready(readable, writable, peerClosed bool)
+}
+
+var _ Local = (*proxy.Conn)(nil)
+
+// Poller is what a stack needs of its loop's poller.
+type Poller interface {
+	// AddEdge makes the loop call Ready with that token at each change of fd.
+	AddEdge(fd int, token uint64) error
+	// Wake makes the loop turn, from any goroutine.
+	Wake()
 }
 
 // Config is what a stack needs from its caller.
@@ -31,7 +60,11 @@ type Config struct {
 	Addresses []netip.Addr
 	Services  []Service
 	// Poller is the loop's: the stack adds its local sockets to it and wakes it.
-	Poller *poller.Poller
+	Poller Poller
+	// Clock is netstack's, and Random the source of its sequence numbers, ports
+	// and hashes. Nil for the system's; a simulation has its own.
+	Clock  tcpip.Clock
+	Random io.Reader
 	// BackendChanged is called from Turn when a backend stops or starts to take
 	// connections; err is what the last dial met. Nil to ignore.
 	BackendChanged func(service string, up bool, err error)
@@ -42,7 +75,7 @@ type Config struct {
 type Stack struct {
 	net      *netstack.Stack
 	link     *linkEndpoint
-	poller   *poller.Poller
+	poller   Poller
 	changed  func(string, bool, error)
 	services []*service
 	flows    map[uint64]*flow
@@ -93,10 +126,15 @@ func New(cfg Config) (*Stack, error) {
 		s.changed = func(string, bool, error) {}
 	}
 	s.ready.wake = cfg.Poller.Wake
-	s.net = netstack.New(netstack.Options{
+	options := netstack.Options{
 		NetworkProtocols:   []netstack.NetworkProtocolFactory{ipv4.NewProtocol},
 		TransportProtocols: []netstack.TransportProtocolFactory{tcp.NewProtocol},
-	})
+		Clock:              cfg.Clock,
+	}
+	if cfg.Random != nil {
+		options.SecureRNG, options.RandSource = cfg.Random, source{cfg.Random}
+	}
+	s.net = netstack.New(options)
 	if err := s.configure(&cfg); err != nil {
 		s.Close()
 		return nil, err
@@ -109,6 +147,24 @@ func New(cfg Config) (*Stack, error) {
 	}
 	return s, nil
 }
+
+// source is a rand.Source, which netstack wants, over the bytes of a reader.
+type source struct{ r io.Reader }
+
+var _ rand.Source = source{}
+
+// Int63 implements rand.Source.
+func (s source) Int63() int64 {
+	var b [8]byte
+	// Netstack takes a SecureRNG that fails for a mistake of ours, too.
+	if _, err := io.ReadFull(s.r, b[:]); err != nil {
+		panic(fmt.Sprintf("stack: no random bytes: %v", err))
+	}
+	return int64(binary.LittleEndian.Uint64(b[:]) >> 1)
+}
+
+// Seed implements rand.Source: the reader has its own.
+func (source) Seed(int64) {}
 
 func (s *Stack) configure(cfg *Config) error {
 	if err := s.tcpOptions(); err != nil {

@@ -41,6 +41,7 @@ type world struct {
 	t      *testing.T
 	stack  *Stack
 	poller *poller.Poller
+	wait   waits
 	client *netstack.Stack
 	wire   *channel.Endpoint
 
@@ -66,10 +67,24 @@ func newWorld(t *testing.T, backend netip.AddrPort) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, poller: p, ended: make(chan struct{}), pumped: make(chan struct{})}
+	return startWorld(t, p, p, Service{Name: "echo", Listen: netip.AddrPortFrom(vip, 22), Backend: proxy.Backend{Addr: backend}})
+}
+
+// waits is what the loop waits with.
+type waits interface {
+	Poller
+	Sleep()
+	Wait(time.Duration) ([]poller.Event, error)
+}
+
+// startWorld starts a stack with one service; it closes the poller.
+func startWorld(t *testing.T, p *poller.Poller, wait waits, service Service) *world {
+	t.Helper()
+	w := &world{t: t, poller: p, wait: wait, ended: make(chan struct{}), pumped: make(chan struct{})}
+	var err error
 	w.stack, err = New(Config{
-		MTU: mtu, Addresses: []netip.Addr{vip}, Poller: p,
-		Services:       []Service{{Name: "echo", Listen: netip.AddrPortFrom(vip, 22), Backend: proxy.Backend{Addr: backend}}},
+		MTU: mtu, Addresses: []netip.Addr{vip}, Poller: wait,
+		Services:       []Service{service},
 		BackendChanged: func(_ string, up bool, _ error) { w.changes = append(w.changes, up) },
 	})
 	if err != nil {
@@ -142,7 +157,7 @@ func (w *world) loop() {
 			timeout = 0
 		}
 		w.mu.Unlock()
-		events, err := w.poller.Wait(timeout)
+		events, err := w.wait.Wait(timeout)
 		if err != nil {
 			w.t.Error(err)
 			return
