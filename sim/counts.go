@@ -33,6 +33,14 @@ const (
 	UnwantedByFilter // a port's filter did not want it
 
 	LearnedNot // a switch's table was full
+
+	DroppedIsolated     // both ports are isolated
+	DroppedUnknown      // flooded, but not to a port that blocks what is
+	DroppedUnregistered // for a group that nobody behind the switch has joined
+	DroppedInspection   // ARP whose sender MAC is not its frame's source
+	DroppedBlocked      // by the spanning tree
+	DroppedStorm        // went in circles, or met a trunk that was full of such
+	Moved               // an address spoke from another port than before
 	counters
 )
 
@@ -40,7 +48,8 @@ func (c Counter) String() string {
 	names := [counters]string{"sent", "delivered", "flooded", "lost", "duplicated", "overtook", "corrupted",
 		"dropped: mute", "dropped: deaf", "dropped: unplugged", "dropped: cut", "dropped: partition", "dropped: queue full",
 		"dropped: backlog full", "dropped: no host", "dropped: size", "dropped: same port", "dropped: reserved address", "dropped: source",
-		"unwanted", "not learned"}
+		"unwanted", "not learned", "dropped: isolated", "dropped: not flooded here", "dropped: group without members",
+		"dropped: ARP inspection", "dropped: spanning tree", "dropped: storm", "moved"}
 	if c < 0 || c >= counters {
 		return fmt.Sprintf("counter %d", int(c))
 	}

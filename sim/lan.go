@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"fmt"
 	"time"
 )
 
@@ -12,26 +13,24 @@ const (
 	DefaultBacklog = 4096  // frames that wait for a paused host
 )
 
-// LAN is one medium, a hub or a switch, and its ports. A frame goes over the
-// sender's Up link to the medium, which says to which ports it goes on, and over
-// each of these ports' Down link to the host.
+// LAN is a broadcast domain: a hub, a switch, or several of them joined by trunks,
+// and the hosts' ports. A frame goes over the sender's Up link to the switch that
+// it is plugged into, from switch to switch as these decide, and over each
+// receiver's Down link to the host.
 type LAN struct {
 	Faults
-	// Tap, if set, sees every frame that crosses the medium, before any cut
-	// and before the way down, as a sniffer in the switch would. The frame is
-	// on loan.
+	// Tap, if set, sees every frame that crosses the LAN, where it comes in first,
+	// before any cut and before the way down, as a sniffer in that switch would.
+	// The frame is on loan. A switch's own frames come from a Port with its name
+	// and the Index -1.
 	Tap func(from *Port, frame []byte)
 
-	w      *World
-	ports  []*Port
-	medium medium
-	out    []int // room for what the medium answers
-}
-
-// medium says where a frame goes on: it appends the ports to out. The frame has
-// at least MinFrame bytes.
-type medium interface {
-	forward(l *LAN, in int, frame []byte, out []int) []int
+	w        *World
+	ports    []*Port
+	switches []*Switch
+	trunks   []*Trunk
+	storm    storm
+	findings []Finding
 }
 
 // Port is where one host is plugged in.
@@ -49,23 +48,50 @@ type Port struct {
 	Wants func(frame []byte) bool
 	// Backlog bounds the frames that wait while the host is paused.
 	Backlog int
+	// Isolated: the switch passes nothing from this port to another isolated one,
+	// as Linux's bridge port option of that name. SwitchOptions.Isolated is for all.
+	Isolated bool
+	// BlockUnknown and BlockGroups keep from this port what the switch floods for
+	// want of knowledge: frames for unknown single addresses, and for groups.
+	BlockUnknown, BlockGroups bool
 
 	lan      *LAN
+	outlet   *outlet
 	up, down wire
 	inbox    inbox
 	arrived  time.Duration
 }
 
-// NewHub makes a LAN where every frame reaches all other ports.
-func (w *World) NewHub() *LAN { return w.newLAN(hub{}) }
+func (w *World) newLAN() *LAN {
+	l := &LAN{Faults: newFaults(), w: w}
+	l.storm.lan = l
+	return l
+}
 
-func (w *World) newLAN(m medium) *LAN { return &LAN{Faults: newFaults(), w: w, medium: m} }
-
-// Attach plugs a host in. While the host's clock is paused, frames wait for it;
-// with a nil clock they never do.
+// Attach plugs a host into the first switch. While the host's clock is paused,
+// frames wait for it; with a nil clock they never do. A port must be free.
 func (l *LAN) Attach(name string, host *Clock, receive func(frame []byte)) *Port {
-	p := &Port{Name: name, Index: l.addPort(), Receive: receive, Backlog: DefaultBacklog, lan: l, inbox: inbox{host: host}}
+	return l.attach(l.switches[0], name, host, receive)
+}
+
+// AttachTo is Attach with a switch of the caller's choice.
+func (l *LAN) AttachTo(sw, name string, host *Clock, receive func(frame []byte)) (*Port, error) {
+	s := l.Switch(sw)
+	if s == nil {
+		return nil, fmt.Errorf("%s: there is no switch %q to plug it into", name, sw)
+	}
+	if s.room == 0 {
+		return nil, fmt.Errorf("%s: switch %s has no free port; give it more than %d", name, sw, len(s.outlets))
+	}
+	return l.attach(s, name, host, receive), nil
+}
+
+func (l *LAN) attach(s *Switch, name string, host *Clock, receive func(frame []byte)) *Port {
+	o := s.addOutlet()
+	p := &Port{Name: name, Index: l.addPort(), Receive: receive, Backlog: DefaultBacklog, Isolated: s.isolated, lan: l, outlet: o, inbox: inbox{host: host}}
+	o.host = p
 	l.ports = append(l.ports, p)
+	s.pluggedIn(o)
 	return p
 }
 
@@ -73,12 +99,15 @@ func (l *LAN) Attach(name string, host *Clock, receive func(frame []byte)) *Port
 func (l *LAN) Ports() []*Port { return l.ports }
 
 // Heal ends every fault of the LAN, those of links included: loss,
-// duplication, corruption and reordering. Delays and rates stay.
+// duplication, corruption and reordering, and pulled trunks. Delays and rates stay.
 func (l *LAN) Heal() {
 	l.Faults.Heal()
 	for _, p := range l.ports {
 		p.Up.Heal()
 		p.Down.Heal()
+	}
+	for _, t := range l.trunks {
+		t.Heal()
 	}
 }
 
@@ -103,28 +132,33 @@ func (p *Port) Send(frame []byte) {
 
 func (p *Port) count(c Counter) { p.lan.count(p.Index, c) }
 
-// cross is the frame's moment on the medium.
+// Switch is the switch that the host is plugged into.
+func (p *Port) Switch() *Switch { return p.outlet.sw }
+
+// cross is the frame's moment in the switch that the sender is plugged into.
 func (l *LAN) cross(from *Port, frame []byte) {
 	if l.Tap != nil {
 		l.Tap(from, frame)
 	}
-	l.out = l.medium.forward(l, from.Index, frame, l.out[:0])
-	for _, i := range l.out {
-		to := l.ports[i]
-		if to.Wants != nil && !to.Wants(frame) {
-			to.count(UnwantedByFilter)
-			continue
-		}
-		between, ok := l.mayCross(from.Index, i)
-		if !ok {
-			continue
-		}
-		if between == nil || between.link == nil {
-			to.comeDown(bytes.Clone(frame))
-			continue
-		}
-		l.w.carry(between.link, &between.wire, bytes.Clone(frame), MinFrame, l.countPair(between, i), to.comeDown)
+	s := from.outlet.sw
+	s.receive(from.outlet, transit{from: from, path: 1 << s.number}, frame)
+}
+
+// toHost takes a copy of a frame to one host, past the faults between the two.
+func (l *LAN) toHost(t transit, to *Port, frame []byte) {
+	if to.Wants != nil && !to.Wants(frame) {
+		to.count(UnwantedByFilter)
+		return
 	}
+	between, ok := l.mayCross(t.from.Index, to.Index)
+	if !ok {
+		return
+	}
+	if between == nil || between.link == nil {
+		to.comeDown(bytes.Clone(frame))
+		return
+	}
+	l.w.carry(between.link, &between.wire, bytes.Clone(frame), MinFrame, l.countPair(between, to.Index), to.comeDown)
 }
 
 // comeDown takes a frame, which is the port's own, from the medium to the host.
@@ -151,18 +185,4 @@ func (p *Port) deliver(arrived time.Duration, frame []byte) {
 	p.lan.w.record(p.Name, "<", frame, Describe)
 	p.arrived = arrived
 	p.Receive(frame)
-}
-
-// hub sends every frame to every other port.
-type hub struct{}
-
-func (hub) forward(l *LAN, in int, _ []byte, out []int) []int { return l.others(in, out) }
-
-func (l *LAN) others(in int, out []int) []int {
-	for i := range l.ports {
-		if i != in {
-			out = append(out, i)
-		}
-	}
-	return out
 }

@@ -139,3 +139,9 @@ func echoFrame(dst, src MAC, from, to netip.Addr, kind byte, id, seq uint16, dat
 	binary.BigEndian.PutUint16(b[at+2:], ^onesSum(0, b[at:]))
 	return b
 }
+
+// honestARP says whether the frame is no ARP packet, or one whose sender MAC is
+// its own source.
+func honestARP(frame []byte) bool {
+	return binary.BigEndian.Uint16(frame[12:]) != etherARP || len(frame) >= MinFrame+14 && MAC(frame[MinFrame+8:]) == MAC(frame[6:])
+}
