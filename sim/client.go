@@ -35,8 +35,10 @@ type ClientOptions struct {
 	Name string
 	MAC  MAC
 	IP   netip.Addr
-	// VIP is the address that the client talks to, on its own LAN.
-	VIP netip.Addr
+	// VIP is the address that the client talks to: on its own LAN, or behind
+	// Gateway if there is one. What is said below of the VIP's MAC is then said of
+	// the gateway's.
+	VIP, Gateway netip.Addr
 	// RefusesGroupMAC makes it one that believes no ARP answer which names a
 	// group address (RFC 1812 §3.3.2, of routers).
 	RefusesGroupMAC bool
@@ -95,6 +97,7 @@ type Client struct {
 
 	w       *World
 	port    *Port
+	hop     netip.Addr // whose MAC packets to the VIP go to
 	vipMAC  MAC
 	known   bool
 	static  bool
@@ -109,16 +112,28 @@ type Client struct {
 
 type connKey struct{ port, service uint16 }
 
-// NewClient plugs a client into a LAN.
+// NewClient plugs a client into the first switch of a LAN. AddClient is the same
+// with errors for what cannot be.
 func NewClient(l *LAN, o ClientOptions) *Client {
 	if !o.IP.Is4() || !o.VIP.Is4() {
 		panic(fmt.Sprintf("sim: client %s needs IPv4 addresses, not %v and %v", o.Name, o.IP, o.VIP))
 	}
-	c := &Client{ClientOptions: o, w: l.w, conns: map[connKey]*Conn{}, past: map[connKey]uint32{}, pingID: uint16(l.w.rng.Uint32())}
+	c := newClient(l, o)
 	c.port = l.Attach(o.Name, nil, c.receive)
-	c.port.Wants = func(f []byte) bool { return MAC(f) == c.MAC || MAC(f) == broadcast() }
+	c.port.Wants = c.wants
 	return c
 }
+
+func newClient(l *LAN, o ClientOptions) *Client {
+	c := &Client{ClientOptions: o, w: l.w, hop: o.VIP, conns: map[connKey]*Conn{}, past: map[connKey]uint32{}, pingID: uint16(l.w.rng.Uint32())}
+	if o.Gateway.IsValid() {
+		c.hop = o.Gateway
+	}
+	return c
+}
+
+// wants is the client's network card.
+func (c *Client) wants(f []byte) bool { return MAC(f) == c.MAC || MAC(f) == broadcast() }
 
 // Port is the client's port on the LAN.
 func (c *Client) Port() *Port { return c.port }
@@ -142,7 +157,7 @@ func (c *Client) Ask() {
 	} else {
 		c.Unrecorded++
 	}
-	a := arpPacket{operation: arpRequest, senderMAC: c.MAC, sender: c.IP, target: c.VIP}
+	a := arpPacket{operation: arpRequest, senderMAC: c.MAC, sender: c.IP, target: c.hop}
 	c.port.Send(a.frame(broadcast(), c.MAC))
 }
 
@@ -243,10 +258,10 @@ func (c *Client) receive(frame []byte) {
 // Packet Reception).
 func (c *Client) receiveARP(frame []byte, a arpPacket) {
 	from := MAC(frame[6:])
-	if a.operation == arpReply && a.sender == c.VIP {
+	if a.operation == arpReply && a.sender == c.hop {
 		c.recordARP(ARPAnswer{Answer{c.w.now, from}, a.senderMAC})
 	}
-	if !c.static && a.sender == c.VIP && (a.target == c.IP || c.known) && !(c.RefusesGroupMAC && group(a.senderMAC)) {
+	if !c.static && a.sender == c.hop && (a.target == c.IP || c.known) && !(c.RefusesGroupMAC && group(a.senderMAC)) {
 		c.learn(a.senderMAC)
 	}
 	if a.operation == arpRequest && a.target == c.IP {

@@ -31,6 +31,7 @@ type LAN struct {
 	trunks   []*Trunk
 	storm    storm
 	findings []Finding
+	claims   claims
 }
 
 // Port is where one host is plugged in.

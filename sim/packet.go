@@ -145,3 +145,47 @@ func echoFrame(dst, src MAC, from, to netip.Addr, kind byte, id, seq uint16, dat
 func honestARP(frame []byte) bool {
 	return binary.BigEndian.Uint16(frame[12:]) != etherARP || len(frame) >= MinFrame+14 && MAC(frame[MinFrame+8:]) == MAC(frame[6:])
 }
+
+// setIPSum gives an IPv4 header its checksum.
+func setIPSum(header []byte) {
+	n := int(header[0]&0xf) * 4
+	binary.BigEndian.PutUint16(header[10:], 0)
+	binary.BigEndian.PutUint16(header[10:], ^onesSum(0, header[:n]))
+}
+
+// groupMAC is where frames for a multicast address go (RFC 1112 §6.4, RFC 2464 §7).
+func groupMAC(ip netip.Addr) MAC {
+	if ip.Is4() {
+		b := ip.As4()
+		return MAC{1, 0, 0x5e, b[1] & 0x7f, b[2], b[3]}
+	}
+	b := ip.As16()
+	return MAC{0x33, 0x33, b[12], b[13], b[14], b[15]}
+}
+
+// groupFrame is an IPv4 packet to a group.
+func groupFrame(src MAC, from, to netip.Addr, proto, hops byte, body []byte) []byte {
+	b := appendEthernet(make([]byte, 0, MinFrame+ipBytes+len(body)), groupMAC(to), src, etherIPv4)
+	b = appendIPv4(b, from, to, proto, len(body))
+	b[MinFrame+8] = hops
+	setIPSum(b[MinFrame:])
+	return append(b, body...)
+}
+
+// udpFrame is a datagram of RFC 768 in a frame.
+func udpFrame(dst, src MAC, from, to netip.AddrPort, data []byte) []byte {
+	n := 8 + len(data)
+	b := appendEthernet(make([]byte, 0, MinFrame+ipBytes+n), dst, src, etherIPv4)
+	b = appendIPv4(b, from.Addr(), to.Addr(), protoUDP, n)
+	at := len(b)
+	b = binary.BigEndian.AppendUint16(b, from.Port())
+	b = binary.BigEndian.AppendUint16(b, to.Port())
+	b = binary.BigEndian.AppendUint16(b, uint16(n))
+	b = append(append(b, 0, 0), data...)
+	sum := ^onesSum(pseudoSum(from.Addr(), to.Addr(), protoUDP, n), b[at:])
+	if sum == 0 {
+		sum = 0xffff // 0 means none
+	}
+	binary.BigEndian.PutUint16(b[at+6:], sum)
+	return b
+}
