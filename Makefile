@@ -55,7 +55,18 @@ fuzz: ## the fuzz targets, FUZZTIME=30s each
 	$(FUZZ) '^FuzzJudge$$' ./lab
 
 .PHONY: bench
-bench: ## the micro-benchmarks
+bench: build ## speed beside the kernel, HAProxy and nginx; ARGS="--quick"
+	./$(BINARY) bench $(ARGS)
+
+.PHONY: bench-deps
+bench-deps: ## install what it is measured beside and with (Debian, as root)
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		haproxy nginx libnginx-mod-stream iperf3 wrk dnsperf iptables
+	@echo "Debian starts haproxy and nginx; systemctl disable --now haproxy nginx stops them."
+
+.PHONY: bench-micro
+bench-micro: ## the micro-benchmarks, with allocations
 	$(GO) test -run '^$$' -bench . -benchmem ./hashing ./responder ./node
 
 .PHONY: seeds

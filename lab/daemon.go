@@ -37,21 +37,34 @@ func (d *Daemon) Config() string { return filepath.Join(d.Dir, "onevoice.toml") 
 // Log is the daemon's log.
 func (d *Daemon) Log() string { return filepath.Join(d.Dir, "onevoice.log") }
 
+// KeyFile is the cluster key.
+func (d *Daemon) KeyFile() string { return filepath.Join(d.Dir, "cluster.key") }
+
 // newDaemon writes the node's files.
 func newDaemon(l *LAN, h *Host, key string) (*Daemon, error) {
 	d := &Daemon{Host: h, Dir: filepath.Join(RunDir, h.Name)}
-	if err := os.MkdirAll(d.Dir, 0o755); err != nil {
-		return nil, err
-	}
-	keyFile := filepath.Join(d.Dir, "cluster.key")
-	if err := os.WriteFile(keyFile, []byte(key+"\n"), 0o600); err != nil {
-		return nil, err
-	}
-	return d, os.WriteFile(d.Config(), []byte(settings(l, d, keyFile)), 0o644)
+	return d, d.write(key, settings(l, d, d.KeyFile()))
 }
 
-// newKey makes a cluster key for one lab.
-func newKey() string {
+// NewDaemon prepares a daemon that belongs to no Lab. Its files are in dir, and
+// config is its configuration, which has to name KeyFile and Socket.
+func NewDaemon(h *Host, dir, key, config string) (*Daemon, error) {
+	d := &Daemon{Host: h, Dir: dir}
+	return d, d.write(key, config)
+}
+
+func (d *Daemon) write(key, config string) error {
+	if err := os.MkdirAll(d.Dir, 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(d.KeyFile(), []byte(key+"\n"), 0o600); err != nil {
+		return err
+	}
+	return os.WriteFile(d.Config(), []byte(config), 0o644)
+}
+
+// NewKey makes a cluster key for one lab.
+func NewKey() string {
 	b := make([]byte, 32)
 	// crypto/rand does not fail: it ends the program instead.
 	_, _ = rand.Read(b)

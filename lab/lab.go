@@ -60,7 +60,7 @@ func (l *Lab) start(progress io.Writer) (err error) {
 		return err
 	}
 	fmt.Fprintf(progress, "starting %s and onevoice on each node\n", l.SSH.Kind())
-	key := newKey()
+	key := NewKey()
 	var dirs []string
 	for _, h := range l.LAN.Nodes() {
 		d, err := newDaemon(l.LAN, h, key)

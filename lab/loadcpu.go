@@ -43,7 +43,7 @@ func (l *load) cpu() (CPUUse, error) {
 		return u, err
 	}
 	for _, d := range l.Daemons {
-		pids, err := d.processes()
+		pids, err := d.Processes()
 		if err != nil {
 			return u, err
 		}

@@ -18,8 +18,8 @@ import (
 // node's network namespace, run our program as `run` or `worker`, and are found
 // by that: a worker whose control process is gone has another parent.
 
-// processes are those of the node's daemon.
-func (d *Daemon) processes() ([]int, error) {
+// Processes are those of the node's daemon.
+func (d *Daemon) Processes() ([]int, error) {
 	if ours, err := ownProc(); err != nil || !ours {
 		return d.group(), err
 	}
@@ -79,7 +79,7 @@ func (d *Daemon) group() []int {
 // signalAll sends a signal to all processes of the daemon. That one of them has
 // ended meanwhile is no error.
 func (d *Daemon) signalAll(s syscall.Signal) error {
-	pids, err := d.processes()
+	pids, err := d.Processes()
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func (d *Daemon) signalAll(s syscall.Signal) error {
 // Kill ends all processes of the daemon at once, as a crash of the host would,
 // and waits until they have ended.
 func (d *Daemon) Kill() error {
-	pids, err := d.processes()
+	pids, err := d.Processes()
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (d *Daemon) untilGone() error {
 	ticker := time.NewTicker(time.Millisecond)
 	defer ticker.Stop()
 	for began := time.Now(); ; <-ticker.C {
-		pids, err := d.processes()
+		pids, err := d.Processes()
 		if err != nil {
 			return err
 		}

@@ -54,7 +54,8 @@ address is 10.77.0.2. Root is not needed where user namespaces are allowed.`,
 		newLabEachCommand("start", "Start a node's daemon again"),
 		newLabDeafenCommand(), newLabMuteCommand(), newLabStallCommand(), newLabSplitCommand(), newLabHealCommand(),
 		newLabInitCommand(), newLabInsideCommand(), newLabSSHCommand(),
-		newLabTortureCommand(), newLabLoadCommand(), newLabBystanderCommand(), newLabBeatCommand())
+		newLabTortureCommand(), newLabLoadCommand(), newLabBystanderCommand(), newLabBeatCommand(),
+		newBenchInsideCommand())
 	return cmd
 }
 

@@ -69,6 +69,7 @@ func newRootCommand() *cobra.Command {
 		newCheckCommand(),
 		newKeygenCommand(),
 		newLabCommand(),
+		newBenchCommand(),
 		newVersionCommand(),
 	)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })

@@ -1,0 +1,94 @@
+package bench
+
+import (
+	"os"
+	"os/exec"
+	"regexp"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Environment is where a run took place.
+type Environment struct {
+	CPU        string `json:"cpu"`
+	Processors int    `json:"processors"`
+	MemoryMB   uint64 `json:"memory_mb"`
+	Kernel     string `json:"kernel"`
+	Arch       string `json:"arch"`
+	Go         string `json:"go"`
+	// Commit is ours, with "+" when the sources had changes beside it; empty where
+	// the program was built without.
+	Commit string `json:"commit,omitempty"`
+	// CongestionControl is that of the kernel's TCP on all hosts.
+	CongestionControl string `json:"congestion_control"`
+	// Tools are the versions of all programs, by their names.
+	Tools map[string]string `json:"tools"`
+}
+
+// environment looks around.
+func environment() Environment {
+	e := Environment{Processors: runtime.NumCPU(), Arch: runtime.GOARCH, Go: runtime.Version(), Tools: map[string]string{}}
+	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		e.CPU = cpuModel(string(info))
+	}
+	var mem unix.Sysinfo_t
+	if unix.Sysinfo(&mem) == nil {
+		e.MemoryMB = mem.Totalram * uint64(mem.Unit) >> 20
+	}
+	var name unix.Utsname
+	if unix.Uname(&name) == nil {
+		e.Kernel = unix.ByteSliceToString(name.Release[:])
+	}
+	e.Commit = commit()
+	return e
+}
+
+// cpuModel is the first model name in /proc/cpuinfo, where there is one.
+func cpuModel(info string) string {
+	m := regexp.MustCompile(`(?m)^model name\s*:\s*(.+)$`).FindStringSubmatch(info)
+	if m == nil {
+		return "unknown"
+	}
+	return m[1]
+}
+
+// commit is what the linker knows of the sources.
+func commit() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	var revision, changed string
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			revision = s.Value
+		case s.Key == "vcs.modified" && s.Value == "true":
+			changed = "+"
+		}
+	}
+	const shortHash = 12
+	return revision[:min(len(revision), shortHash)] + changed
+}
+
+// versionOf asks a program for its version. Those that end with an error tell it
+// all the same.
+func versionOf(name string) string {
+	arg := "--version"
+	switch name {
+	case "haproxy", "nginx", "wrk":
+		arg = "-v"
+	case "dnsperf":
+		arg = "-h"
+	}
+	out, _ := exec.Command(name, arg).CombinedOutput()
+	return parseVersion(string(out))
+}
+
+// parseVersion is the first number with a dot in what a program says.
+func parseVersion(text string) string {
+	return strings.TrimSuffix(regexp.MustCompile(`\d+\.[0-9][0-9A-Za-z.+~-]*`).FindString(text), ".")
+}

@@ -1,0 +1,104 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"onevoice/lab"
+)
+
+// path is a way from the client to the services on the node.
+type path struct {
+	Name string
+	// Title is for tables.
+	Title string
+	// needs are the programs without which it cannot be measured.
+	needs []string
+	// http and bulk are where the client finds the services.
+	http, bulk netip.AddrPort
+	// on switches it on, off switches it off. off is called also after an on that
+	// failed.
+	on  func(context.Context, *bed) error
+	off func(*bed) error
+}
+
+// Names of paths.
+const (
+	Kernel              = "kernel"
+	XTCluster           = "xt_cluster"
+	HAProxy             = "haproxy"
+	Nginx               = "nginx"
+	OneVoice            = "onevoice"
+	OneVoiceTransparent = "onevoice-transparent"
+)
+
+// PathNames are all of them, in the order of tables.
+func PathNames() []string {
+	return []string{Kernel, XTCluster, HAProxy, Nginx, OneVoice, OneVoiceTransparent}
+}
+
+// node1 is the address of the first node of every bed.
+func node1() netip.Addr { return netip.MustParseAddr("10.77.0.11") }
+
+// sharedByKernel is the address that xt_cluster.rules are about.
+func sharedByKernel() netip.Addr { return netip.MustParseAddr("10.77.0.3") }
+
+func at(a netip.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a, port) }
+
+// newPath makes a path by its name.
+func newPath(name string) (*path, error) {
+	switch name {
+	case Kernel:
+		return &path{Name: name, Title: "kernel", http: at(node1(), portHTTP), bulk: at(node1(), portBulk),
+			on: func(context.Context, *bed) error { return nil }, off: func(*bed) error { return nil }}, nil
+	case XTCluster:
+		return newXTCluster(), nil
+	case HAProxy:
+		return newServerPath(name, "HAProxy", 8081, 5202, "haproxy.cfg", "haproxy", "-db", "-f"), nil
+	case Nginx:
+		return newServerPath(name, "nginx", 8082, 5203, "nginx.conf", "nginx", "-e", "stderr", "-c"), nil
+	case OneVoice:
+		return newOneVoice(name, "onevoice", 8083, 5204), nil
+	case OneVoiceTransparent:
+		return newOneVoice(name, "onevoice, transparent", 8084, 5205), nil
+	}
+	return nil, fmt.Errorf("there is no path %q; write some of %s", name, strings.Join(PathNames(), ", "))
+}
+
+// newServerPath is a proxy that is a program with one file of settings, which
+// comes behind the arguments.
+func newServerPath(name, title string, http, bulk uint16, file string, argv ...string) *path {
+	p := &path{Name: name, Title: title, needs: []string{argv[0]}, http: at(node1(), http), bulk: at(node1(), bulk)}
+	var s *server
+	p.on = func(_ context.Context, b *bed) error {
+		conf, err := writePeerFile(file)
+		if err != nil {
+			return err
+		}
+		if s, err = startServer(b.node, name, append(slices.Clone(argv), conf)...); err != nil {
+			return err
+		}
+		return b.untilAccepts(p.http, s.ended)
+	}
+	p.off = func(*bed) error {
+		defer func() { s = nil }()
+		return s.end()
+	}
+	return p
+}
+
+// newOneVoice is ours, by one of the ports on which it serves the same services.
+func newOneVoice(name, title string, http, bulk uint16) *path {
+	p := &path{Name: name, Title: title, http: at(lab.VIP(), http), bulk: at(lab.VIP(), bulk)}
+	p.on = func(ctx context.Context, b *bed) error {
+		if err := b.startDaemons(ctx); err != nil {
+			return err
+		}
+		return b.untilAccepts(p.http, b.daemonEnded)
+	}
+	p.off = func(b *bed) error { return b.stopDaemons() }
+	return p
+}

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"onevoice/bench"
+	"onevoice/lab"
+)
+
+// benchFlags are what is given to the process inside the lab as well.
+type benchFlags struct {
+	o     bench.Options
+	quick bool
+}
+
+func (f *benchFlags) add(cmd *cobra.Command) {
+	cmd.Flags().IntVar(&f.o.Rounds, "rounds", 0, fmt.Sprintf("how often each path has its turn (default %d)", bench.DefaultRounds))
+	cmd.Flags().IntVar(&f.o.Seconds, "seconds", 0, fmt.Sprintf("how long each measurement takes (default %d)", bench.DefaultSeconds))
+	cmd.Flags().StringSliceVar(&f.o.Only, "only", nil, "these `rows` alone, with commas between")
+	cmd.Flags().StringSliceVar(&f.o.Peers, "peers", nil, "these `paths` alone, with commas between")
+}
+
+// args are the same flags for the process inside.
+func (f *benchFlags) args() []string {
+	return []string{fmt.Sprintf("--rounds=%d", f.o.Rounds), fmt.Sprintf("--seconds=%d", f.o.Seconds),
+		"--only=" + strings.Join(f.o.Only, ","), "--peers=" + strings.Join(f.o.Peers, ",")}
+}
+
+func newBenchCommand() *cobra.Command {
+	var f benchFlags
+	var out benchOutput
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure this program beside others on this machine",
+		Long: `Measure the kernel without a proxy, the kernel's cluster match, HAProxy, nginx
+and this program in front of the same service, one after the other in each
+round, in network namespaces on this machine.
+
+Rows:   ` + listed(bench.TestNames()) + `
+Paths:  ` + listed(bench.PathNames()) + `
+
+What is not installed is named and skipped; "make bench-deps" installs it all.
+The machine should do nothing else meanwhile.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			f.o.SetDefaults(f.quick)
+			if err := f.o.Check(); err != nil {
+				return usageError{err}
+			}
+			r, err := benchInLab(f.args())
+			if r == nil {
+				return err
+			}
+			if r.Interrupted {
+				err = errors.New("interrupted before the last round was complete")
+			}
+			return errors.Join(err, out.write(cmd.OutOrStdout(), r))
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().BoolVar(&f.quick, "quick", false, fmt.Sprintf("%d short rounds of the main rows, in less than 5 minutes", bench.QuickRounds))
+	out.add(cmd)
+	return cmd
+}
+
+// listed is a list for a help text, broken to the width of a terminal.
+func listed(names []string) string {
+	const width, indent = 72, "\n        "
+	var b strings.Builder
+	column := 0
+	for i, name := range names {
+		if i < len(names)-1 {
+			name += ","
+		}
+		if column > 0 && column+1+len(name) > width {
+			b.WriteString(indent)
+			column = 0
+		} else if column > 0 {
+			b.WriteByte(' ')
+			column++
+		}
+		b.WriteString(name)
+		column += len(name)
+	}
+	return b.String()
+}
+
+// benchOutput says what becomes of a report.
+type benchOutput struct {
+	asJSON bool
+}
+
+func (o *benchOutput) add(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print the report as JSON")
+}
+
+// write writes the report wherever it was wanted.
+func (o *benchOutput) write(out io.Writer, r *bench.Report) error {
+	if o.asJSON {
+		enc := json.NewEncoder(out)
+		enc.SetIndent("", "  ")
+		return enc.Encode(r)
+	}
+	r.Table(out, colour())
+	return nil
+}
+
+// benchInLab runs the harness in namespaces of its own and gets its report. The
+// report may be there beside an error.
+func benchInLab(args []string) (*bench.Report, error) {
+	result, child, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer result.Close()
+	// The lab is to end with us, and the kernel means the thread.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd := lab.Enter(append([]string{benchInsideCommand}, args...), true, child)
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	// The lab takes itself down on a signal.
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	err = cmd.Start()
+	child.Close()
+	if err != nil {
+		return nil, lab.ExplainEnter(err)
+	}
+	defer context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })()
+	text, errRead := io.ReadAll(result)
+	if err := exited(cmd.Wait()); err != nil {
+		return nil, err
+	}
+	r := &bench.Report{}
+	return r, errors.Join(errRead, json.Unmarshal(text, r))
+}
+
+// benchInsideCommand is the hidden command of `lab` that measures.
+const benchInsideCommand = "bench"
+
+// newBenchInsideCommand does the work inside the namespaces.
+func newBenchInsideCommand() *cobra.Command {
+	var f benchFlags
+	cmd := &cobra.Command{
+		Use:    benchInsideCommand,
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			result := lab.PassedFile(0)
+			r, err := bench.Run(ctx, os.Stderr, f.o)
+			if err != nil {
+				return err
+			}
+			return errors.Join(json.NewEncoder(result).Encode(r), result.Close())
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
