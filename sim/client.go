@@ -85,6 +85,9 @@ type Client struct {
 	Asks        []*Ask
 	Pings       []*Ping
 	StrayResets []StrayReset
+	// TCP, if set, is the client's TCP in place of its own: it gets the VIP's
+	// segments, whole frames, and sends with SendPacket. The frame is on loan.
+	TCP func(frame []byte)
 	// Unwelcome counts frames to the client that no honest peer would have
 	// sent: broken, or with a wrong checksum.
 	Unwelcome uint64
@@ -184,6 +187,14 @@ func (c *Client) Send(port, service uint16, flags byte, seq, ack uint32, data []
 	c.toVIP(s.Frame())
 }
 
+// SendPacket sends an IPv4 packet to the VIP. The bytes stay the caller's.
+func (c *Client) SendPacket(ip []byte) {
+	frame := make([]byte, MinFrame, MinFrame+len(ip))
+	copy(frame[6:], c.MAC[:])
+	binary.BigEndian.PutUint16(frame[12:], etherIPv4)
+	c.toVIP(append(frame, ip...))
+}
+
 // toVIP sends a frame whose destination is still empty, now or when the VIP's
 // MAC is known. An old entry is used while the client asks anew, as Linux does.
 func (c *Client) toVIP(frame []byte) {
@@ -248,6 +259,8 @@ func (c *Client) receive(frame []byte) {
 	case dst != c.IP || src != c.VIP:
 	case proto == protoICMP:
 		c.receiveEcho(MAC(frame[6:]), body)
+	case proto == protoTCP && c.TCP != nil:
+		c.TCP(frame)
 	case proto == protoTCP:
 		c.receiveTCP(frame)
 	}

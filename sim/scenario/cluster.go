@@ -42,6 +42,15 @@ type Options struct {
 	// Gates makes the workers real gates without Stations, for clients of the
 	// caller's own. There has to be a service.
 	Gates bool
+	// Netstack makes the gates' workers whole: the daemon's own loop, netstack and
+	// proxy, with a backend in memory. Such a run asserts outcomes and may differ
+	// from another of its seed; see Close.
+	Netstack bool
+	// Users is how many clients with a whole TCP come; the workers are whole, too,
+	// then. There has to be a service.
+	Users int
+	// Use is what they do.
+	Use Use
 	// LAN makes the first path's LAN; nil: a hub or a switch, by Hub.
 	LAN func(*sim.World) *sim.LAN
 	// MAC is the first path's cluster MAC; zero: the group MAC of the VIP.
@@ -75,6 +84,8 @@ type Cluster struct {
 	paths    []string
 	raft     agreement
 	stations []*station
+	users    *users
+	virtual  *virtualTime
 	// quiet: no client does anything new.
 	quiet bool
 	// fixed: what each worker answers for does not change any more.
@@ -94,6 +105,7 @@ func New(o Options, seed uint64) *Cluster {
 	rand.Reader = seeded{mrand.NewChaCha8(key)}
 
 	w := sim.New(seed)
+	o.Netstack = o.Netstack || o.Users > 0
 	c := &Cluster{World: w, o: o, raft: agreement{}}
 	for i := range max(o.Paths, 1) {
 		c.LANs = append(c.LANs, c.newLAN(i))
@@ -115,11 +127,15 @@ func New(o Options, seed uint64) *Cluster {
 	for i := range o.Late {
 		c.addHost(fmt.Sprintf("n%d", o.Nodes+i+1), cluster.Node)
 	}
+	if o.Netstack {
+		c.virtual = newVirtualTime()
+	}
 	w.AfterEach = c.check
 	if o.Flows > 0 {
 		c.nextClient()
 	}
 	c.addStations()
+	c.addUsers()
 	return c
 }
 

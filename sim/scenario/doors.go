@@ -86,8 +86,8 @@ func (h *Host) Alive() bool { return h.worker.alive }
 // Answers are the buckets of a service that the host's worker answers for now.
 // Service 0 is the VIP's own.
 func (h *Host) Answers(service int) [4]uint64 {
-	if g := h.worker.gate; h.c.fixed && g != nil && g.rights != nil {
-		return g.rights.Services[service].Accept
+	if g := h.worker.gate; h.c.fixed && g != nil && g.inForce() != nil {
+		return g.inForce().Services[service].Accept
 	}
 	return h.accepts(service, 0)
 }

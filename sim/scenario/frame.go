@@ -64,11 +64,7 @@ func (h *Host) frame(path int, frame []byte) {
 		})
 		return
 	}
-	if g := h.worker.gate; g != nil {
-		h.workers.Do(func() {
-			if h.worker.gate == g {
-				g.frame(frame, arrived)
-			}
-		})
+	if s := h.worker.gate; s != nil {
+		s.frame(frame, arrived)
 	}
 }

@@ -14,15 +14,19 @@ import (
 	"onevoice/sim"
 )
 
-// gate is a worker that serves frames: a real node.Node in front of a model of
-// netstack. There is one when Options.Stations is set.
-type gate struct {
-	h    *Host
-	node *node.Node
-	tcp  *model.TCP
-	// rights are those that are in force in the node.
+// guarded is a real node.Node, and what of its worker's page is in force in it.
+type guarded struct {
+	h      *Host
+	node   *node.Node
 	rights *cluster.Rights
-	boots  int
+}
+
+// gate is a worker that serves frames: a real node.Node in front of a model of
+// netstack. There is one when Options.Stations or Options.Gates is set, unless
+// Options.Netstack is.
+type gate struct {
+	guarded
+	tcp *model.TCP
 	// careless answers for every bucket of the VIP, where a rule is switched off.
 	careless *node.Node
 }
@@ -31,6 +35,8 @@ type gate struct {
 const (
 	servicePort = 8000
 	lanBits     = 24
+	usersBits   = 16 // with users
+	mtu         = 1500
 	// realtime is how much CLOCK_REALTIME is ahead of each host's own clock.
 	realtime = 1000 * time.Hour
 )
@@ -38,11 +44,19 @@ const (
 // VIP is the shared address of the simulated LAN.
 func VIP() netip.Addr { return netip.AddrFrom4([4]byte{10, 77, 0, 2}) }
 
+// newServer makes what serves frames on a host, as the options say.
+func (h *Host) newServer() server {
+	if h.c.o.Netstack {
+		return h.newWhole()
+	}
+	return h.newGate()
+}
+
 func (h *Host) newGate() *gate {
-	g := &gate{h: h, tcp: model.New(h.c.World.Rand().Uint32), boots: h.worker.boots}
-	g.node = g.newNode()
+	g := &gate{guarded: guarded{h: h}, tcp: model.New(h.c.World.Rand().Uint32)}
+	g.node = h.newNode(g.tcp)
 	if w := h.c.o.Without; w.ICMPOwner || w.ARPOwner {
-		g.careless = g.newNode()
+		g.careless = h.newNode(g.tcp)
 		g.careless.SetLease(0, 0, node.Forever)
 		all := node.Rows{Key: hashing.Key{1}, Accept: node.Bitmap{^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0)}}
 		o := &node.Ownership{VIPs: []node.Rows{all}, Services: make([]node.Rows, h.c.o.Services)}
@@ -54,20 +68,24 @@ func (h *Host) newGate() *gate {
 	return g
 }
 
-func (g *gate) newNode() *node.Node {
-	c := g.h.c
+// newNode makes the host's pipeline before a TCP.
+func (h *Host) newNode(flows node.Flows) *node.Node {
+	c := h.c
 	affinity := hashing.SourceIPPort
 	if c.o.Affinity != nil {
 		affinity = *c.o.Affinity
 	}
 	lan := c.o.Prefix
-	if !lan.IsValid() {
-		lan = netip.PrefixFrom(VIP(), lanBits).Masked()
+	if bits := lanBits; !lan.IsValid() {
+		if c.o.Users > 0 {
+			bits = usersBits
+		}
+		lan = netip.PrefixFrom(VIP(), bits).Masked()
 	}
 	cfg := node.Config{
-		Own: g.h.mac(0), Address: g.h.addr, MTU: 1500, Gateway: c.o.Gateway,
+		Own: h.mac(0), Address: h.addr, MTU: mtu, Gateway: c.o.Gateway,
 		VIPs:   []node.VIP{{VIP: responder.VIP{Addr: VIP(), MAC: responder.MAC(c.clusterMAC(0))}, LAN: lan}},
-		Hasher: hashing.NewHasher(hashing.Key{1}), ListKey: hashing.Key{2}, Flows: g.tcp,
+		Hasher: hashing.NewHasher(hashing.Key{1}), ListKey: hashing.Key{2}, Flows: flows,
 	}
 	for i := range c.o.Services {
 		cfg.Services = append(cfg.Services, node.Service{Listen: netip.AddrPortFrom(VIP(), servicePort+uint16(i)), Affinity: affinity})
@@ -98,7 +116,7 @@ func (g *gate) turns() {
 }
 
 // force puts in force what the worker has of its page.
-func (g *gate) force() {
+func (g *guarded) force() {
 	w := &g.h.worker
 	if w.rights == nil {
 		return
@@ -118,7 +136,7 @@ func (g *gate) force() {
 }
 
 // own puts rights in force.
-func (g *gate) own(r *cluster.Rights) {
+func (g *guarded) own(r *cluster.Rights) {
 	o := &node.Ownership{Generation: r.Generation, VIPs: []node.Rows{rowsOf(&r.Services[0])}}
 	for i := range r.Services[1:] {
 		o.Services = append(o.Services, rowsOf(&r.Services[i+1]))
@@ -129,14 +147,28 @@ func (g *gate) own(r *cluster.Rights) {
 	g.rights = r
 }
 
+// inForce implements server.
+func (g *guarded) inForce() *cluster.Rights { return g.rights }
+
 func rowsOf(s *cluster.ServiceRights) node.Rows {
 	r := node.Rows{Key: hashing.Key(s.Mapping.Key), Accept: s.Accept, Grace: s.Grace, Shared: s.Shared, Draining: s.Draining}
 	r.Key[15] = 1 // no key of a table is zero
 	return r
 }
 
-// frame is one that came in at a time of the host's clock.
+// frame implements server: the gate looks at it once the worker runs.
 func (g *gate) frame(frame []byte, arrived time.Duration) {
+	g.h.workers.Do(func() {
+		if g.h.worker.gate == g {
+			g.handle(frame, arrived)
+		}
+	})
+}
+
+// end implements server.
+func (g *gate) end() {}
+
+func (g *gate) handle(frame []byte, arrived time.Duration) {
 	g.force()
 	now := g.h.clock.Now()
 	n := g.node
@@ -170,19 +202,24 @@ func (g *gate) sendAll() {
 	}
 }
 
-// holding are the buckets of a service in which anything may be held.
-func (g *gate) holding(service int) [4]uint64 {
+// holding implements server.
+func (g *guarded) holding(service int) [4]uint64 {
 	if service == 0 {
 		return [4]uint64{} // the VIP's own rows have no flows
 	}
 	return g.node.Holding(g.h.clock.Now(), service-1)
 }
 
-// forgetAll closes what the gate holds and says nothing.
-func (g *gate) forgetAll() {
+// forgetFlows forgets all that is held.
+func (g *guarded) forgetFlows() {
 	all := node.Bitmap{^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0)}
 	for i := range g.h.c.o.Services {
 		g.node.ForgetFlows(g.h.clock.Now(), i, &all)
 	}
+}
+
+// forgetAll implements server.
+func (g *gate) forgetAll() {
+	g.forgetFlows()
 	g.sendAll()
 }

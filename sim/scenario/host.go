@@ -77,8 +77,8 @@ func (h *Host) boot() {
 	h.core, h.id = core, core.ID()
 	if !h.worker.alive && h.role == cluster.Node {
 		h.worker = worker{alive: true, page: h.page, boots: h.worker.boots + 1}
-		if h.c.o.Stations > 0 || h.c.o.Gates {
-			h.worker.gate = h.newGate()
+		if o := &h.c.o; o.Stations > 0 || o.Users > 0 || o.Gates {
+			h.worker.gate = h.newServer()
 		}
 	}
 	h.reports(h.boots)
@@ -225,6 +225,9 @@ func (h *Host) kill() {
 // CLOCK_BOOTTIME does.
 func (h *Host) crash() {
 	h.kill()
+	if h.worker.gate != nil {
+		h.worker.gate.end()
+	}
 	h.worker = worker{boots: h.worker.boots + 1}
 	h.lostAt = h.c.World.Now()
 	h.workers.Reset()

@@ -45,12 +45,29 @@ type worker struct {
 	rights *cluster.Rights
 	flows  []flow
 	// gate serves frames, nil when clients are only modelled.
-	gate *gate
+	gate server
 	// slow is until when it takes nothing up: it has a long batch.
 	slow time.Duration
 	// version counts the changes of flows, and masks are what they came to.
 	version uint64
 	masks   []mask
+}
+
+// server is the part of a worker that serves frames.
+type server interface {
+	// frame is one that came in at a time of the host's clock.
+	frame(frame []byte, arrived time.Duration)
+	// force puts in force what the worker has of its page; what was decided under
+	// older rights has left when it returns.
+	force()
+	// inForce are the rights under which frames are judged, nil before any.
+	inForce() *cluster.Rights
+	// holding are the buckets of a service in which anything may be held.
+	holding(service int) [4]uint64
+	// forgetAll closes what is held and says nothing.
+	forgetAll()
+	// end is the worker's death.
+	end()
 }
 
 // flow is a client's connection, found by its tuple.
