@@ -140,10 +140,10 @@ func echoFrame(dst, src MAC, from, to netip.Addr, kind byte, id, seq uint16, dat
 	return b
 }
 
-// honestARP says whether the frame is no ARP packet, or one whose sender MAC is
-// its own source.
+// honestARP says whether the frame is no whole ARP packet, or one whose sender MAC
+// is its own source.
 func honestARP(frame []byte) bool {
-	return binary.BigEndian.Uint16(frame[12:]) != etherARP || len(frame) >= MinFrame+14 && MAC(frame[MinFrame+8:]) == MAC(frame[6:])
+	return binary.BigEndian.Uint16(frame[12:]) != etherARP || len(frame) < MinFrame+arpBytes || MAC(frame[MinFrame+8:]) == MAC(frame[6:])
 }
 
 // setIPSum gives an IPv4 header its checksum.

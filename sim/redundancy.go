@@ -30,8 +30,8 @@ type Redundancy struct {
 	Address  netip.Addr // that is shared
 	// Priority is 1 to 254, the highest becomes master; 0 means 100.
 	Priority int
-	// Preempt: it takes over from a master of lower priority. It is the rule of
-	// VRRP (RFC 5798 §6.1) and off in HSRP (RFC 2281 §6).
+	// Preempt: it takes over from a master of lower priority. VRRP's default is on
+	// (RFC 5798 §6.1), HSRP leaves it open (RFC 2281 §5.2).
 	Preempt bool
 	// Advertise is how often the master speaks; 0 means 1 s for VRRP, 3 s for HSRP.
 	Advertise time.Duration
@@ -68,7 +68,7 @@ func (g *Redundancy) check(subnet netip.Prefix) error {
 // mac is the group's own.
 func (g *Redundancy) mac() MAC {
 	if g.Protocol == HSRP {
-		return MAC{0, 0, 0x0c, 0x07, 0xac, g.Number} // RFC 2281 §5.3
+		return MAC{0, 0, 0x0c, 0x07, 0xac, g.Number} // RFC 2281 §6.1
 	}
 	return MAC{0, 0, 0x5e, 0, 1, g.Number} // RFC 5798 §7.3
 }
@@ -150,7 +150,7 @@ func (g *groupMember) yield() {
 
 // hears takes an advertisement in and says whether the packet was one.
 func (g *groupMember) hears(src, dst netip.Addr, proto byte, frame, body []byte) bool {
-	priority, ok := g.parse(dst, proto, frame, body)
+	priority, ok := g.parse(src, dst, proto, frame, body)
 	if !ok {
 		return false
 	}
@@ -200,7 +200,7 @@ func (g *groupMember) frame() []byte {
 }
 
 // parse is the priority in an advertisement of this group.
-func (g *groupMember) parse(dst netip.Addr, proto byte, frame, body []byte) (priority int, ok bool) {
+func (g *groupMember) parse(src, dst netip.Addr, proto byte, frame, body []byte) (priority int, ok bool) {
 	if g.Protocol == HSRP {
 		if proto != protoUDP || dst != hsrpGroup() || len(body) < udpBytes+hsrpBytes || binary.BigEndian.Uint16(body[2:]) != hsrpPort {
 			return 0, false
@@ -208,7 +208,8 @@ func (g *groupMember) parse(dst netip.Addr, proto byte, frame, body []byte) (pri
 		b := body[udpBytes:]
 		return int(b[5]), b[0] == 0 && b[2] == hsrpActive && b[6] == g.Number
 	}
-	if proto != protoVRRP || dst != vrrpGroup() || len(body) < vrrpBytes || frame[MinFrame+8] != 255 {
+	if proto != protoVRRP || dst != vrrpGroup() || len(body) < vrrpBytes || frame[MinFrame+8] != 255 ||
+		onesSum(pseudoSum(src, dst, protoVRRP, len(body)), body) != 0xffff { // RFC 5798 §7.1
 		return 0, false
 	}
 	return int(body[2]), body[0] == 3<<4|1 && body[1] == g.Number

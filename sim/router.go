@@ -48,6 +48,9 @@ type Leg struct {
 	// Masquerade gives what leaves by this leg the leg's address and a port of its
 	// own (RFC 3022 §2.2), and takes that back from what comes in for it.
 	Masquerade bool
+	// Querier lets the leg ask for members of groups, as a multicast router does
+	// (RFC 2236 §3), every DefaultQueryInterval.
+	Querier bool
 	// Group is an address that this leg shares with other routers; nil: none.
 	Group *Redundancy
 }
@@ -181,6 +184,9 @@ func (r *Router) addLeg(o Leg) error {
 	if o.Group != nil {
 		l.group = newGroupMember(l, *o.Group)
 	}
+	if o.Querier {
+		r.w.After(0, l.query)
+	}
 	return nil
 }
 
@@ -254,6 +260,14 @@ func (l *leg) receive(frame []byte) {
 	case etherIPv4:
 		l.receiveIP(frame)
 	}
+}
+
+// query asks for members of all groups, now and every interval.
+func (l *leg) query() {
+	for _, q := range queries(netip.Addr{}, l.MAC, l.Address.Addr(), queryResponse) {
+		l.port.Send(q)
+	}
+	l.r.w.After(DefaultQueryInterval, l.query)
 }
 
 // own says whether an address is the leg's, alone or as the master of its group.

@@ -5,8 +5,8 @@ import "time"
 // Bounds of a storm. Ethernet has no hop count, so that a frame in a circle goes
 // round for ever; a simulation must come to an end.
 const (
-	MaxLaps      = 1000    // times that a copy of a frame may come to a switch again
-	MaxStormWork = 200_000 // copies out of ports that such frames may make in one stormTick; then trunks pass nothing
+	MaxLaps      = 1000   // times that a copy of a frame may come to a switch again
+	MaxStormWork = 50_000 // copies out of ports that such frames may make in one stormTick; then trunks pass nothing
 	stormTick    = time.Second
 
 	movesForFinding = 5 // moves of one address within movesWithin that are a finding

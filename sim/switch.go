@@ -182,6 +182,10 @@ func (s *Switch) ageing() time.Duration {
 
 // receive takes a frame in at one of the ports and sends it on.
 func (s *Switch) receive(in *outlet, t transit, frame []byte) {
+	if s.tree != nil && in.trunk != nil && MAC(frame) == treeMAC() {
+		s.tree.hear(in, frame)
+		return
+	}
 	s.out = s.forward(in, t, frame, s.out[:0])
 	for _, o := range s.out {
 		s.emit(o, t, frame)
@@ -207,8 +211,13 @@ func (s *Switch) forward(in *outlet, t transit, frame []byte, out []*outlet) []*
 		in.count(DroppedSource)
 		return out
 	}
-	if !in.learns() || s.InspectARP && !honestARP(frame) {
-		in.count(in.refusal())
+	if !in.learns() {
+		in.count(DroppedBlocked)
+		return out
+	}
+	if s.InspectARP && !honestARP(frame) {
+		in.count(DroppedInspection)
+		s.lan.report(InspectedARP, s.name+" "+in.name(), "an ARP packet that says %s comes in a frame from %s and was dropped: switch the validation of source MACs off for %s", describeARP(frame[MinFrame:]), macText(src[:]), in.name())
 		return out
 	}
 	s.learn(src, in)
@@ -318,14 +327,6 @@ func (s *Switch) others(in *outlet, out []*outlet) []*outlet {
 // partedFrom says whether both ports are isolated ones.
 func (o *outlet) partedFrom(to *outlet) bool {
 	return o.host != nil && to.host != nil && o.host.Isolated && to.host.Isolated
-}
-
-// refusal is why a frame was not even learned from.
-func (o *outlet) refusal() Counter {
-	if !o.learns() {
-		return DroppedBlocked
-	}
-	return DroppedInspection
 }
 
 // learn remembers where an address speaks, if there is room.

@@ -22,6 +22,7 @@ type outlet struct {
 	far   *outlet // the trunk's other end
 	link  *Link   // the trunk's, from here to there
 	wire  wire
+	tree  treePort
 }
 
 // transit is what goes along with a frame from switch to switch.
@@ -107,7 +108,7 @@ func (o *outlet) comeIn(t transit, frame []byte) {
 		return
 	}
 	bit := uint32(1) << o.sw.number
-	if t.path&bit != 0 {
+	if t.path&bit != 0 && o.forwards() {
 		t.laps++
 		if !o.sw.lan.storm.passes(o, t, frame) {
 			o.count(DroppedStorm)
