@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -14,11 +15,16 @@ type server struct {
 	w     *World
 	port  *Port
 	flows map[netip.AddrPort]*served
+	is    MAC // what it says is the VIP's MAC
+	// resetsAreFine: clients reset on purpose.
+	resetsAreFine bool
+	pings         int
 }
 
 type served struct {
 	s              *server
 	to             netip.AddrPort
+	toMAC          MAC // where its last segment came from
 	isn, irs       uint32
 	rcv, una, nxt  uint32
 	echo           []byte // all that was received, to be sent back
@@ -28,15 +34,19 @@ type served struct {
 }
 
 func newServer(t *testing.T, l *LAN) *server {
-	s := &server{t: t, w: l.w, flows: map[netip.AddrPort]*served{}}
+	s := &server{t: t, w: l.w, flows: map[netip.AddrPort]*served{}, is: clusterMAC()}
 	s.port = l.Attach("server", nil, s.receive)
 	return s
 }
 
 func (s *server) receive(f []byte) {
 	if a, ok := parseARP(f); ok && a.operation == arpRequest && a.target == theVIP() {
-		r := arpPacket{operation: arpReply, senderMAC: clusterMAC(), sender: theVIP(), targetMAC: a.senderMAC, target: a.sender}
+		r := arpPacket{operation: arpReply, senderMAC: s.is, sender: theVIP(), targetMAC: a.senderMAC, target: a.sender}
 		s.port.Send(r.frame(a.senderMAC, nodeMAC(1)))
+	}
+	if src, dst, proto, b, ok := parseIPv4(f); ok && dst == theVIP() && proto == protoICMP && b[0] == echoRequest {
+		s.pings++
+		s.port.Send(echoFrame(MAC(f[6:]), nodeMAC(1), theVIP(), src, echoReply, binary.BigEndian.Uint16(b[4:]), binary.BigEndian.Uint16(b[6:]), b[8:]))
 	}
 	seg, ok := ParseSegment(f)
 	if !ok || seg.To.Addr() != theVIP() {
@@ -48,14 +58,16 @@ func (s *server) receive(f []byte) {
 		fl = &served{s: s, to: seg.From, isn: s.w.Rand().Uint32(), irs: seg.Seq, rcv: seg.Seq + 1}
 		fl.una, fl.nxt = fl.isn, fl.isn+1
 		s.flows[seg.From] = fl
+		fl.toMAC = seg.FromMAC
 		fl.again()
 	case fl != nil:
+		fl.toMAC = seg.FromMAC
 		fl.take(&seg)
 	}
 }
 
 func (f *served) send(flags byte, seq uint32, data []byte) {
-	seg := Segment{FromMAC: nodeMAC(1), ToMAC: clientMAC(), From: netip.AddrPortFrom(theVIP(), 22), To: f.to,
+	seg := Segment{FromMAC: nodeMAC(1), ToMAC: f.toMAC, From: netip.AddrPortFrom(theVIP(), 22), To: f.to,
 		Flags: flags, Seq: seq, Ack: f.rcv, Window: 8000, Data: data}
 	f.s.port.Send(seg.Frame())
 }
@@ -69,6 +81,11 @@ func (f *served) take(s *Segment) {
 		f.send(ACK, f.nxt, nil)
 		return
 	case s.Has(RST):
+		f.done = true
+		f.timer.Stop()
+		if f.s.resetsAreFine {
+			return
+		}
 		f.s.t.Errorf("%v: the client reset at %d, %d is expected", f.to, s.Seq, f.rcv)
 		return
 	}

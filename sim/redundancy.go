@@ -41,10 +41,7 @@ type Redundancy struct {
 const (
 	vrrpAdvertise = time.Second // RFC 5798 §6.1
 	hsrpHello     = 3 * time.Second
-	// hsrpHoldPer10 is the hold time in tenths of the hello time: 10 s for 3 s, and
-	// more than three times as the RFC wants (RFC 2281 §5.1).
-	hsrpHoldPer10 = 34
-	defaultRouter = 100 // priority
+	defaultRouter = 100 // priority, of both
 )
 
 func (g *Redundancy) check(subnet netip.Prefix) error {
@@ -109,7 +106,7 @@ func (r *Router) Master(l *LAN) bool {
 func (g *groupMember) down() time.Duration {
 	skew := time.Duration(256-g.Priority) * g.Advertise / 256
 	if g.Protocol == HSRP {
-		return g.Advertise*hsrpHoldPer10/10 + skew
+		return g.hold() + skew
 	}
 	return 3*g.Advertise + skew
 }
@@ -119,6 +116,10 @@ func (g *groupMember) wait() {
 	g.timer.Stop()
 	g.timer = g.l.r.w.After(g.down(), g.takeOver)
 }
+
+// hold is HSRP's hold time: 10 s for a hello time of 3 s, and more than three times
+// that (RFC 2281 §5.1).
+func (g *groupMember) hold() time.Duration { return g.Advertise * 10 / 3 }
 
 // takeOver makes the router the master: it says so, and tells all where the
 // address is now (RFC 5798 §6.4.2).
@@ -189,7 +190,7 @@ func hsrpGroup() netip.Addr { return netip.AddrFrom4([4]byte{224, 0, 0, 2}) }
 func (g *groupMember) frame() []byte {
 	own := g.l.Address.Addr()
 	if g.Protocol == HSRP {
-		body := []byte{0, 0, hsrpActive, byte(g.Advertise / time.Second), byte(g.Advertise * hsrpHoldPer10 / 10 / time.Second), byte(g.Priority), g.Number, 0, 'c', 'i', 's', 'c', 'o', 0, 0, 0}
+		body := []byte{0, 0, hsrpActive, byte(g.Advertise / time.Second), byte(g.hold() / time.Second), byte(g.Priority), g.Number, 0, 'c', 'i', 's', 'c', 'o', 0, 0, 0}
 		return udpFrame(groupMAC(hsrpGroup()), g.mac, netip.AddrPortFrom(own, hsrpPort), netip.AddrPortFrom(hsrpGroup(), hsrpPort), append(body, g.Address.AsSlice()...))
 	}
 	body := []byte{3<<4 | 1, g.Number, byte(g.Priority), 1}

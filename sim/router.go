@@ -282,7 +282,7 @@ func (l *leg) receiveIP(frame []byte) {
 		l.r.Counts.Broken++
 	case l.group != nil && l.group.hears(src, dst, proto, frame, body):
 	case dst.IsMulticast() || dst == broadcastIP():
-	case l.own(dst):
+	case l.r.own(dst):
 		l.toSelf(frame, src, dst, proto, body)
 	case group(MAC(frame)) && !l.r.ForwardsGroupFrames:
 		l.r.Counts.GroupFrames++ // RFC 1812 §5.3.4
@@ -291,22 +291,28 @@ func (l *leg) receiveIP(frame []byte) {
 	}
 }
 
+// own says whether an address is any leg's.
+func (r *Router) own(ip netip.Addr) bool {
+	return slices.ContainsFunc(r.legs, func(l *leg) bool { return l.own(ip) })
+}
+
 func broadcastIP() netip.Addr { return netip.AddrFrom4([4]byte{255, 255, 255, 255}) }
 
 // toSelf is a packet for the router: an answer to somebody that it masks, or an
 // echo request.
 func (l *leg) toSelf(frame []byte, src, dst netip.Addr, proto byte, body []byte) {
-	if l.nat != nil {
+	if l.nat != nil && dst == l.nat.address {
 		if inside, ok := l.nat.back(frame, l.r.w.now); ok {
 			l.r.Counts.Translated++
 			l.r.forward(l, frame, src, inside)
 			return
 		}
 	}
-	if proto == protoICMP && len(body) >= echoBytes && body[0] == echoRequest && onesSum(0, body) == 0xffff {
+	back := l.r.route(src)
+	if back != nil && proto == protoICMP && len(body) >= echoBytes && body[0] == echoRequest && onesSum(0, body) == 0xffff {
 		l.r.Counts.Echoes++
 		id, seq := binary.BigEndian.Uint16(body[4:]), binary.BigEndian.Uint16(body[6:])
-		l.send(src, echoFrame(MAC{}, l.MAC, dst, src, echoReply, id, seq, body[echoBytes:]))
+		back.send(src, echoFrame(MAC{}, back.MAC, dst, src, echoReply, id, seq, body[echoBytes:]))
 		return
 	}
 	if l.nat != nil {
