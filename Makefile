@@ -52,6 +52,8 @@ fuzz: ## the fuzz targets, FUZZTIME=30s each
 	$(FUZZ) '^FuzzParse$$' ./internal/journal
 	$(FUZZ) '^FuzzParseWeight$$' ./health
 	$(FUZZ) '^FuzzParsePlan$$' ./sim
+	$(FUZZ) '^FuzzParseLink$$' ./sim
+	$(FUZZ) '^FuzzMembership$$' ./sim
 	$(FUZZ) '^FuzzJudge$$' ./lab
 
 .PHONY: bench
