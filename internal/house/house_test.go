@@ -21,7 +21,7 @@ import (
 func floors() map[string]int {
 	out := map[string]int{}
 	for floor, folders := range [][]string{
-		{"link", "link/egress", "proxy", "health", "internal/netns", "internal/page", "internal/poller", "internal/sealed", "internal/journal", "internal/flowstate"},
+		{"link", "link/egress", "link/ingress", "proxy", "health", "internal/netns", "internal/page", "internal/poller", "internal/sealed", "internal/journal", "internal/flowstate"},
 		{"hashing", "responder", "config", "sim"},
 		{"cluster", "stack", "stack/virtual", "node/model"},
 		{"node"},

@@ -1,0 +1,322 @@
+package ingress
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// MaxServices bounds the services of one Filter: each is a comparison in the
+	// program, and a row of its state.
+	MaxServices = 256
+	// MaxAddresses bounds its VIPs and cluster MACs together.
+	MaxAddresses = 60
+	// MaxHeld bounds the held flows of one family in its map. Rows are made when
+	// they are needed, so that a node that drains nothing has none; the map's heads
+	// take 16 bytes for each of these.
+	MaxHeld = 1 << 16
+)
+
+// Rows of a processor's counters.
+const (
+	dropForeign = iota
+	dropForHost
+)
+
+// dropsBytes are a processor's counters: a cache line.
+const dropsBytes = 64
+
+var (
+	// ErrUnsupported: the kernel lacks something that is needed.
+	ErrUnsupported = errors.New("the kernel is too old; Linux 5.5 or later is needed, and 6.6 to spare its own stack the frames")
+	// ErrNotPermitted: the process may not load or attach a program.
+	ErrNotPermitted = errors.New("not permitted; CAP_BPF and CAP_NET_ADMIN are needed")
+)
+
+// Config is what a Filter is made for.
+type Config struct {
+	// Own is the interface's MAC, Groups are the cluster MACs.
+	Own    net.HardwareAddr
+	Groups []net.HardwareAddr
+	// Addresses are the VIPs.
+	Addresses []netip.Addr
+	// Except is the UDP port of datagrams for another socket, 0 for none, as in
+	// link.Filter.
+	Except uint16
+	// Services are what foreign segments are dropped of.
+	Services []Service
+}
+
+// Service is one TCP port of a VIP.
+type Service struct {
+	Listen netip.AddrPort
+	Hashed Hashed
+}
+
+// Flow is a TCP flow of a service: the client's end.
+type Flow struct {
+	Service int
+	Client  netip.AddrPort
+}
+
+// Filter is the programs and what they look at. Hold, Release, Pass and SetKey are
+// called by one goroutine, and count from the next frame on.
+type Filter struct {
+	config      Config
+	state       *ebpf.Map // a row of stateBytes for each service
+	held, held6 *ebpf.Map // IPv4 and IPv6 flows; nil without such VIPs
+	drops       *ebpf.Map // a row of dropsBytes for each processor
+	socket      *ebpf.Program
+	host        *ebpf.Program
+	link        link.Link
+
+	// The maps of states and of drops, shared with the kernel.
+	states, counters []byte
+}
+
+// Stats are frames that were dropped since Load.
+type Stats struct {
+	// Foreign frames were another node's, and did not come to the socket.
+	Foreign uint64
+	// ForHost counts the copies that the host's own stack was spared, of our frames
+	// and of others'.
+	ForHost uint64
+}
+
+// Load makes the programs and the maps, attached to nothing. Every bucket passes and
+// the key is 0. Errors are ErrUnsupported, ErrNotPermitted, or about the arguments.
+func Load(c Config) (*Filter, error) {
+	if err := c.check(); err != nil {
+		return nil, fmt.Errorf("ingress: %w", err)
+	}
+	f := &Filter{config: c}
+	if err := f.load(); err != nil {
+		return nil, errors.Join(fmt.Errorf("ingress: %w", named(err)), f.Close())
+	}
+	return f, nil
+}
+
+// named tells what a node may go on without from what is wrong.
+func named(err error) error {
+	switch {
+	case errors.Is(err, ebpf.ErrNotSupported):
+		return fmt.Errorf("%w (%w)", ErrUnsupported, err)
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("%w (%w)", ErrNotPermitted, err)
+	}
+	return err
+}
+
+func (c *Config) check() error {
+	if len(c.Services) > MaxServices {
+		return fmt.Errorf("%d services; at most %d are possible", len(c.Services), MaxServices)
+	}
+	if n := len(c.Addresses) + len(c.Groups); len(c.Addresses) == 0 || n > MaxAddresses {
+		return fmt.Errorf("%d VIPs and %d cluster MACs; from 1 to %d together are possible", len(c.Addresses), len(c.Groups), MaxAddresses)
+	}
+	for _, m := range c.ours() {
+		if len(m) != 6 {
+			return fmt.Errorf("the MAC %v is none of Ethernet", m)
+		}
+	}
+	for _, a := range c.Addresses {
+		if !a.IsValid() || a.Is4In6() || a.Zone() != "" {
+			return fmt.Errorf("the VIP %v is no address of a packet", a)
+		}
+	}
+	return nil
+}
+
+func (f *Filter) load() (err error) {
+	services, processors := max(len(f.config.Services), 1), ebpf.MustPossibleCPU()
+	if f.state, f.states, err = shared("onevoice_state", services*stateBytes, unix.PROT_READ|unix.PROT_WRITE); err != nil {
+		return err
+	}
+	if f.drops, f.counters, err = shared("onevoice_drops", processors*dropsBytes, unix.PROT_READ); err != nil {
+		return err
+	}
+	for k := range f.config.Services {
+		for i := range 4 {
+			f.store(k, stateBits+8*i, ^uint64(0))
+		}
+	}
+	fds := maps{state: f.state.FD(), drops: f.drops.FD()}
+	if f.held, err = heldMap(4); err != nil {
+		return err
+	}
+	fds.held = f.held.FD()
+	if f.config.has6() {
+		if f.held6, err = heldMap(16); err != nil {
+			return err
+		}
+		fds.held6 = f.held6.FD()
+	}
+	// No helper that the programs call is for GPL programs alone.
+	f.socket, err = ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "onevoice_socket", Type: ebpf.SocketFilter, Instructions: socketFilter(&f.config, fds, processors),
+	})
+	if err != nil {
+		return fmt.Errorf("socket filter: %w", err)
+	}
+	return nil
+}
+
+// shared is an array map of one value that the process and the kernel share.
+func shared(name string, bytes, protection int) (*ebpf.Map, []byte, error) {
+	m, err := ebpf.NewMap(&ebpf.MapSpec{
+		Name: name, Type: ebpf.Array, KeySize: 4, ValueSize: uint32(bytes), MaxEntries: 1, Flags: unix.BPF_F_MMAPABLE,
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("map %s: %w", name, err)
+	}
+	memory, err := unix.Mmap(m.FD(), 0, bytes, protection, unix.MAP_SHARED)
+	if err != nil {
+		return m, nil, fmt.Errorf("map %s: %w", name, os.NewSyscallError("mmap", err))
+	}
+	return m, memory, nil
+}
+
+// heldMap is the held flows of a family. A full map refuses the next flow, and
+// never gives up one that is in it, as an LRU map does.
+func heldMap(addressBytes uint32) (*ebpf.Map, error) {
+	m, err := ebpf.NewMap(&ebpf.MapSpec{
+		Name: "onevoice_held", Type: ebpf.Hash, KeySize: addressBytes + 4, ValueSize: 1, MaxEntries: MaxHeld,
+		Flags: unix.BPF_F_NO_PREALLOC,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("map of held flows: %w", err)
+	}
+	return m, nil
+}
+
+// AttachSocket puts the filter on a packet socket, in place of the one that it has.
+// It stays there after Close, as it was last told, until the socket is closed.
+func (f *Filter) AttachSocket(fd int) error {
+	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, f.socket.FD())
+	if err != nil {
+		return fmt.Errorf("ingress: %w", named(os.NewSyscallError("setsockopt SO_ATTACH_BPF", err)))
+	}
+	return nil
+}
+
+// AttachHost keeps the named interface's frames to a cluster MAC that carry packets for a
+// VIP from the host's own stack. Packet sockets of every protocol (ETH_P_ALL) get
+// them first, of this process and of others, so that several Filters may be on an
+// interface. It is gone with Close, and with the process. Errors are those of Load.
+func (f *Filter) AttachHost(name string) error {
+	device, err := net.InterfaceByName(name)
+	if err != nil {
+		return fmt.Errorf("ingress: interface %s: %w", name, err)
+	}
+	if err := f.loadHost(); err != nil {
+		return fmt.Errorf("ingress: TCX program: %w", named(err))
+	}
+	f.link, err = link.AttachTCX(link.TCXOptions{Interface: device.Index, Program: f.host, Attach: ebpf.AttachTCXIngress})
+	if err != nil {
+		return fmt.Errorf("ingress: interface %s: %w", name, named(err))
+	}
+	return nil
+}
+
+func (f *Filter) loadHost() (err error) {
+	f.host, err = ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "onevoice_host", Type: ebpf.SchedCLS, AttachType: ebpf.AttachTCXIngress,
+		Instructions: hostGuard(&f.config, maps{drops: f.drops.FD()}, ebpf.MustPossibleCPU()),
+	})
+	return err
+}
+
+// store writes a word of a service's state. Rows are aligned for it.
+func (f *Filter) store(service, at int, word uint64) {
+	row := f.states[service*stateBytes : (service+1)*stateBytes]
+	atomic.StoreUint64((*uint64)(unsafe.Pointer(&row[at])), word)
+}
+
+// Pass says which buckets of a service pass: bucket b is bit b%64 of word b/64.
+func (f *Filter) Pass(service int, buckets *[4]uint64) {
+	for i, word := range buckets {
+		f.store(service, stateBits+8*i, word)
+	}
+}
+
+// SetKey changes the hash key of a service. Every bucket has to pass meanwhile: to
+// whom a frame belongs is known again once Pass has said it under the new key.
+func (f *Filter) SetKey(service int, key [16]byte) {
+	f.store(service, stateKey, binary.LittleEndian.Uint64(key[:]))
+	f.store(service, stateKey+8, binary.LittleEndian.Uint64(key[8:]))
+}
+
+// Hold passes the segments of a flow from now on, whether its bucket passes or not.
+// False when there is no room; then its bucket has to pass.
+func (f *Filter) Hold(flow Flow) bool {
+	m, key := f.keyOf(&flow)
+	return m != nil && m.Put(key, []byte{1}) == nil
+}
+
+// Release ends that.
+func (f *Filter) Release(flow Flow) {
+	if m, key := f.keyOf(&flow); m != nil {
+		// One that is not there need not be taken out.
+		_ = m.Delete(key)
+	}
+}
+
+// keyOf is a flow as its map has it: address, port, as on the wire, and service.
+func (f *Filter) keyOf(flow *Flow) (*ebpf.Map, []byte) {
+	a := flow.Client.Addr().Unmap()
+	m := f.held6
+	if a.Is4() {
+		m = f.held
+	}
+	key := make([]byte, 0, 20)
+	key = binary.BigEndian.AppendUint16(append(key, a.AsSlice()...), flow.Client.Port())
+	return m, binary.NativeEndian.AppendUint16(key, uint16(flow.Service))
+}
+
+// Stats reads the counters. It costs no system call.
+func (f *Filter) Stats() (s Stats) {
+	for at := 0; at+dropsBytes <= len(f.counters); at += dropsBytes {
+		s.Foreign += atomic.LoadUint64((*uint64)(unsafe.Pointer(&f.counters[at+8*dropForeign])))
+		s.ForHost += atomic.LoadUint64((*uint64)(unsafe.Pointer(&f.counters[at+8*dropForHost])))
+	}
+	return s
+}
+
+// Passes asks the kernel what the socket filter does with an untagged frame. It is
+// for tests and questions. The kernel refuses to try frames that are shorter than the
+// header that their Ethernet type announces; what it tries it counts.
+func (f *Filter) Passes(frame []byte) (bool, error) {
+	v, err := f.socket.Run(&ebpf.RunOptions{Data: frame})
+	if err != nil {
+		return false, fmt.Errorf("ingress: %w", err)
+	}
+	return v != refuse, nil
+}
+
+// Close takes the program from the interface, and lets go of the rest. A second
+// Close does nothing; nothing else may be called after the first.
+func (f *Filter) Close() error {
+	var errs []error
+	if f.link != nil {
+		errs = append(errs, f.link.Close())
+	}
+	for _, memory := range [][]byte{f.states, f.counters} {
+		if memory != nil {
+			errs = append(errs, unix.Munmap(memory))
+		}
+	}
+	// A nil program or map closes without a word.
+	errs = append(errs, f.host.Close(), f.socket.Close(), f.held.Close(), f.held6.Close(), f.state.Close(), f.drops.Close())
+	*f = Filter{}
+	return errors.Join(errs...)
+}

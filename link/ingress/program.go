@@ -1,0 +1,499 @@
+package ingress
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/cilium/ebpf/asm"
+)
+
+// Results of a socket filter (packet(7)): how many bytes of the frame pass.
+const (
+	refuse = 0
+	accept = 0x40000
+)
+
+// Ethernet types, IP protocols and lengths, as the programs need them.
+const (
+	typeIPv4 = 0x0800
+	typeARP  = 0x0806
+	typeIPv6 = 0x86dd
+
+	protoTCP = 6
+	protoUDP = 17
+
+	ethernetBytes = 14
+	ipv4Bytes     = 20
+	ipv6Bytes     = 40
+	tcpBytes      = 20
+)
+
+// The registers that helpers leave alone.
+const (
+	skb = asm.R6
+	// service is the index of the service, and before that of its VIP.
+	service = asm.R7
+	// state is where the service's state lies in the map; before that it is how
+	// much of the frame was read.
+	state = asm.R8
+)
+
+// How much of a frame was read.
+const (
+	readEthernet = iota
+	readIPv4
+	readTCP
+)
+
+// A service's state in its map: the hash key in two words, and a bit for each
+// bucket in four.
+const (
+	stateKey   = 0
+	stateBits  = 16
+	stateBytes = 64 // a cache line
+)
+
+// Where the program keeps things, from the frame pointer. The copy of the frame's
+// first bytes lies such that the IP header is aligned to 8 bytes, as the verifier
+// wants it of the stack.
+const (
+	ipHeader = -64
+	frame    = ipHeader - ethernetBytes
+	tcp4     = ipHeader + ipv4Bytes
+	tcp6     = ipHeader + ipv6Bytes
+	// scratch is a byte; heldKey is a key of the maps of held flows; usedKey is the
+	// hash key that was used.
+	scratch = -80
+	heldKey = -104
+	usedKey = -120
+)
+
+// Fields of struct __sk_buff (include/uapi/linux/bpf.h).
+const (
+	skbVLANPresent = 20
+	skbData        = 76
+	skbDataEnd     = 80
+)
+
+// maps are the descriptors of what the programs read and write. held and held6
+// are of IPv4 and IPv6.
+type maps struct{ state, held, held6, drops int }
+
+// builder makes the socket filter.
+type builder struct {
+	*Config
+	maps       maps
+	processors int
+	code       asm.Instructions
+}
+
+// socketFilter is the whole socket filter.
+//
+// What it refuses is what link's classic filter refuses; see link.Filter. Beyond
+// that it drops TCP segments of services in buckets that do not pass, if their flow
+// is not held, and nothing else: whatever is short, tagged, a fragment, with options
+// or with a field that no TCP would send passes, so that the node can count it for
+// what it is.
+func socketFilter(c *Config, m maps, processors int) asm.Instructions {
+	b := &builder{Config: c, maps: m, processors: processors}
+	b.read()
+	b.link()
+	b.packet4()
+	b.segment4()
+	b.packet6()
+	b.services()
+	b.decide("4", m.held, 4, ipHeader+12, tcp4)
+	if c.has6() {
+		b.decide("6", m.held6, 16, ipHeader+8, tcp6)
+	}
+	b.end()
+	return b.code
+}
+
+func (b *builder) add(p ...asm.Instruction) { b.code = append(b.code, p...) }
+
+// at gives the next instruction a name to jump to.
+func (b *builder) at(name string, p ...asm.Instruction) {
+	p[0] = p[0].WithSymbol(name)
+	b.add(p...)
+}
+
+// load copies n bytes of the frame, from where R2 says or at, to the stack and goes
+// to a label; it falls through when the frame is too short. Relative to the MAC header
+// only what is in the skb's linear part can be had, so the other helper is asked then:
+// in a packet socket's filter it counts from the MAC header, too.
+func (b *builder) load(at asm.Instructions, to, n int32, label string) {
+	args := func() {
+		b.add(asm.Mov.Reg(asm.R1, skb))
+		b.add(at...)
+		b.add(asm.Mov.Reg(asm.R3, asm.R10), asm.Add.Imm(asm.R3, to), asm.Mov.Imm(asm.R4, n))
+	}
+	const fromMAC = 0 // BPF_HDR_START_MAC
+	args()
+	b.add(asm.Mov.Imm(asm.R5, fromMAC), asm.FnSkbLoadBytesRelative.Call(), asm.JEq.Imm(asm.R0, 0, label))
+	args()
+	b.add(asm.FnSkbLoadBytes.Call(), asm.JEq.Imm(asm.R0, 0, label))
+}
+
+// read copies the frame's headers, as much as there is.
+func (b *builder) read() {
+	start := asm.Instructions{asm.Mov.Imm(asm.R2, 0)}
+	b.add(asm.Mov.Reg(skb, asm.R1))
+	for _, r := range []struct{ what, bytes int32 }{
+		{readTCP, ethernetBytes + ipv4Bytes + tcpBytes},
+		{readIPv4, ethernetBytes + ipv4Bytes},
+		{readEthernet, ethernetBytes},
+	} {
+		b.add(asm.Mov.Imm(state, r.what))
+		b.load(start, frame, r.bytes, "link")
+	}
+	b.add(asm.Ja.Label("refuse"))
+}
+
+// link goes by the Ethernet type.
+func (b *builder) link() {
+	b.at("link", asm.LoadMem(asm.R1, asm.R10, frame+12, asm.Half))
+	b.add(asm.JEq.Imm(asm.R1, be16(typeIPv4), "ipv4"))
+	if b.has6() {
+		b.add(asm.JEq.Imm(asm.R1, be16(typeIPv6), "ipv6"))
+	}
+	b.add(asm.JNE.Imm(asm.R1, be16(typeARP), "refuse"))
+	b.add(ifMAC(asm.R10, frame, append(b.ours(), net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}), "accept")...)
+	b.add(asm.Ja.Label("refuse"))
+}
+
+// packet4 looks at the MAC and at the address, and leaves the number of the VIP in
+// service.
+func (b *builder) packet4() {
+	b.at("ipv4", asm.JEq.Imm(state, readEthernet, "refuse"))
+	b.add(ifMAC(asm.R10, frame, b.ours(), "ours4")...)
+	b.add(asm.Ja.Label("refuse"))
+	b.at("ours4", asm.LoadMem(asm.R1, asm.R10, ipHeader+16, asm.Word))
+	b.vips("4", func(i int) {
+		v := b.Addresses[i].As4()
+		b.add(asm.JEq.Imm32(asm.R1, native32(v[:]), fmt.Sprint("vip", i)))
+	})
+	b.at("any vip 4", asm.LoadMem(asm.R1, asm.R10, ipHeader+9, asm.Byte))
+	b.add(asm.JEq.Imm(asm.R1, protoTCP, "segment4"))
+	if b.Except != 0 {
+		b.add(asm.JEq.Imm(asm.R1, protoUDP, "datagram"))
+	}
+	b.add(asm.Ja.Label("accept"))
+	b.datagram()
+}
+
+// vips goes on, for any VIP of a family, with its number in service; compare jumps to
+// "vip" and that number.
+func (b *builder) vips(family string, compare func(int)) {
+	for i, a := range b.Addresses {
+		if a.Is4() == (family == "4") {
+			compare(i)
+		}
+	}
+	b.add(asm.Ja.Label("refuse"))
+	for i, a := range b.Addresses {
+		if a.Is4() == (family == "4") {
+			b.at(fmt.Sprint("vip", i), asm.Mov.Imm(service, int32(i)))
+			b.add(asm.Ja.Label("any vip " + family))
+		}
+	}
+}
+
+// datagram refuses UDP to the port that is another socket's.
+func (b *builder) datagram() {
+	if b.Except == 0 {
+		return
+	}
+	b.at("datagram", asm.LoadMem(asm.R1, asm.R10, ipHeader+6, asm.Half))
+	b.add(
+		asm.And.Imm(asm.R1, be16(0x1fff)),
+		asm.JNE.Imm(asm.R1, 0, "accept"),
+	)
+	port := asm.Instructions{
+		asm.LoadMem(asm.R2, asm.R10, ipHeader, asm.Byte),
+		asm.And.Imm(asm.R2, 15),
+		asm.LSh.Imm(asm.R2, 2),
+		asm.Add.Imm(asm.R2, ethernetBytes+2),
+	}
+	b.load(port, scratch, 2, "port")
+	b.add(asm.Ja.Label("refuse"))
+	b.at("port", asm.LoadMem(asm.R1, asm.R10, scratch, asm.Half))
+	b.add(asm.JEq.Imm(asm.R1, be16(b.Except), "refuse"), asm.Ja.Label("accept"))
+}
+
+// segment4 lets pass what user space would not take for a segment, or cannot be
+// told from its first 54 bytes, as far as that is cheap: node.Decoded has the rules.
+// Not seen here are a wrong TCP checksum and bad TCP options.
+func (b *builder) segment4() {
+	const shortest = ipv4Bytes + tcpBytes
+	b.at("segment4", asm.JNE.Imm(state, readTCP, "accept"))
+	b.untagged()
+	b.add(
+		asm.LoadMem(asm.R1, asm.R10, ipHeader, asm.Byte),
+		asm.JNE.Imm(asm.R1, 0x45, "accept"),
+		asm.LoadMem(asm.R1, asm.R10, ipHeader+6, asm.Half),
+		asm.And.Imm(asm.R1, be16(0x3fff)), // more fragments, offset
+		asm.JNE.Imm(asm.R1, 0, "accept"),
+	)
+	b.checksum()
+	// The client's address.
+	b.add(
+		asm.LoadMem(asm.R1, asm.R10, ipHeader+12, asm.Byte),
+		asm.JEq.Imm(asm.R1, 0, "accept"),
+		asm.JEq.Imm(asm.R1, 127, "accept"),
+		asm.JGE.Imm(asm.R1, 224, "accept"),
+		asm.LoadMem(asm.R1, asm.R10, ipHeader+12, asm.Word),
+		asm.LoadMem(asm.R2, asm.R10, ipHeader+16, asm.Word),
+		asm.JEq.Reg(asm.R1, asm.R2, "accept"),
+		asm.LoadMem(asm.R3, asm.R10, ipHeader+2, asm.Half),
+		asm.HostTo(asm.BE, asm.R3, asm.Half),
+		asm.JLT.Imm(asm.R3, shortest, "accept"),
+		asm.Sub.Imm(asm.R3, ipv4Bytes),
+	)
+	b.header(tcp4)
+	// Up to 54 bytes are there.
+	last := asm.Instructions{
+		asm.LoadMem(asm.R2, asm.R10, ipHeader+2, asm.Half),
+		asm.HostTo(asm.BE, asm.R2, asm.Half),
+		asm.Add.Imm(asm.R2, ethernetBytes-1),
+	}
+	b.add(
+		asm.LoadMem(asm.R1, asm.R10, ipHeader+2, asm.Half),
+		asm.JEq.Imm(asm.R1, be16(shortest), "whole4"),
+	)
+	b.load(last, scratch, 1, "whole4")
+	b.add(asm.Ja.Label("accept"))
+	b.at("whole4", asm.LoadMem(asm.R1, asm.R10, tcp4+2, asm.Half))
+	b.ports("4")
+}
+
+// untagged lets pass what came with a VLAN tag, which is beside the data, and what
+// comes from a MAC that is no client's.
+func (b *builder) untagged() {
+	b.add(
+		asm.LoadMem(asm.R1, skb, skbVLANPresent, asm.Word),
+		asm.JNE.Imm(asm.R1, 0, "accept"),
+		asm.LoadMem(asm.R1, asm.R10, frame+6, asm.Byte),
+		asm.And.Imm(asm.R1, 1),
+		asm.JNE.Imm(asm.R1, 0, "accept"),
+	)
+	b.add(ifMAC(asm.R10, frame+6, b.ours(), "accept")...)
+}
+
+// checksum lets pass what has a wrong one in its IPv4 header of 20 bytes. The sum
+// does not depend on the byte order (RFC 1071 section 2).
+func (b *builder) checksum() {
+	b.add(asm.LoadMem(asm.R1, asm.R10, ipHeader, asm.Word))
+	for at := 4; at < ipv4Bytes; at += 4 {
+		b.add(asm.LoadMem(asm.R2, asm.R10, int16(ipHeader+at), asm.Word), asm.Add.Reg(asm.R1, asm.R2))
+	}
+	for _, bits := range []int32{32, 16, 16} {
+		b.add(asm.Mov.Reg(asm.R2, asm.R1), asm.RSh.Imm(asm.R2, bits))
+		if bits == 32 {
+			b.add(asm.LSh.Imm(asm.R1, 32), asm.RSh.Imm(asm.R1, 32))
+		} else {
+			b.add(asm.And.Imm(asm.R1, 0xffff))
+		}
+		b.add(asm.Add.Reg(asm.R1, asm.R2))
+	}
+	b.add(asm.Mov.Reg(asm.R2, asm.R1), asm.RSh.Imm(asm.R2, 16), asm.And.Imm(asm.R1, 0xffff), asm.Add.Reg(asm.R1, asm.R2))
+	b.add(asm.JNE.Imm(asm.R1, 0xffff, "accept"))
+}
+
+// header lets pass what is no TCP header, of a segment of as many bytes as R3 says.
+func (b *builder) header(at int16) {
+	const fin, syn, rst, ack = 1, 2, 4, 16
+	settled := fmt.Sprint("flags", at)
+	b.add(
+		asm.LoadMem(asm.R1, asm.R10, at+12, asm.Byte),
+		asm.RSh.Imm(asm.R1, 4),
+		asm.LSh.Imm(asm.R1, 2),
+		asm.JLT.Imm(asm.R1, tcpBytes, "accept"),
+		asm.JGT.Reg(asm.R1, asm.R3, "accept"),
+		asm.LoadMem(asm.R1, asm.R10, at, asm.Half),
+		asm.JEq.Imm(asm.R1, 0, "accept"),
+		asm.LoadMem(asm.R1, asm.R10, at+13, asm.Byte),
+		asm.Mov.Reg(asm.R2, asm.R1),
+		asm.And.Imm(asm.R2, syn|ack|rst),
+		asm.JEq.Imm(asm.R2, 0, "accept"),
+		asm.And.Imm(asm.R2, syn),
+		asm.JEq.Imm(asm.R2, 0, settled),
+		asm.And.Imm(asm.R1, fin|rst),
+		asm.JNE.Imm(asm.R1, 0, "accept"),
+	)
+	b.at(settled, asm.Mov.Imm(asm.R1, 0))
+}
+
+// ports goes to a service by the VIP's number and the port in R1; other ports pass.
+func (b *builder) ports(family string) {
+	for i, a := range b.Addresses {
+		if a.Is4() == (family == "4") {
+			b.add(asm.JEq.Imm(service, int32(i), fmt.Sprint("ports", i)))
+		}
+	}
+	b.add(asm.Ja.Label("accept"))
+	for i, a := range b.Addresses {
+		if a.Is4() != (family == "4") {
+			continue
+		}
+		b.at(fmt.Sprint("ports", i), asm.Mov.Reg(asm.R2, asm.R1))
+		for k, s := range b.Services {
+			if s.Listen.Addr() == a {
+				b.add(asm.JEq.Imm(asm.R2, be16(s.Listen.Port()), fmt.Sprint("service", k)))
+			}
+		}
+		b.add(asm.Ja.Label("accept"))
+	}
+}
+
+// services are the ways from each service to its hash, and the hashes.
+func (b *builder) services() {
+	used := map[string]bool{}
+	for k, s := range b.Services {
+		family := "6"
+		if s.Listen.Addr().Is4() {
+			family = "4"
+		}
+		hash := fmt.Sprintf("hash%s%+v", family, s.Hashed)
+		b.at(fmt.Sprint("service", k), asm.Mov.Imm(service, int32(k)))
+		b.add(asm.LoadMapValue(state, b.maps.state, uint32(k*stateBytes)))
+		if used[hash] {
+			b.add(asm.Ja.Label(hash))
+			continue
+		}
+		used[hash] = true
+		pieces := message6(s.Hashed)
+		if family == "4" {
+			pieces = message4(s.Hashed)
+		}
+		p := sipHash24(pieces)
+		p[0] = p[0].WithSymbol(hash)
+		b.add(p...)
+		b.add(asm.Ja.Label("decide" + family))
+	}
+}
+
+// decide takes the hash in R0: it lets pass what is in a bucket that passes, and
+// the flows that are held, and drops the rest.
+//
+// Somebody else may write meanwhile; what must not happen is that a segment of ours
+// is dropped because two moments were mixed. Writers set every bit, then change the
+// key, then clear bits; they map a flow first, then clear its bit. So the key is looked
+// at once more after the bit, and the flow after it. x86 loads in order. Where a
+// processor does not, an address or a value that depends on the earlier load keeps the
+// order: none is a number that is always 0, made of the bits.
+func (b *builder) decide(family string, heldFD int, addressBytes int32, source, tcp int16) {
+	const none = asm.R5
+	b.at("decide"+family, asm.And.Imm(asm.R0, 255))
+	b.add(
+		asm.Mov.Reg(asm.R1, asm.R0),
+		asm.RSh.Imm(asm.R1, 6),
+		asm.LSh.Imm(asm.R1, 3),
+		asm.Add.Reg(asm.R1, state),
+		asm.LoadMem(asm.R2, asm.R1, stateBits, asm.DWord),
+		asm.Mov.Reg(none, asm.R2),
+		asm.And.Imm(none, 0),
+		asm.And.Imm(asm.R0, 63),
+		asm.RSh.Reg(asm.R2, asm.R0),
+		asm.And.Imm(asm.R2, 1),
+		asm.JNE.Imm(asm.R2, 0, "accept"),
+		asm.Add.Reg(state, none),
+	)
+	for _, half := range []int16{0, 8} {
+		b.add(
+			asm.LoadMem(asm.R1, state, stateKey+half, asm.DWord),
+			asm.LoadMem(asm.R2, asm.R10, usedKey+half, asm.DWord),
+			asm.JNE.Reg(asm.R1, asm.R2, "accept"),
+		)
+	}
+	for at := int32(0); at < addressBytes; at += 4 {
+		b.add(
+			asm.LoadMem(asm.R1, asm.R10, source+int16(at), asm.Word),
+			asm.StoreMem(asm.R10, heldKey+int16(at), asm.R1, asm.Word),
+		)
+	}
+	end := int16(heldKey + addressBytes)
+	b.add(
+		asm.LoadMem(asm.R1, asm.R10, tcp, asm.Half),
+		asm.Add.Reg(asm.R1, none),
+		asm.StoreMem(asm.R10, end, asm.R1, asm.Half),
+		asm.StoreMem(asm.R10, end+2, service, asm.Half),
+		asm.LoadMapPtr(asm.R1, heldFD),
+		asm.Mov.Reg(asm.R2, asm.R10),
+		asm.Add.Imm(asm.R2, heldKey),
+		asm.FnMapLookupElem.Call(),
+		asm.JNE.Imm(asm.R0, 0, "accept"),
+		asm.Ja.Label("foreign"),
+	)
+}
+
+// end counts what is another node's, and returns.
+func (b *builder) end() {
+	b.at("foreign", asm.Mov.Imm(asm.R0, 0))
+	b.add(count(b.maps.drops, b.processors, dropForeign, "refuse")...)
+	b.at("refuse", asm.Mov.Imm(asm.R0, refuse))
+	b.add(asm.Return())
+	b.at("accept", asm.Mov.Imm(asm.R0, accept))
+	b.add(asm.Return())
+}
+
+// ours are the MACs of frames for us.
+func (c *Config) ours() []net.HardwareAddr {
+	return append([]net.HardwareAddr{c.Own}, c.Groups...)
+}
+
+func (c *Config) has6() bool { return hasIPv6(c.Addresses) }
+
+func hasIPv6(addrs []netip.Addr) bool {
+	for _, a := range addrs {
+		if !a.Is4() {
+			return true
+		}
+	}
+	return false
+}
+
+// count adds one in a row of this processor's counters, and goes to a label.
+func count(dropsFD, processors int, row int16, label string) asm.Instructions {
+	return asm.Instructions{
+		asm.FnGetSmpProcessorId.Call(),
+		asm.JGE.Imm(asm.R0, int32(processors), label),
+		asm.LSh.Imm(asm.R0, 6), // dropsBytes
+		asm.LoadMapValue(asm.R1, dropsFD, 0),
+		asm.Add.Reg(asm.R1, asm.R0),
+		asm.LoadMem(asm.R2, asm.R1, 8*row, asm.DWord),
+		asm.Add.Imm(asm.R2, 1),
+		asm.StoreMem(asm.R1, 8*row, asm.R2, asm.DWord),
+		asm.Ja.Label(label),
+	}
+}
+
+// ifMAC goes to a label if the MAC at an offset of base is one of macs. Loads are
+// aligned where the frame's IP header is.
+func ifMAC(base asm.Register, at int16, macs []net.HardwareAddr, label string) asm.Instructions {
+	half, word := at, at+2
+	if at%4 == 0 {
+		half, word = at+4, at
+	}
+	p := asm.Instructions{
+		asm.LoadMem(asm.R1, base, half, asm.Half),
+		asm.LoadMem(asm.R2, base, word, asm.Word),
+	}
+	for _, m := range macs {
+		next := asm.JNE.Imm(asm.R1, native16(m[half-at:]), "")
+		next.Offset = 1
+		p = append(p, next, asm.JEq.Imm32(asm.R2, native32(m[word-at:]), label))
+	}
+	return p
+}
+
+// be16 is a number of the wire as a load of it sees it on this machine.
+func be16(v uint16) int32 {
+	return native16(binary.BigEndian.AppendUint16(nil, v))
+}
+
+func native16(b []byte) int32 { return int32(binary.NativeEndian.Uint16(b)) }
+
+func native32(b []byte) int32 { return int32(binary.NativeEndian.Uint32(b)) }
