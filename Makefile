@@ -69,7 +69,11 @@ bench-deps: ## install what it is measured beside and with (Debian, as root)
 
 .PHONY: bench-micro
 bench-micro: ## the micro-benchmarks, with allocations
-	$(GO) test -run '^$$' -bench . -benchmem ./hashing ./responder ./node
+	$(GO) test -run '^$$' -bench . -benchmem ./hashing ./responder ./node ./link/ingress
+
+.PHONY: verdicts
+verdicts: ## 10 million frames judged by the kernel and by the node, as root
+	$(GO) test -count=1 -timeout 1h ./node -run '^TestKernelFilter' -v -args -kernel-frames $(or $(N),10000000) -wire-frames $(or $(W),100000)
 
 .PHONY: seeds
 seeds: ## N=1000 more seeds of chaos, counted in sim/scenario/testdata/seeds.md

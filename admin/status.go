@@ -26,9 +26,10 @@ type Status struct {
 	VIPs     []VIPStatus     `json:"vips"`
 	Services []ServiceStatus `json:"services"`
 	Nodes    []NodeStatus    `json:"nodes"`
-	// Verdicts, Flows, Device, Loop and Running are of all workers together, and
+	// Verdicts, Filtered, Flows, Device, Loop and Running are of all workers together, and
 	// Workers of each.
 	Verdicts map[string]uint64   `json:"verdicts"`
+	Filtered Filtered            `json:"filtered"`
 	Flows    control.FlowsStatus `json:"flows"`
 	Device   link.Stats          `json:"device"`
 	Loop     node.LoopStats      `json:"loop"`
@@ -40,6 +41,13 @@ type Status struct {
 	Workers []control.WorkerStatus `json:"workers"`
 	Table   map[string][]string    `json:"table,omitempty"`
 	Running []stack.FlowStatus     `json:"running,omitempty"`
+}
+
+// Filtered counts frames that the kernel dropped before a worker saw them, and so
+// without a verdict; see control.FilterStatus.
+type Filtered struct {
+	Foreign uint64 `json:"by_socket_filter"`
+	ForHost uint64 `json:"by_tcx"`
 }
 
 // Active is the worker that takes what is new, nil when there is none.
@@ -61,6 +69,8 @@ func (s *Status) Sum() {
 		for name, n := range w.Verdicts {
 			s.Verdicts[name] += n
 		}
+		s.Filtered.Foreign += w.Filter.Foreign
+		s.Filtered.ForHost += w.Filter.ForHost
 		addAll(&s.Flows, &w.Flows)
 		addAll(&s.Device, &w.Device)
 		addAll(&s.Loop, &w.Loop)

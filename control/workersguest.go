@@ -14,6 +14,7 @@ import (
 	"onevoice/internal/poller"
 	"onevoice/link"
 	"onevoice/link/egress"
+	"onevoice/link/ingress"
 	"onevoice/node"
 	"onevoice/proxy"
 	"onevoice/stack"
@@ -70,6 +71,9 @@ type Guest struct {
 	// holding is what control was told last, and heldAt when it was looked at.
 	holding Holding
 	heldAt  time.Duration
+	// foreign is how many frames the filter has dropped, as seen before foreignBy.
+	foreign   uint64
+	foreignBy time.Duration
 	// guardFailed: it was said that the guard takes no lease.
 	guardFailed bool
 }
@@ -90,6 +94,10 @@ type WorkerParts struct {
 	// Guards are by path, none where the kernel has none; NoGuard says why.
 	Guards  []*egress.Guard
 	NoGuard string
+	// Filter drops other nodes' frames in the kernel, nil where it could not be
+	// loaded; NoFilter says why, or why it is not all that it can be.
+	Filter   *ingress.Filter
+	NoFilter string
 }
 
 // Descriptors of a worker behind standard error, in the order in which control
@@ -224,20 +232,22 @@ func (g *Guest) Turned(now time.Duration, _ uint64) {
 		g.busyAt = now
 	}
 	g.quiet.Store(now-g.busyAt > linger)
+	g.lookForeign(now)
 	if g.page != nil {
 		g.page.Turned(now, g.generation, flows, g.frames(), g.parts.Node.Unsent())
 		g.tellHolding(now)
 	}
 }
 
-// frames counts what clients and others have sent: all that was judged, but
-// loops of our own frames and what has no service, such as heartbeats.
+// frames counts what clients and others have sent: all that was judged, here or in
+// the kernel, but loops of our own frames and what has no service, such as
+// heartbeats.
 func (g *Guest) frames() (n uint64) {
 	counts := g.parts.Node.Counts()
 	for _, c := range counts {
 		n += c
 	}
-	return n - counts[node.NoService] - counts[node.OwnMAC]
+	return n - counts[node.NoService] - counts[node.OwnMAC] + g.foreign
 }
 
 // BackendChanged is for stack.Config.

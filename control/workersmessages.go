@@ -178,6 +178,7 @@ type WorkerStatus struct {
 	Generation uint64            `json:"generation"`
 	Lease      LeaseStatus       `json:"lease"`
 	Guard      GuardStatus       `json:"guard"`
+	Filter     FilterStatus      `json:"filter"`
 	Verdicts   map[string]uint64 `json:"verdicts"`
 	// Refused counts messages from control that made no sense.
 	Refused  uint64                `json:"refused_messages"`

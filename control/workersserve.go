@@ -302,7 +302,7 @@ func (g *Guest) fill(s *WorkerStatus, now time.Duration, flows bool) {
 	for v := node.Undecided + 1; v < node.VerdictCount; v++ {
 		s.Verdicts[v.String()] = counts[v]
 	}
-	s.Generation, s.Guard = g.generation, g.guardStatus()
+	s.Generation, s.Guard, s.Filter = g.generation, g.guardStatus(), g.filterStatus()
 	for vip := range g.settings.Config.VIPs {
 		if begin, end := p.Node.Lease(vip); now < end && !s.Lease.Held {
 			s.Lease = LeaseStatus{Held: true, Since: (now - begin).Seconds(), Left: (end - now).Seconds()}

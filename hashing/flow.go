@@ -89,6 +89,13 @@ func NewHasher(k Key) Hasher {
 	return Hasher{binary.LittleEndian.Uint64(k[:8]), binary.LittleEndian.Uint64(k[8:])}
 }
 
+// Key is the key that the hasher was made with.
+func (h Hasher) Key() (k Key) {
+	binary.LittleEndian.PutUint64(k[:8], h.k0)
+	binary.LittleEndian.PutUint64(k[8:], h.k1)
+	return k
+}
+
 // Bucket is the bucket of a flow: SipHash-2-4 of the affinity's fields, in
 // network byte order one behind the other, modulo Buckets. An address takes 4
 // bytes, or 16 for IPv6; a network 4 bytes with the last cleared, or the first 8

@@ -39,12 +39,12 @@ func rejectAll() ([]bpf.RawInstruction, error) {
 	return bpf.Assemble([]bpf.Instruction{bpf.RetConstant{Val: 0}})
 }
 
-// program is the classic BPF program for a filter on the interface with the
+// Program is the classic BPF program for a filter on the interface with the
 // given MAC: ARP to broadcast, to us or to a group of ours, and IPv4 for a VIP
 // to us or to a group of ours. Loads are from the Ethernet header; the kernel
 // has taken a VLAN tag out of the frame by then, and tagged frames pass so
 // that the node can count them.
-func (f *Filter) program(own net.HardwareAddr) []bpf.Instruction {
+func (f *Filter) Program(own net.HardwareAddr) []bpf.Instruction {
 	const accept = 0x40000
 	if f.Port != 0 {
 		return f.portProgram(own)

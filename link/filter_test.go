@@ -33,7 +33,7 @@ func ipv4To(dst netip.Addr) []byte {
 
 func TestFilterPassesOnlyWhatConcernsTheNode(t *testing.T) {
 	filter := &Filter{Addresses: []netip.Addr{vip, vip2}, Groups: []net.HardwareAddr{group, group2}}
-	vm, err := bpf.NewVM(filter.program(own))
+	vm, err := bpf.NewVM(filter.Program(own))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestFilterOfTheMostAddressesAssembles(t *testing.T) {
 		filter.Addresses = append(filter.Addresses, netip.AddrFrom4([4]byte{10, 77, 1, byte(i)}))
 		filter.Groups = append(filter.Groups, net.HardwareAddr{1, 0, 0x5e, 0x4d, 1, byte(i)})
 	}
-	prog := filter.program(own)
+	prog := filter.Program(own)
 	vm, err := bpf.NewVM(prog)
 	if err != nil {
 		t.Fatal(err)

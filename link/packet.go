@@ -99,7 +99,7 @@ func openSocket(ifi *net.Interface, filter *Filter) (int, error) {
 	if inner != nil {
 		return -1, inner
 	}
-	if err := attach(fd, filter.program(ifi.HardwareAddr)); err != nil {
+	if err := attach(fd, filter.Program(ifi.HardwareAddr)); err != nil {
 		unix.Close(fd)
 		return -1, err
 	}

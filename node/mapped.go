@@ -11,10 +11,21 @@ func (n *Node) SetFilter(f Filter) {
 	n.filter = f
 	n.passing = make([]Bitmap, len(n.services))
 	for i := range n.passing {
-		n.passing[i] = everyBucket()
-		f.Pass(i, &n.passing[i])
+		n.rekeyFilter(i)
 	}
 	n.refilter()
+}
+
+// rekeyFilter brings the filter to the key of a service's mapping. While it changes
+// every bucket passes, and goes on to until refilter: a frame whose bucket was found
+// under one key would else be judged by the bits of another.
+func (n *Node) rekeyFilter(service int) {
+	if n.filter == nil {
+		return
+	}
+	n.passing[service] = everyBucket()
+	n.filter.Pass(service, &n.passing[service])
+	n.filter.SetKey(service, n.mappings[service].hasher.Key())
 }
 
 func everyBucket() Bitmap {
@@ -25,8 +36,12 @@ func everyBucket() Bitmap {
 	return b
 }
 
-// retry takes up again the buckets that pass only because there was no room, or
-// because of cookies.
+// maxHolds bounds the flows that are put into the filter's map at once, a system
+// call each. The buckets of the others pass until the next turn.
+const maxHolds = 2048
+
+// retry takes up again the buckets that pass only because there was no room or no
+// time, or because of cookies.
 func (n *Node) retry(now time.Duration) {
 	if n.filter == nil || now < n.retryBy {
 		return
@@ -54,11 +69,19 @@ func (n *Node) refilter() {
 
 func (n *Node) refilterService(service int) {
 	pass := n.ownership.Services[service].Accept
+	holds := 0
 	for _, e := range n.table.order {
-		if e.service == service && !pass.Has(e.bucket) && !e.muted && !e.mapped {
-			if e.mapped = n.filter.Hold(&e.flow); !e.mapped {
-				pass.Set(e.bucket)
-			}
+		if e.service != service || pass.Has(e.bucket) || e.muted || e.mapped {
+			continue
+		}
+		if holds == maxHolds {
+			pass.Set(e.bucket)
+			n.retryBy = n.last
+			continue
+		}
+		holds++
+		if e.mapped = n.filter.Hold(service, &e.flow); !e.mapped {
+			pass.Set(e.bucket)
 		}
 	}
 	for b := range hashing.Buckets {
@@ -78,7 +101,7 @@ func (n *Node) mapHeld(e *tracked) {
 	if n.filter == nil || n.passing[e.service].Has(e.bucket) {
 		return
 	}
-	if e.mapped = n.filter.Hold(&e.flow); !e.mapped {
+	if e.mapped = n.filter.Hold(e.service, &e.flow); !e.mapped {
 		n.passing[e.service].Set(e.bucket)
 		n.filter.Pass(e.service, &n.passing[e.service])
 	}
@@ -87,7 +110,7 @@ func (n *Node) mapHeld(e *tracked) {
 // unmap takes a flow out of the filter's map.
 func (n *Node) unmap(e *tracked) {
 	if e.mapped {
-		n.filter.Release(&e.flow)
+		n.filter.Release(e.service, &e.flow)
 		e.mapped = false
 	}
 }

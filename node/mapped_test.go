@@ -14,6 +14,7 @@ type modelFilter struct {
 	t       *testing.T
 	room    int
 	held    map[hashing.Flow]bool
+	key     hashing.Key
 	passing Bitmap
 	// must are the flows that the node holds.
 	must []hashing.Flow
@@ -21,7 +22,7 @@ type modelFilter struct {
 	calls string
 }
 
-func (m *modelFilter) Hold(f *hashing.Flow) bool {
+func (m *modelFilter) Hold(_ int, f *hashing.Flow) bool {
 	m.calls += "h"
 	if len(m.held) >= m.room {
 		return false
@@ -30,7 +31,7 @@ func (m *modelFilter) Hold(f *hashing.Flow) bool {
 	return true
 }
 
-func (m *modelFilter) Release(f *hashing.Flow) { delete(m.held, *f) }
+func (m *modelFilter) Release(_ int, f *hashing.Flow) { delete(m.held, *f) }
 
 func (m *modelFilter) Pass(_ int, buckets *Bitmap) {
 	m.calls += "p"
@@ -38,8 +39,14 @@ func (m *modelFilter) Pass(_ int, buckets *Bitmap) {
 	m.check()
 }
 
+func (m *modelFilter) SetKey(_ int, key hashing.Key) {
+	m.calls += "k"
+	m.key = key
+	m.check()
+}
+
 func (m *modelFilter) passes(f *hashing.Flow) bool {
-	return m.held[*f] || m.passing.Has(hashing.NewHasher(key).Bucket(hashing.SourceIP, f))
+	return m.held[*f] || m.passing.Has(hashing.NewHasher(m.key).Bucket(hashing.SourceIP, f))
 }
 
 func (m *modelFilter) check() {
@@ -146,5 +153,40 @@ func TestR16LateFlowIsMapped(t *testing.T) {
 		if !f.passes(&flow) || f.held[flow] == wantPassing {
 			t.Errorf("room %d: mapped %v", room, f.held[flow])
 		}
+	}
+}
+
+// Under another key flows have other buckets: everything passes from before the key
+// changes until the flows are mapped.
+func TestR16KeyChangesWhileEverythingPasses(t *testing.T) {
+	n, _, f := filtered(t, 3, 4)
+	own(t, n, Bitmap{}, Forever)
+	f.calls = ""
+	for i, key := range []hashing.Key{{1}, {2}, {}} {
+		rows := []Rows{{Key: key}}
+		if err := n.SetOwnership(&Ownership{Generation: uint64(i + 2), VIPs: rows, Services: rows, LeaseEnd: Forever}); err != nil {
+			t.Fatal(err)
+		}
+		if f.calls != "pkhp" || f.key != n.mappings[0].hasher.Key() {
+			t.Errorf("key %d: the calls were %s", i, f.calls)
+		}
+		f.calls = ""
+	}
+	// The same key again changes nothing.
+	own(t, n, Bitmap{}, Forever)
+	if f.calls != "h" {
+		t.Errorf("the calls were %s", f.calls)
+	}
+}
+
+// Each turn maps a bounded number of flows; the others' buckets pass until theirs.
+func TestR16MapsAFewFlowsInEachTurn(t *testing.T) {
+	n, _, f := filtered(t, 3*maxHolds, 2*maxHolds+1)
+	own(t, n, Bitmap{}, Forever)
+	for turn, want := range []int{maxHolds, 2 * maxHolds, 2*maxHolds + 1} {
+		if len(f.held) != want || (f.passing == Bitmap{}) != (want == 2*maxHolds+1) {
+			t.Errorf("turn %d: %d flows are mapped, want %d; passing %x", turn, len(f.held), want, f.passing)
+		}
+		n.Tick(n.last + time.Millisecond)
 	}
 }

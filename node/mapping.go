@@ -25,6 +25,7 @@ func (n *Node) remap(o *Ownership) {
 	}
 	for i := range o.Services {
 		if n.mappings[i].set(o.Services[i].Key, &n.hasher) {
+			n.rekeyFilter(i)
 			n.rebucket(i)
 		}
 	}

@@ -95,6 +95,7 @@ func printStatus(out io.Writer, s *admin.Status) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	printFilter(out, s)
 	if err := printVerdicts(out, s.Verdicts); err != nil {
 		return err
 	}
@@ -245,6 +246,20 @@ func most(of map[string]int) int {
 		n = max(n, k)
 	}
 	return n
+}
+
+// printFilter says where other nodes' frames are dropped, by the worker in use, and
+// how many the kernel has dropped for all workers.
+func printFilter(out io.Writer, s *admin.Status) {
+	w := s.Active()
+	if w == nil {
+		return
+	}
+	fmt.Fprintln(out, "\n"+wrapped("FILTER   ", w.Filter.String()))
+	if s.Filtered != (admin.Filtered{}) {
+		fmt.Fprintln(out, wrapped("         ", fmt.Sprintf("dropped by the socket filter, for other nodes: %d; by TCX, for this host's own stack: %d",
+			s.Filtered.Foreign, s.Filtered.ForHost)))
+	}
 }
 
 // printVerdicts shows the verdicts that were given at all, most frequent first,

@@ -20,6 +20,7 @@ import (
 	"onevoice/internal/poller"
 	"onevoice/link"
 	"onevoice/link/egress"
+	"onevoice/link/ingress"
 	"onevoice/node"
 	"onevoice/proxy"
 	"onevoice/responder"
@@ -165,6 +166,7 @@ func (s *serving) open() error {
 	if s.parts.Node, err = node.New(nodeConfig); err != nil {
 		return err
 	}
+	s.openFilter(nodeConfig.Services)
 	s.parts.Loop, err = node.NewLoop(node.LoopConfig{
 		Node: s.parts.Node, Stack: s.parts.Stack, Device: s.parts.Device, Poller: wait, Clock: boottime, Log: s.log,
 		Begin: s.guest.Begin, Turned: s.guest.Turned,
@@ -174,14 +176,7 @@ func (s *serving) open() error {
 
 func (s *serving) openDevice() error {
 	c := s.settings.Config
-	filter := &link.Filter{Except: c.Cluster.ControlPort}
-	for _, v := range c.VIPs {
-		filter.Addresses = append(filter.Addresses, v.Address.Addr())
-		if !slices.ContainsFunc(filter.Groups, func(g net.HardwareAddr) bool { return g.String() == v.MAC.String() }) {
-			filter.Groups = append(filter.Groups, v.MAC)
-		}
-	}
-	dev, err := link.Open(c.Cluster.Interface, filter)
+	dev, err := link.Open(c.Cluster.Interface, s.filter())
 	if err != nil {
 		return rights(err)
 	}
@@ -198,6 +193,48 @@ func (s *serving) openDevice() error {
 	s.opened(func() error { return errors.Join(tap.Err(), f.Close()) })
 	s.parts.Device = tap
 	return nil
+}
+
+// filter is what the worker takes in.
+func (s *serving) filter() *link.Filter {
+	f := &link.Filter{Except: s.settings.Config.Cluster.ControlPort}
+	for _, v := range s.settings.Config.VIPs {
+		f.Addresses = append(f.Addresses, v.Address.Addr())
+		if !slices.ContainsFunc(f.Groups, func(g net.HardwareAddr) bool { return g.String() == v.MAC.String() }) {
+			f.Groups = append(f.Groups, v.MAC)
+		}
+	}
+	return f
+}
+
+// openFilter has the kernel drop other nodes' frames. Without it they come up here
+// and are dropped by the node.
+func (s *serving) openFilter(services []node.Service) {
+	takes := s.filter()
+	filter, err := ingress.Load(ingress.Config{
+		Own: s.parts.Device.HardwareAddr(), Groups: takes.Groups, Addresses: takes.Addresses, Except: takes.Except,
+		Services: node.FilteredServices(services),
+	})
+	if err == nil {
+		s.opened(filter.Close)
+		err = filter.AttachSocket(s.parts.Device.FD())
+	}
+	if err != nil {
+		s.withoutFilter("other nodes' frames are dropped in user space, which costs more", err)
+		return
+	}
+	s.parts.Filter = filter
+	s.parts.Node.SetFilter(node.KernelFilter(filter))
+	if err := filter.AttachHost(s.settings.Config.Cluster.Interface); err != nil {
+		s.withoutFilter("this host's own stack looks at each frame for a VIP, too, which costs more", err)
+	}
+}
+
+// withoutFilter goes on without a program, whatever is wrong with it: it spares work
+// and decides nothing that the node does not decide.
+func (s *serving) withoutFilter(consequence string, err error) {
+	s.parts.NoFilter = err.Error()
+	s.log.Warn(consequence, "error", err)
 }
 
 // openGuard has the kernel drop what would leave after the lease. Without it the
