@@ -63,8 +63,17 @@ func newWire(t *testing.T) *wire {
 	return &wire{t, packetSocket(t, "far", 0), packetSocket(t, "near", typeIPv4)}
 }
 
-// packetSocket is a socket on an interface that hears a protocol, 0 for none.
+// packetSocket is a socket on an interface that hears a protocol, 0 for none, until
+// the test ends.
 func packetSocket(t *testing.T, name string, protocol uint16) int {
+	t.Helper()
+	fd := boundSocket(t, name, protocol)
+	t.Cleanup(func() { unix.Close(fd) })
+	return fd
+}
+
+// boundSocket is the same, for the caller to close.
+func boundSocket(t *testing.T, name string, protocol uint16) int {
 	t.Helper()
 	at, err := net.InterfaceByName(name)
 	if err != nil {
@@ -74,7 +83,6 @@ func packetSocket(t *testing.T, name string, protocol uint16) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { unix.Close(fd) })
 	timeout := unix.Timeval{Sec: 10}
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
 		t.Fatal(err)
