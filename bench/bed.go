@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"onevoice/lab"
 )
 
@@ -25,6 +23,10 @@ type bed struct {
 	servers []*server
 	// daemons are ours, one for each node, once they were started.
 	daemons []*lab.Daemon
+	// rate of requests, in a second, at which latency is measured.
+	rate float64
+	// socketBytes is what the kernel takes for one idle connection's end.
+	socketBytes float64
 }
 
 // Ports of the services behind the paths, on the first node.
@@ -54,6 +56,11 @@ func (b *bed) startServices() error {
 	for _, h := range b.lan.Hosts {
 		if err := h.Do(applySettings); err != nil {
 			return err
+		}
+	}
+	for _, h := range b.lan.Nodes() {
+		if err := h.Do(func() error { return routeSpoofed(b.client.Addrs[0]) }); err != nil {
+			return fmt.Errorf("route of %s: %w", h.Name, err)
 		}
 	}
 	conf, err := writePeerFile("backend.conf")
@@ -179,12 +186,7 @@ func (b *bed) try(to netip.AddrPort) error {
 
 // close ends everything in the bed.
 func (b *bed) close() error {
-	var errs []error
-	for _, d := range b.daemons {
-		if d.Status().Running {
-			errs = append(errs, d.Signal(unix.SIGTERM))
-		}
-	}
+	errs := []error{b.stopDaemons()}
 	for _, s := range b.servers {
 		errs = append(errs, s.end())
 	}

@@ -7,9 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
-	"golang.org/x/sys/unix"
-
+	"onevoice/hashing"
 	"onevoice/lab"
 )
 
@@ -25,7 +25,63 @@ func (b *bed) startDaemons(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	if len(b.daemons) == 1 {
+		return nil
+	}
+	return b.untilFirstHasAll(ctx)
+}
+
+// settleTimeout bounds how long several nodes may take to agree.
+const settleTimeout = 40 * time.Second
+
+// untilFirstHasAll waits until every node holds a lease and the first one, where
+// alone the services are, has all their buckets.
+func (b *bed) untilFirstHasAll(ctx context.Context) error {
+	const step = 100 * time.Millisecond
+	for began := time.Now(); ; {
+		var s clusterStatus
+		if err := b.daemons[0].Ask(ctx, &s); err != nil {
+			return err
+		}
+		if s.settled(len(b.daemons)) {
+			return nil
+		}
+		if err := b.daemonEnded(); err != nil {
+			return err
+		}
+		if time.Since(began) > settleTimeout {
+			return fmt.Errorf("after %v the first of %d nodes has not all buckets", settleTimeout, len(b.daemons))
+		}
+		if err := pause(ctx, step); err != nil {
+			return err
+		}
+	}
+}
+
+// clusterStatus is what the first node says of all.
+type clusterStatus struct {
+	Nodes []struct {
+		Self      bool           `json:"self"`
+		Leased    bool           `json:"leased"`
+		BucketsOf map[string]int `json:"buckets_of"`
+	} `json:"nodes"`
+}
+
+// settled reports whether so many nodes hold leases and those other than the
+// first have no bucket of any service.
+func (s *clusterStatus) settled(nodes int) bool {
+	const vipTable = "vip"
+	for _, n := range s.Nodes {
+		if !n.Leased {
+			return false
+		}
+		for table, buckets := range n.BucketsOf {
+			if services := !strings.HasPrefix(table, vipTable); services && n.Self != (buckets == hashing.Buckets) {
+				return false
+			}
+		}
+	}
+	return len(s.Nodes) == nodes
 }
 
 // prepareDaemons writes their files.
@@ -40,7 +96,9 @@ func (b *bed) prepareDaemons() error {
 		config, err := peerFile("onevoice.toml", struct {
 			Dir, Peers string
 			Nodes      int
-		}{dir, strings.Join(peers, ", "), len(peers)})
+			// Idle: there is no backend on this node.
+			Idle bool
+		}{dir, strings.Join(peers, ", "), len(peers), h != b.node})
 		if err != nil {
 			return err
 		}
@@ -55,13 +113,7 @@ func (b *bed) prepareDaemons() error {
 
 // stopDaemons ends those that run.
 func (b *bed) stopDaemons() error {
-	var errs []error
-	for _, d := range b.daemons {
-		if d.Status().Running {
-			errs = append(errs, d.Signal(unix.SIGTERM))
-		}
-	}
-	return errors.Join(errs...)
+	return lab.StopDaemons(b.daemons)
 }
 
 // daemonEnded is the end of a daemon's log when it has ended by itself, else nil.

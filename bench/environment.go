@@ -1,12 +1,14 @@
 package bench
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"regexp"
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,6 +26,8 @@ type Environment struct {
 	Commit string `json:"commit,omitempty"`
 	// CongestionControl is that of the kernel's TCP on all hosts.
 	CongestionControl string `json:"congestion_control"`
+	// BusyPercent is how much of the machine others used just before.
+	BusyPercent float64 `json:"busy_percent"`
 	// Tools are the versions of all programs, by their names.
 	Tools map[string]string `json:"tools"`
 }
@@ -91,4 +95,31 @@ func versionOf(name string) string {
 // parseVersion is the first number with a dot in what a program says.
 func parseVersion(text string) string {
 	return strings.TrimSuffix(regexp.MustCompile(`\d+\.[0-9][0-9A-Za-z.+~-]*`).FindString(text), ".")
+}
+
+// lookTime is how long the machine is looked at before it is used.
+const lookTime = 500 * time.Millisecond
+
+// busyPercent is how much of all processors is in use while we do nothing.
+func busyPercent(ctx context.Context) (float64, error) {
+	began := time.Now()
+	before, err := machineTime()
+	if err != nil {
+		return 0, err
+	}
+	if err := pause(ctx, lookTime); err != nil {
+		return 0, err
+	}
+	after, err := machineTime()
+	all := float64(time.Since(began)) * float64(runtime.NumCPU())
+	return min(100, 100*(after-before)/all), err
+}
+
+// machineTime is what all processors have done, in nanoseconds.
+func machineTime() (float64, error) {
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	return busy(string(stat))
 }

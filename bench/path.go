@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -17,12 +18,17 @@ type path struct {
 	Title string
 	// needs are the programs without which it cannot be measured.
 	needs []string
-	// http and bulk are where the client finds the services.
-	http, bulk netip.AddrPort
+	// http and bulk are where the client finds the services, and dns, where the path
+	// can do that.
+	http, bulk, dns netip.AddrPort
+	// mac is where frames to it go.
+	mac func(*bed) net.HardwareAddr
 	// on switches it on, off switches it off. off is called also after an on that
 	// failed.
 	on  func(context.Context, *bed) error
 	off func(*bed) error
+	// processes are its programs while it is on; nil for what is in the kernel.
+	processes func(*bed) ([]int, error)
 }
 
 // Names of paths.
@@ -48,18 +54,23 @@ func sharedByKernel() netip.Addr { return netip.MustParseAddr("10.77.0.3") }
 
 func at(a netip.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a, port) }
 
+// nodesMAC is the first node's own.
+func nodesMAC(b *bed) net.HardwareAddr { return b.node.MAC }
+
 // newPath makes a path by its name.
 func newPath(name string) (*path, error) {
 	switch name {
 	case Kernel:
-		return &path{Name: name, Title: "kernel", http: at(node1(), portHTTP), bulk: at(node1(), portBulk),
+		return &path{Name: name, Title: "kernel", http: at(node1(), portHTTP), bulk: at(node1(), portBulk), dns: at(node1(), portDNS), mac: nodesMAC,
 			on: func(context.Context, *bed) error { return nil }, off: func(*bed) error { return nil }}, nil
 	case XTCluster:
 		return newXTCluster(), nil
 	case HAProxy:
 		return newServerPath(name, "HAProxy", 8081, 5202, "haproxy.cfg", "haproxy", "-db", "-f"), nil
 	case Nginx:
-		return newServerPath(name, "nginx", 8082, 5203, "nginx.conf", "nginx", "-e", "stderr", "-c"), nil
+		p := newServerPath(name, "nginx", 8082, 5203, "nginx.conf", "nginx", "-e", "stderr", "-c")
+		p.dns = at(node1(), 5301)
+		return p, nil
 	case OneVoice:
 		return newOneVoice(name, "onevoice", 8083, 5204), nil
 	case OneVoiceTransparent:
@@ -71,7 +82,7 @@ func newPath(name string) (*path, error) {
 // newServerPath is a proxy that is a program with one file of settings, which
 // comes behind the arguments.
 func newServerPath(name, title string, http, bulk uint16, file string, argv ...string) *path {
-	p := &path{Name: name, Title: title, needs: []string{argv[0]}, http: at(node1(), http), bulk: at(node1(), bulk)}
+	p := &path{Name: name, Title: title, needs: []string{argv[0]}, http: at(node1(), http), bulk: at(node1(), bulk), mac: nodesMAC}
 	var s *server
 	p.on = func(_ context.Context, b *bed) error {
 		conf, err := writePeerFile(file)
@@ -83,6 +94,7 @@ func newServerPath(name, title string, http, bulk uint16, file string, argv ...s
 		}
 		return b.untilAccepts(p.http, s.ended)
 	}
+	p.processes = func(*bed) ([]int, error) { return s.processes() }
 	p.off = func(*bed) error {
 		defer func() { s = nil }()
 		return s.end()
@@ -92,13 +104,15 @@ func newServerPath(name, title string, http, bulk uint16, file string, argv ...s
 
 // newOneVoice is ours, by one of the ports on which it serves the same services.
 func newOneVoice(name, title string, http, bulk uint16) *path {
-	p := &path{Name: name, Title: title, http: at(lab.VIP(), http), bulk: at(lab.VIP(), bulk)}
+	p := &path{Name: name, Title: title, http: at(lab.VIP(), http), bulk: at(lab.VIP(), bulk),
+		mac: func(*bed) net.HardwareAddr { return lab.ClusterMAC() }}
 	p.on = func(ctx context.Context, b *bed) error {
 		if err := b.startDaemons(ctx); err != nil {
 			return err
 		}
 		return b.untilAccepts(p.http, b.daemonEnded)
 	}
+	p.processes = func(b *bed) ([]int, error) { return b.daemons[0].Processes() }
 	p.off = func(b *bed) error { return b.stopDaemons() }
 	return p
 }

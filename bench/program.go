@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -53,6 +54,19 @@ func (s *server) ended() error {
 	}
 	text, _ := os.ReadFile(s.log)
 	return fmt.Errorf("%s has ended: %s", s.name, lastLines(string(text)))
+}
+
+// processes are it and all that it started: its process group.
+func (s *server) processes() (pids []int, err error) {
+	all, err := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range all {
+		pid, _ := strconv.Atoi(filepath.Base(dir))
+		// It may end while it is looked at.
+		if group, err := unix.Getpgid(pid); err == nil && group == s.cmd.Process.Pid {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, err
 }
 
 // end ends it and all that it started.

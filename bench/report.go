@@ -13,8 +13,17 @@ type Report struct {
 	Rounds      int         `json:"rounds"`
 	SecondsEach float64     `json:"seconds_each"`
 	Environment Environment `json:"environment"`
-	Paths       []PathInfo  `json:"paths"`
-	Rows        []Row       `json:"rows"`
+	// LatencyRate is the load of the latency rows in requests a second, half of what
+	// the path named by LatencyReference can do. SocketBytes is what the kernel takes
+	// for one end of an idle connection. Both are 0 when no row needed them.
+	LatencyRate      float64 `json:"latency_rate,omitempty"`
+	LatencyReference string  `json:"latency_reference,omitempty"`
+	SocketBytes      float64 `json:"socket_bytes,omitempty"`
+	// IdleMost is how many idle connections there were at most, fewer than wanted
+	// where the machine allows too few open files.
+	IdleMost int        `json:"idle_most,omitempty"`
+	Paths    []PathInfo `json:"paths"`
+	Rows     []Row      `json:"rows"`
 	// Interrupted: the run ended before its last round.
 	Interrupted bool `json:"interrupted"`
 }

@@ -121,6 +121,13 @@ func Run(ctx context.Context, told io.Writer, o Options) (_ *Report, err error) 
 			return nil, err
 		}
 	}
+	// The beds are quiet when their interfaces have come up.
+	if r.report.Environment.BusyPercent, err = busyPercent(ctx); err != nil && ctx.Err() == nil {
+		return nil, err
+	}
+	if err := r.prepare(ctx); err != nil {
+		return nil, err
+	}
 	r.rounds(ctx)
 	r.report.Seconds = time.Since(r.report.Began).Seconds()
 	r.report.Interrupted = ctx.Err() != nil
@@ -168,6 +175,19 @@ func (r *run) choose() error {
 	return nil
 }
 
+// prepare finds out what tests need to know before their first round.
+func (r *run) prepare(ctx context.Context) error {
+	for _, t := range r.tests {
+		if t.prepare == nil {
+			continue
+		}
+		if err := t.prepare(ctx, r.beds[t.nodes], r.report); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("prepare %s: %w", t.Name, err)
+		}
+	}
+	return nil
+}
+
 // version notes a program's version.
 func (r *run) version(program string) string {
 	tools := r.report.Environment.Tools
@@ -204,8 +224,14 @@ func (r *run) rounds(ctx context.Context) {
 	}
 }
 
+// errNotSupported is for what a path cannot do.
+var errNotSupported = errors.New("not supported")
+
 // measure is one path's turn in a test.
 func (r *run) measure(ctx context.Context, round int, t test, p *path) {
+	if t.about != nil && !t.about(p.Name) {
+		return
+	}
 	cells := make([]*Cell, len(t.Rows))
 	for i, f := range t.Rows {
 		row := r.report.Row(f.Name)
@@ -214,37 +240,33 @@ func (r *run) measure(ctx context.Context, round int, t test, p *path) {
 		}
 		cells[i] = row.Cells[p.Name]
 	}
-	if t.supports != nil && !t.supports(p.Name) {
-		for _, c := range cells {
-			c.NotSupported = true
-		}
-		return
-	}
 	samples, err := r.turn(ctx, t, p)
 	if ctx.Err() != nil {
 		// What was cut short is neither a sample nor a failure.
 		return
 	}
 	for i, c := range cells {
+		if errors.Is(err, errNotSupported) {
+			c.NotSupported = true
+			continue
+		}
 		if err != nil {
 			c.Failed = append(c.Failed, fmt.Sprintf("round %d: %v", round, err))
 			continue
 		}
 		c.add(samples[i])
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, errNotSupported) {
 		r.tell.failed(t.Name, p.Title, err)
 	}
 }
 
-// turn switches the path on, measures and switches it off.
-func (r *run) turn(ctx context.Context, t test, p *path) (samples []float64, err error) {
+// turn is one measurement of a path.
+func (r *run) turn(ctx context.Context, t test, p *path) ([]float64, error) {
 	b := r.beds[t.nodes]
-	defer func() { err = errors.Join(err, p.off(b)) }()
-	if err := p.on(ctx, b); err != nil {
-		return nil, err
-	}
-	samples, err = t.run(ctx, b, p, time.Duration(r.o.Seconds)*time.Second)
+	samples, err := p.while(ctx, b, func() ([]float64, error) {
+		return t.run(ctx, b, p, time.Duration(r.o.Seconds)*time.Second)
+	})
 	if err == nil && len(samples) != len(t.Rows) {
 		err = fmt.Errorf("%d samples for %d rows", len(samples), len(t.Rows))
 	}

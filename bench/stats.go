@@ -1,6 +1,9 @@
 package bench
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // Spread is what samples say together.
 type Spread struct {
@@ -23,5 +26,5 @@ func (s Spread) percent() float64 {
 	if s.Median == 0 {
 		return 0
 	}
-	return 100 * (s.High - s.Low) / 2 / s.Median
+	return 100 * (s.High - s.Low) / 2 / math.Abs(s.Median)
 }

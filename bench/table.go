@@ -105,10 +105,22 @@ func digits(x float64) string {
 	return fmt.Sprintf("%.2f", x)
 }
 
+// busyWarning is how busy a machine may be without a word, in percent.
+const busyWarning = 5
+
 // notes are what a table has no room for.
 func (r *Report) notes(out io.Writer) {
 	e := r.Environment
 	fmt.Fprintf(out, "%d rounds of %s s each on %s, %d processors, Linux %s\n", r.Rounds, digits(r.SecondsEach), e.CPU, e.Processors, e.Kernel)
+	if n := r.IdleMost; n > 0 && n < idleMany {
+		fmt.Fprintf(out, "idle connections were %d at most, as many as a proxy can hold with the\nopen files that this machine allows (ulimit -Hn)\n", n)
+	}
+	if e.BusyPercent > busyWarning {
+		fmt.Fprintf(out, "others used %.0f %% of the machine just before; figures may be wrong\n", e.BusyPercent)
+	}
+	if p := r.Path(r.LatencyReference); p != nil {
+		fmt.Fprintf(out, "latency at %.0f requests/s, half of what %s does\n", r.LatencyRate, p.Title)
+	}
 	for _, p := range r.Paths {
 		if p.Missing != "" {
 			fmt.Fprintf(out, "%s was skipped: %s; `make bench-deps` installs it\n", p.Title, p.Missing)

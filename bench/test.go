@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"context"
 	"fmt"
 	"strings"
 )
@@ -14,9 +15,12 @@ type test struct {
 	needs []string
 	// nodes on the LAN.
 	nodes int
-	// supports reports whether a path can do this; nil when all can.
-	supports func(path string) bool
-	run      measure
+	// about reports whether the test says something of a path; nil when it does of
+	// all.
+	about func(path string) bool
+	run   measure
+	// prepare finds out, once in a run, what run needs; nil for nothing.
+	prepare func(context.Context, *bed, *Report) error
 }
 
 // figure is a row without its cells.
@@ -39,7 +43,55 @@ func tests() []test {
 		{Name: "download-1500", Rows: one("download-1500", "download, 1,500-byte frames", "Gb/s"), needs: []string{"iperf3"}, nodes: 1, run: smallDown(download)},
 		{Name: "requests", Rows: one("requests", "requests, keep-alive", "/s"), needs: []string{"wrk"}, nodes: 1, run: requests},
 		{Name: "connections", Rows: one("connections", "connection per request", "/s"), needs: []string{"wrk"}, nodes: 1, run: connections},
+		{Name: "latency", Rows: []figure{
+			{"latency-p50", "latency, p50", "µs", true},
+			{"latency-p99", "latency, p99", "µs", true},
+			{"latency-p999", "latency, p99.9", "µs", true},
+		}, needs: []string{"wrk"}, nodes: 1, run: latency, prepare: findRate},
+		idleTest(idleFew),
+		idleTest(idleMany),
+		{Name: "flood", Rows: []figure{
+			{"flood-connect-p99", "SYN flood, connect p99", "ms", true},
+			{"flood-answered", "SYN flood, answered", "/s", false},
+			{"flood-memory", "SYN flood, memory", "MiB more", true},
+			{"flood-upload", "SYN flood, upload", "Gb/s", false},
+		}, needs: []string{"iperf3"}, nodes: 1, run: underFlood},
+		{Name: "dns", Rows: one("dns", "DNS queries", "/s"), needs: []string{"dnsperf"}, nodes: 1, run: dnsQueries},
+		{Name: "foreign", Rows: []figure{
+			{"foreign-machine", "foreign frame, machine", "ns", true},
+			{"foreign-run", "foreign frame, run's own", "ns", true},
+		}, nodes: foreignNodes, about: clusters, run: foreignFrame},
+		hearTest("upload", "upload", "Gb/s", "iperf3", 2, upload), hearTest("requests", "requests", "/s", "wrk", 2, requests),
+		hearTest("upload", "upload", "Gb/s", "iperf3", 4, upload), hearTest("requests", "requests", "/s", "wrk", 4, requests),
+		hearTest("upload", "upload", "Gb/s", "iperf3", 8, upload), hearTest("requests", "requests", "/s", "wrk", 8, requests),
 	}
+}
+
+// hearTest is a test while so many nodes of a cluster hear every frame, of which
+// the first serves the client. Frames to a proxy's own address are heard by the
+// proxy alone.
+func hearTest(name, title, unit, tool string, nodes int, run measure) test {
+	f := figure{Name: fmt.Sprintf("%s-%d-nodes", name, nodes), Title: fmt.Sprintf("%s, %d nodes hear", title, nodes), Unit: unit}
+	return test{Name: f.Name, Rows: []figure{f}, needs: []string{tool}, nodes: nodes, about: heard, run: run}
+}
+
+// clusters are the paths that hear frames for other nodes.
+func clusters(path string) bool { return path == XTCluster || path == OneVoice }
+
+// heard are the paths of clusters, and the kernel alone to compare with.
+func heard(path string) bool {
+	return path == Kernel || path == XTCluster || path == OneVoice
+}
+
+// idleTest is about n connections that do nothing.
+func idleTest(n int) test {
+	name, title := fmt.Sprintf("idle-%d", n), fmt.Sprintf("%d idle", n)
+	return test{Name: name, Rows: []figure{
+		{name + "-resident", title + ", resident", "KiB each", true},
+		{name + "-kernel", title + ", kernel", "KiB each", true},
+		{name + "-both", title + ", both", "KiB each", true},
+		{name + "-all", title + ", in all", "MiB", true},
+	}, nodes: 1, run: idle(n), prepare: findSocketBytes}
 }
 
 // TestNames are the names of all tests.

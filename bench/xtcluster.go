@@ -25,14 +25,15 @@ func xtMAC() net.HardwareAddr { return net.HardwareAddr{0x01, 0x00, 0x5e, 0x4d, 
 // address and hears the group, and rules drop what is another node's.
 func newXTCluster() *path {
 	p := &path{Name: XTCluster, Title: "xt_cluster", needs: []string{"iptables-restore"},
-		http: at(sharedByKernel(), portHTTP), bulk: at(sharedByKernel(), portBulk)}
+		http: at(sharedByKernel(), portHTTP), bulk: at(sharedByKernel(), portBulk), dns: at(sharedByKernel(), portDNS),
+		mac: func(*bed) net.HardwareAddr { return xtMAC() }}
 	p.on = func(ctx context.Context, b *bed) error {
 		if err := b.client.Do(func() error { return setNeighbour(netlink.NeighSet) }); err != nil {
 			return err
 		}
 		// The first node takes the number that has the client, as the client's
 		// address alone decides.
-		for first := range xtNodes {
+		for first := range xtTotal(b) {
 			if err := b.xtRules(ctx, first); err != nil {
 				return err
 			}
@@ -54,15 +55,17 @@ func newXTCluster() *path {
 	return p
 }
 
+// xtTotal is how many nodes the rules count.
+func xtTotal(b *bed) int { return max(xtNodes, len(b.lan.Nodes())) }
+
 // iptablesTimeout bounds one call of it.
 const iptablesTimeout = 10 * time.Second
 
 // xtRules gives every node the address, the group and its rules. first is the
 // number of the first node, from 0.
 func (b *bed) xtRules(ctx context.Context, first int) error {
-	nodes := b.lan.Nodes()
-	total := max(xtNodes, len(nodes))
-	for i, h := range nodes {
+	total := xtTotal(b)
+	for i, h := range b.lan.Nodes() {
 		rules, err := peerFile("xt_cluster.rules", struct{ Total, Local int }{total, (first+i)%total + 1})
 		if err != nil {
 			return err

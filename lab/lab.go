@@ -121,7 +121,7 @@ func (l *Lab) Daemon(name string) (*Daemon, error) {
 
 // Close stops the daemons and services, and lets go of the LAN.
 func (l *Lab) Close() error {
-	errs := []error{l.stopDaemons()}
+	errs := []error{StopDaemons(l.everyDaemon())}
 	if l.SSH != nil {
 		errs = append(errs, l.SSH.Close())
 	}
@@ -142,11 +142,11 @@ func (l *Lab) endBeats() {
 // flows get, and some.
 const stopTimeout = 15 * time.Second
 
-// stopDaemons stops all that run, at the same time.
-func (l *Lab) stopDaemons() error {
+// StopDaemons stops those that run, at the same time.
+func StopDaemons(daemons []*Daemon) error {
 	var errs []error
 	var ends []<-chan struct{}
-	for _, d := range l.everyDaemon() {
+	for _, d := range daemons {
 		if done, err := d.send(syscall.SIGTERM); err == nil {
 			ends = append(ends, done)
 		}
@@ -158,7 +158,7 @@ func (l *Lab) stopDaemons() error {
 			continue
 		case <-late:
 		}
-		for _, d := range l.everyDaemon() {
+		for _, d := range daemons {
 			if _, err := d.send(syscall.SIGKILL); err == nil {
 				errs = append(errs, fmt.Errorf("the daemon of %s had not stopped within %v and was killed", d.Host.Name, stopTimeout))
 			}

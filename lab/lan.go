@@ -384,6 +384,10 @@ func (l *LAN) only(node bool) []*Host {
 	return out
 }
 
+// Do runs fn on a thread of the LAN itself: each host's port on the bridge has
+// the host's name.
+func (l *LAN) Do(fn func() error) error { return l.ns.Do(fn) }
+
 // Close lets go of the namespaces; they end with the programs in them.
 func (l *LAN) Close() error {
 	var errs []error

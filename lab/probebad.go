@@ -260,15 +260,16 @@ func (d *Daemon) verdicts(ctx context.Context) (map[string]uint64, error) {
 			Foreign uint64 `json:"by_socket_filter"`
 		} `json:"filtered"`
 	}
-	if err := d.ask(ctx, &s); err != nil {
+	if err := d.Ask(ctx, &s); err != nil {
 		return nil, err
 	}
 	s.Verdicts[filtered] = s.Filtered.Foreign
 	return s.Verdicts, nil
 }
 
-// ask runs `onevoice status --json` with further flags, as a person would.
-func (d *Daemon) ask(ctx context.Context, into any, flags ...string) error {
+// Ask runs `onevoice status --json` with further flags, as a person would, and
+// reads what it says.
+func (d *Daemon) Ask(ctx context.Context, into any, flags ...string) error {
 	argv := append([]string{"status", "--json", "--socket", d.Socket()}, flags...)
 	text, err := exec.CommandContext(ctx, filepath.Join(RunDir, "bin", "onevoice"), argv...).Output()
 	if err != nil {

@@ -148,7 +148,7 @@ func (w *watched) usage(ctx context.Context) (map[string]Usage, error) {
 				Process Usage `json:"process"`
 			} `json:"workers"`
 		}
-		if err := d.ask(ctx, &s, "--gc"); err != nil {
+		if err := d.Ask(ctx, &s, "--gc"); err != nil {
 			return nil, err
 		}
 		all := s.Process

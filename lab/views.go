@@ -23,7 +23,7 @@ func (d *Daemon) views(ctx context.Context) ([]nodeView, error) {
 	var s struct {
 		Nodes []nodeView `json:"nodes"`
 	}
-	err := d.ask(ctx, &s)
+	err := d.Ask(ctx, &s)
 	return slices.DeleteFunc(s.Nodes, func(v nodeView) bool { return v.Witness }), err
 }
 

@@ -170,3 +170,12 @@ func newBenchInsideCommand() *cobra.Command {
 	f.add(cmd)
 	return cmd
 }
+
+func newBenchDNSCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    bench.DNSCommand + " ADDRESS",
+		Hidden: true,
+		Args:   cobra.ExactArgs(1),
+		RunE:   func(_ *cobra.Command, args []string) error { return bench.ServeDNS(args[0]) },
+	}
+}

@@ -55,7 +55,7 @@ address is 10.77.0.2. Root is not needed where user namespaces are allowed.`,
 		newLabDeafenCommand(), newLabMuteCommand(), newLabStallCommand(), newLabSplitCommand(), newLabHealCommand(),
 		newLabInitCommand(), newLabInsideCommand(), newLabSSHCommand(),
 		newLabTortureCommand(), newLabLoadCommand(), newLabBystanderCommand(), newLabBeatCommand(),
-		newBenchInsideCommand())
+		newBenchInsideCommand(), newBenchDNSCommand())
 	return cmd
 }
 
