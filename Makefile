@@ -79,6 +79,14 @@ verdicts: ## 10 million frames judged by the kernel and by the node, as root
 seeds: ## N=1000 more seeds of chaos, counted in sim/scenario/testdata/seeds.md
 	$(GO) test -count=1 -timeout 24h ./sim/scenario -run '^TestMoreSeeds$$' -v -args -more $(or $(N),100) -processes $(or $(P),2)
 
+.PHONY: netstack
+netstack: ## N=100 seeds of chaos with netstack and whole TCP clients
+	$(GO) test -count=1 -timeout 24h ./sim/scenario -run '^TestWholeChaos$$' -v -args -whole $(or $(N),100)
+
+.PHONY: sim-scale
+sim-scale: ## how long a minute of 4 nodes and 200 whole TCP clients takes
+	$(GO) test -count=1 ./sim/scenario -run '^TestWholeScale$$' -v -args -scale
+
 .PHONY: mutants
 mutants: ## planted faults: the simulator has to see each
 	$(GO) test -count=1 -timeout 4h ./sim/scenario -run '^TestMutants$$' -v -args -mutants -update

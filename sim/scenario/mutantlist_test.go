@@ -24,7 +24,7 @@ func harmless(m mutant, why string) mutant {
 
 // mutants are the planted faults.
 func mutants() []mutant {
-	return append(append(append(leaseMutants(), voterMutants()...), append(tableMutants(), diskMutants()...)...), gateMutants()...)
+	return append(append(append(leaseMutants(), voterMutants()...), append(tableMutants(), diskMutants()...)...), append(gateMutants(), wholeMutants()...)...)
 }
 
 // gateMutants are faults of what stands before netstack.

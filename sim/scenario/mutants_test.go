@@ -113,7 +113,7 @@ func try(t *testing.T, m mutant) tried {
 	if m.harmless != "" {
 		seeds = harmlessSeeds
 	}
-	for _, run := range []string{"^TestR", "^TestFrames", "^TestChaos$"} {
+	for _, run := range []string{"^TestR", "^TestFrames", "^TestWhole", "^TestChaos$"} {
 		if by, seed, said := runMutant(binary, run, seeds); by != "" {
 			return tried{m, by, seed, said}
 		}
@@ -177,7 +177,7 @@ func writeMutants(t *testing.T, results []tried) {
 		rows[r.name] = fmt.Sprintf("| %s | %s | %s | %s | %s |\n", r.name, r.why, r.by, seed, strings.TrimSpace(clean.ReplaceAllString(r.said, "")))
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Planted faults\n\nWritten by `make mutants`: each fault is planted alone, into the cluster core or the\ngate, and the tests of this package have to see it, chaos within %d seeds.\n\n| fault | what is wrong | seen by | seed | as |\n|---|---|---|---|---|\n", mutantSeeds)
+	fmt.Fprintf(&b, "# Planted faults\n\nWritten by `make mutants`: each fault is planted alone, into the cluster core, the\ngate or what is behind it, and the tests of this package have to see it, chaos within %d seeds.\n\n| fault | what is wrong | seen by | seed | as |\n|---|---|---|---|---|\n", mutantSeeds)
 	for _, m := range mutants() {
 		b.WriteString(rows[m.name])
 	}

@@ -32,8 +32,8 @@ const (
 )
 
 // socketBytes is what a direction of a connection holds at most, as a socket's
-// buffers do.
-const socketBytes = 256 << 10
+// buffers do. It is little, so that they are often full.
+const socketBytes = 32 << 10
 
 // dial is stack.Service.Dial.
 func (b *backend) dial(client netip.AddrPort) (stack.Local, error) {

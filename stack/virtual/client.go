@@ -34,8 +34,8 @@ type ClientConfig struct {
 	Woken func()
 }
 
-// Client is a host with netstack as its TCP, as netstack is by itself: with SACK,
-// timestamps, window scaling and all. Its methods are for one goroutine. It takes
+// Client is a host with netstack as its TCP: with SACK, time stamps and window
+// scaling, and without RACK. Its methods are for one goroutine. It takes
 // and gives IPv4 packets; ARP is its owner's.
 type Client struct {
 	net   *netstack.Stack
@@ -61,8 +61,14 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 
 func (c *Client) configure(addr netip.Addr) error {
 	sack := tcpip.TCPSACKEnabled(true)
-	if err := c.net.SetTransportProtocolOption(tcp.ProtocolNumber, &sack); err != nil {
-		return fmt.Errorf("virtual: set SACK: %s", err)
+	// With RACK it may lose its FIN for ever: one that is lost while the data before
+	// it is recovered is not counted as outstanding, and after the tail loss probe
+	// nothing sets the retransmission timer again.
+	recovery := tcpip.TCPRecovery(0)
+	for _, o := range []tcpip.SettableTransportProtocolOption{&sack, &recovery} {
+		if err := c.net.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
+			return fmt.Errorf("virtual: set %T: %s", o, err)
+		}
 	}
 	if err := c.net.CreateNIC(nicID, c.wire); err != nil {
 		return fmt.Errorf("virtual: make the interface: %s", err)
