@@ -50,11 +50,13 @@ fuzz: ## the fuzz targets, FUZZTIME=30s each
 	$(FUZZ) '^FuzzOpen$$' ./internal/sealed
 	$(FUZZ) '^FuzzFragment$$' ./internal/sealed
 	$(FUZZ) '^FuzzParse$$' ./internal/journal
+	$(FUZZ) '^FuzzReader$$' ./internal/pcap
 	$(FUZZ) '^FuzzParseWeight$$' ./health
 	$(FUZZ) '^FuzzParsePlan$$' ./sim
 	$(FUZZ) '^FuzzParseLink$$' ./sim
 	$(FUZZ) '^FuzzMembership$$' ./sim
 	$(FUZZ) '^FuzzJudge$$' ./lab
+	$(FUZZ) '^FuzzParse$$' ./sim/library
 
 .PHONY: bench
 bench: build ## speed beside the kernel, HAProxy and nginx; ARGS="--quick"

@@ -34,6 +34,14 @@ const (
 	kinds
 )
 
+// Kinds are the names of all kinds.
+func Kinds() (out []string) {
+	for k := range kinds {
+		out = append(out, k.String())
+	}
+	return out
+}
+
 // form is what is written behind a kind's name.
 type form int
 

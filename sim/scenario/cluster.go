@@ -53,6 +53,9 @@ type Options struct {
 	Use Use
 	// LAN makes the first path's LAN; nil: a hub or a switch, by Hub.
 	LAN func(*sim.World) *sim.LAN
+	// Switch names the switch of the first LAN that a host is plugged into, by its
+	// number; nil: the first.
+	Switch func(host int) string
 	// MAC is the first path's cluster MAC; zero: the group MAC of the VIP.
 	MAC sim.MAC
 	// Prefix is the LAN's, with the VIP in it; zero: a /24.
@@ -179,7 +182,7 @@ func (c *Cluster) addHost(name string, role cluster.Role) {
 	}
 	if role == cluster.Node {
 		for p, lan := range c.LANs {
-			port := lan.Attach(name, nil, func(frame []byte) { h.frame(p, frame) })
+			port := c.plug(lan, h, p)
 			port.Up = sim.Link{DelayMin: 20 * time.Microsecond, DelayMax: 100 * time.Microsecond, Loss: c.o.Loss, Dup: c.o.Dup, Reorder: c.o.Reorder, HoldBack: 5 * time.Millisecond}
 			port.Down = port.Up
 			h.ports = append(h.ports, port)
@@ -189,6 +192,19 @@ func (c *Cluster) addHost(name string, role cluster.Role) {
 		h.step(cluster.Received{From: c.Hosts[from].addr, Blank: data[0] == 1, Data: data[1:]})
 	})
 	c.Hosts = append(c.Hosts, h)
+}
+
+// plug gives a host its port on a path.
+func (c *Cluster) plug(lan *sim.LAN, h *Host, path int) *sim.Port {
+	receive := func(frame []byte) { h.frame(path, frame) }
+	if path > 0 || c.o.Switch == nil {
+		return lan.Attach(h.Name, nil, receive)
+	}
+	port, err := lan.AttachTo(c.o.Switch(h.Index), h.Name, nil, receive)
+	if err != nil {
+		panic(fmt.Sprintf("scenario: %v", err)) // a mistake of ours
+	}
+	return port
 }
 
 // Boot starts hosts.

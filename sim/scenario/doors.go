@@ -122,3 +122,10 @@ func (h *Host) Status() (s cluster.Status, ok bool) {
 	}
 	return h.core.Status(h.clock.Now()), true
 }
+
+// Rehash gives the first service another hash key, so that nearly every client
+// goes to another node.
+func (c *Cluster) Rehash() {
+	s := c.services[1]
+	c.Ask(cluster.Remap{Service: s.Name, Mapping: cluster.Mapping{Digest: s.Digest, Key: cluster.Key{0xaa, byte(c.World.Rand().Uint32())}}})
+}

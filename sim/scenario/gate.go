@@ -57,9 +57,8 @@ func (h *Host) newGate() *gate {
 	g.node = h.newNode(g.tcp)
 	if w := h.c.o.Without; w.ICMPOwner || w.ARPOwner {
 		g.careless = h.newNode(g.tcp)
-		g.careless.SetLease(0, 0, node.Forever)
 		all := node.Rows{Key: hashing.Key{1}, Accept: node.Bitmap{^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0)}}
-		o := &node.Ownership{VIPs: []node.Rows{all}, Services: make([]node.Rows, h.c.o.Services)}
+		o := &node.Ownership{VIPs: []node.Rows{all}, Services: make([]node.Rows, h.c.o.Services), LeaseEnd: node.Forever}
 		if err := g.careless.SetOwnership(o); err != nil {
 			panic(fmt.Sprintf("scenario: %v", err)) // a mistake of ours
 		}
@@ -108,6 +107,9 @@ func (g *gate) turns() {
 		if g.h.worker.gate == g {
 			g.force()
 			g.node.Tick(g.h.clock.Now())
+			if g.careless != nil {
+				g.careless.Tick(g.h.clock.Now())
+			}
 			g.tcp.Tick(g.h.clock.Now())
 			g.sendAll()
 			g.turns()
