@@ -68,6 +68,7 @@ func newRootCommand() *cobra.Command {
 		newRecoverCommand(),
 		newCheckCommand(),
 		newKeygenCommand(),
+		newSimCommand(),
 		newLabCommand(),
 		newBenchCommand(),
 		newVersionCommand(),
