@@ -71,6 +71,7 @@ func TestStraysBesideADrainer(t *testing.T) {
 			t.Fatalf("the node is not drained: %+v", s.Nodes)
 		}
 	}
+	before := status("ov-n1").Filtered.Foreign
 	if drains == 0 {
 		t.Skip("no client of the test is in a bucket of the first node")
 	}
@@ -78,6 +79,11 @@ func TestStraysBesideADrainer(t *testing.T) {
 	text, err := bufio.NewReader(lines).ReadString('\n')
 	if err != nil || text != "12 strays reset, 12 sessions answered\n" {
 		t.Errorf("%d buckets are drained; the client says %q, %v", drains, text, err)
+	}
+	// All of the strays are another's for the drainer, and all of its sessions are its
+	// own, in the kernel, too.
+	if s := status("ov-n1"); strings.HasPrefix(s.Workers[0].Filter.State, "in the kernel") && s.Filtered.Foreign < before+uint64(len(addresses)) {
+		t.Errorf("the drainer's kernel has dropped %d frames, before %d", s.Filtered.Foreign, before)
 	}
 	listed := uint64(0)
 	for _, node := range []string{"ov-n2", "ov-n3"} {

@@ -145,7 +145,12 @@ type controlProcess struct {
 
 func (p *pair) start() *controlProcess {
 	p.t.Helper()
-	c := &controlProcess{t: p.t, cmd: program(p.t, "run", "--config", p.file), lines: make(chan string, 1000)}
+	return p.startAs(program(p.t, "run", "--config", p.file))
+}
+
+func (p *pair) startAs(cmd *exec.Cmd) *controlProcess {
+	p.t.Helper()
+	c := &controlProcess{t: p.t, cmd: cmd, lines: make(chan string, 1000)}
 	log, theirs, err := os.Pipe()
 	if err != nil {
 		p.t.Fatal(err)

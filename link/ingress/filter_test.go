@@ -93,18 +93,18 @@ func boundSocket(t *testing.T, name string, protocol uint16) int {
 	return fd
 }
 
-// mark always passes: an ARP frame to us, and UDP to us, for those who hear only IPv4.
-func marks() [][]byte {
+// mark is a datagram to our own MAC: everybody hears it.
+func mark() []byte {
 	ip := make([]byte, ipv4Bytes+8)
 	ip[0], ip[9] = 0x45, protoUDP
 	copy(ip[16:], vip.AsSlice())
-	return [][]byte{ethernet(own, typeIPv4, ip)}
+	return ethernet(own, typeIPv4, ip)
 }
 
 // hears sends a frame, and a mark behind it, and reports who heard the frame.
 func (w *wire) hears(frame []byte, sockets ...int) (out []bool) {
 	w.t.Helper()
-	mark := marks()[0]
+	mark := mark()
 	for _, b := range [][]byte{frame, mark} {
 		if err := unix.Send(w.far, b, 0); err != nil {
 			w.t.Fatal(err)
@@ -208,6 +208,54 @@ func TestTwoWorkersAndAThird(t *testing.T) {
 	}
 }
 
+// The TCX program drops what is for a VIP and came to a cluster MAC, and nothing else.
+func TestHostGuard(t *testing.T) {
+	f := loaded(t, every())
+	if err := f.loadHost(); err != nil {
+		t.Fatal(err)
+	}
+	src, src6 := netip.MustParseAddrPort("198.51.100.7:40000"), netip.MustParseAddrPort("[2001:db8:1::7]:40000")
+	seg, seg6 := segment(src, netip.AddrPortFrom(vip, 80), syn, 0), segment(src6, netip.AddrPortFrom(vip6, 80), syn, 9)
+	const ip = ethernetBytes
+	for name, c := range map[string]struct {
+		frame []byte
+		drop  bool
+	}{
+		"TCP":                      {seg, true},
+		"UDP":                      {edit(seg, ip+9, protoUDP), true},
+		"a fragment":               {edit(seg, ip+7, 9), true},
+		"IPv4 alone":               {seg[:ip+ipv4Bytes], true},
+		"to the other group":       {slices.Concat(group6, seg[6:]), true},
+		"to our own MAC":           {slices.Concat(own, seg[6:]), false},
+		"by broadcast":             {slices.Concat([]byte{255, 255, 255, 255, 255, 255}, seg[6:]), false},
+		"to another address":       {edit(seg, ip+19, 3), false},
+		"ARP":                      {ethernet(group, typeARP, make([]byte, 28)), false},
+		"a VLAN tag in the data":   {ethernet(group, 0x8100, append([]byte{0, 7, 8, 0}, seg[14:]...)), false},
+		"IPv6":                     {seg6, true},
+		"IPv6 alone":               {seg6[:ip+ipv6Bytes], true},
+		"IPv6 to another address":  {edit(seg6, ip+39, 3), false},
+		"IPv6 to another network":  {edit(seg6, ip+24, 3), false},
+		"IPv6 to another's MAC":    {slices.Concat(client, seg6[6:]), false},
+		"a part of an IPv6 header": {slices.Concat(seg6[:12], []byte{0x86, 0xdd}, seg6[14:ip+39]), false},
+	} {
+		before := f.Stats().ForHost
+		v, err := f.host.Run(&ebpf.RunOptions{Data: c.frame})
+		if err != nil {
+			if strings.HasPrefix(name, "a part") {
+				continue // this kernel does not try such a frame
+			}
+			t.Fatalf("%s: %v", name, err)
+		}
+		want := int32(tcxNext)
+		if c.drop {
+			want = tcxDrop
+		}
+		if int32(v) != want || (f.Stats().ForHost > before) != c.drop {
+			t.Errorf("%s: %d, want %d; %d counted", name, int32(v), want, f.Stats().ForHost-before)
+		}
+	}
+}
+
 // A tagged frame passes, so that it can be counted, and is left to VLAN devices.
 func TestTagBesideTheData(t *testing.T) {
 	w := newWire(t)
@@ -216,7 +264,7 @@ func TestTagBesideTheData(t *testing.T) {
 	src := netip.MustParseAddrPort("198.51.100.7:40000")
 	plain := segment(src, netip.AddrPortFrom(vip, 22), syn, 0)
 	tagged := slices.Concat(plain[:12], []byte{0x81, 0, 0, 7}, plain[12:])
-	mark := marks()[0]
+	mark := mark()
 	for _, b := range [][]byte{plain, tagged, mark} {
 		if err := unix.Send(w.far, b, 0); err != nil {
 			t.Fatal(err)

@@ -163,7 +163,11 @@ func TestBuckets(t *testing.T) {
 	f := loaded(t, c)
 	r := rand.New(rand.NewPCG(1, 2))
 	var none [4]uint64
-	for i := range 2000 {
+	rounds := 2000
+	if testing.Short() {
+		rounds = 200
+	}
+	for i := range rounds {
 		k := i % len(c.Services)
 		s := c.Services[k]
 		var key [16]byte
