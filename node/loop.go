@@ -320,7 +320,7 @@ func (l *Loop) receive() {
 		for i := range n {
 			h := l.node.Handle(now, &l.frames[i])
 			if h.Packet != nil {
-				l.stack.Deliver(h.Packet)
+				l.stack.Gather(h.Packet)
 			}
 			if h.Reply != nil {
 				l.replies.add(h.vip, h.Reply)
@@ -329,6 +329,8 @@ func (l *Loop) receive() {
 				l.tellStranger(now)
 			}
 		}
+		// The frames' bytes are the device's until its next call.
+		l.stack.Flush()
 		if n < len(l.frames) {
 			l.node.emptying = false
 			return

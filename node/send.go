@@ -21,7 +21,7 @@ func (l *Loop) send() {
 		}
 		l.vectors = append(l.vectors, link.Vector{Pieces: l.replies.pieces[i][:]})
 	}
-	packets := l.stack.Egress()
+	packets := l.stack.Egress(now)
 	for i := range packets {
 		now = l.flushFull(now)
 		p := &packets[i]

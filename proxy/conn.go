@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -22,13 +23,19 @@ type Backend struct {
 // Conn is a non-blocking TCP socket to a backend.
 type Conn struct {
 	fd int
+	// connected: the poller has said so. wrote: the first bytes have left.
+	// undelayed: see undelay.
+	connected, wrote, undelayed bool
 	// readable, writable: the next call may go through. They save the system
 	// call that would only say "would block"; finished is set once the peer has
 	// said its last, which a short read then does not hide.
 	readable, writable, finished bool
 }
 
-var _ Stream = (*Conn)(nil)
+var (
+	_ Stream = (*Conn)(nil)
+	_ Queued = (*Conn)(nil)
+)
 
 // Dial starts to connect to the backend on behalf of a client. The result is
 // connecting: wait until it is writable and ask Connected. ErrRefused when
@@ -51,34 +58,30 @@ func (b *Backend) Dial(client netip.AddrPort) (*Conn, error) {
 // dialFrom connects from an address, or from the system's choice when it is
 // the zero AddrPort.
 func (b *Backend) dialFrom(from netip.AddrPort) (*Conn, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
-	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
+	fd, _, errno := unix.RawSyscall(unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	if errno != 0 {
+		return nil, os.NewSyscallError("socket", errno)
 	}
-	c := &Conn{fd: fd, writable: true}
+	c := &Conn{fd: int(fd), writable: true}
 	if err := c.connect(from, b.Addr); err != nil {
-		unix.Close(fd)
+		c.Close()
 		return nil, fmt.Errorf("proxy: connect %s from %s: %w", b.Addr, from, err)
 	}
 	return c, nil
 }
 
 func (c *Conn) connect(from, to netip.AddrPort) error {
-	// Bytes are passed on as they come; waiting for more is the client's
-	// choice, made at its own end.
-	if err := unix.SetsockoptInt(c.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
-		return os.NewSyscallError("setsockopt TCP_NODELAY", err)
-	}
 	if from.IsValid() {
 		if err := c.bind(from); err != nil {
 			return err
 		}
 	}
-	err := unix.Connect(c.fd, sockaddr(to))
-	if err == unix.EINPROGRESS {
-		err = nil
+	at := sockaddr(to)
+	_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(c.fd), uintptr(unsafe.Pointer(&at)), unix.SizeofSockaddrInet4)
+	if errno != 0 && errno != unix.EINPROGRESS {
+		return os.NewSyscallError("connect", errno)
 	}
-	return os.NewSyscallError("connect", err)
+	return nil
 }
 
 // bind takes an address that is not this host's. SO_REUSEADDR lets a port be
@@ -97,15 +100,33 @@ func (c *Conn) bind(from netip.AddrPort) error {
 		opts[2].name, opts[2].opt = "IP_BIND_ADDRESS_NO_PORT", unix.IP_BIND_ADDRESS_NO_PORT
 	}
 	for _, o := range opts {
-		if err := unix.SetsockoptInt(c.fd, o.level, o.opt, 1); err != nil {
+		if err := c.setOption(o.level, o.opt); err != nil {
 			return os.NewSyscallError("setsockopt "+o.name, err)
 		}
 	}
-	return os.NewSyscallError("bind", unix.Bind(c.fd, sockaddr(from)))
+	at := sockaddr(from)
+	_, _, errno := unix.RawSyscall(unix.SYS_BIND, uintptr(c.fd), uintptr(unsafe.Pointer(&at)), unix.SizeofSockaddrInet4)
+	if errno != 0 {
+		return os.NewSyscallError("bind", errno)
+	}
+	return nil
 }
 
-func sockaddr(a netip.AddrPort) unix.Sockaddr {
-	return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+// setOption sets an option to 1. The calls of this file are raw: none of them
+// blocks, and the runtime need not get ready for one that does.
+func (c *Conn) setOption(level, opt int) error {
+	one := int32(1)
+	_, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(c.fd), uintptr(level), uintptr(opt), uintptr(unsafe.Pointer(&one)), unsafe.Sizeof(one), 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+func sockaddr(a netip.AddrPort) unix.RawSockaddrInet4 {
+	at := unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: a.Addr().As4()}
+	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&at.Port))[:], a.Port())
+	return at
 }
 
 // FD is the descriptor to wait on.
@@ -114,6 +135,9 @@ func (c *Conn) FD() int { return c.fd }
 // Connected reports how connecting has ended, once the socket is writable.
 // The error is the kernel's: ECONNREFUSED when nothing listens.
 func (c *Conn) Connected() error {
+	if c.connected {
+		return nil
+	}
 	e, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {
 		return os.NewSyscallError("getsockopt SO_ERROR", err)
@@ -127,6 +151,8 @@ func (c *Conn) Connected() error {
 // Ready records an edge of the poller: what has become possible since the last
 // call that would have blocked.
 func (c *Conn) Ready(readable, writable, peerClosed bool) {
+	// A socket is writable without an error from when its connection stands.
+	c.connected = c.connected || writable && !peerClosed
 	c.readable = c.readable || readable
 	c.writable = c.writable || writable
 	c.finished = c.finished || peerClosed
@@ -152,6 +178,18 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return int(n), nil
 }
 
+// Queued implements Queued: SIOCINQ of tcp(7).
+func (c *Conn) Queued() int {
+	if !c.readable {
+		return 0
+	}
+	var n int32
+	if _, _, errno := unix.RawSyscall(unix.SYS_IOCTL, uintptr(c.fd), unix.SIOCINQ, uintptr(unsafe.Pointer(&n))); errno != 0 {
+		return 0
+	}
+	return int(n)
+}
+
 // Write implements Stream.
 func (c *Conn) Write(p []byte) (int, error) {
 	if len(p) == 0 {
@@ -160,6 +198,9 @@ func (c *Conn) Write(p []byte) (int, error) {
 	if !c.writable {
 		return 0, ErrAgain
 	}
+	if err := c.undelay(); err != nil {
+		return 0, err
+	}
 	n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(c.fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 	if errno != 0 {
 		c.writable = errno != unix.EAGAIN
@@ -167,6 +208,21 @@ func (c *Conn) Write(p []byte) (int, error) {
 	}
 	c.writable = int(n) == len(p)
 	return int(n), nil
+}
+
+// undelay turns Nagle's algorithm off before the second write, the first that it
+// could hold back: bytes are passed on as they come; waiting for more is the
+// client's choice, made at its own end.
+func (c *Conn) undelay() error {
+	if !c.wrote {
+		c.wrote = true
+		return nil
+	}
+	if c.undelayed {
+		return nil
+	}
+	c.undelayed = true
+	return os.NewSyscallError("setsockopt TCP_NODELAY", c.setOption(unix.IPPROTO_TCP, unix.TCP_NODELAY))
 }
 
 func again(errno unix.Errno) error {
@@ -178,13 +234,16 @@ func again(errno unix.Errno) error {
 
 // CloseWrite implements Stream.
 func (c *Conn) CloseWrite() error {
-	return os.NewSyscallError("shutdown", unix.Shutdown(c.fd, unix.SHUT_WR))
+	if _, _, errno := unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(c.fd), unix.SHUT_WR, 0); errno != 0 {
+		return os.NewSyscallError("shutdown", errno)
+	}
+	return nil
 }
 
 // Close implements Stream.
 func (c *Conn) Close() {
 	if c.fd >= 0 {
-		unix.Close(c.fd)
+		_, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(c.fd), 0, 0)
 		c.fd = -1
 	}
 }

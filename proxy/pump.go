@@ -5,9 +5,13 @@ import (
 	"io"
 )
 
-// ScratchBytes is the size of the buffer that Step copies through. One loop
-// needs one.
+// ScratchBytes is the largest useful size of the buffer that Step copies through.
+// One loop needs one.
 const ScratchBytes = 64 << 10
+
+// bulkBytes is how much must be waiting at the backend for it to be worth a
+// system call to ask how much it is.
+const bulkBytes = 16 << 10
 
 // maxReads bounds the reads of one direction in one Step, so that a fast flow
 // does not keep the others of its loop waiting.
@@ -44,7 +48,9 @@ type direction struct {
 	// read: the source has said that nothing more comes.
 	// finished: the destination has been told.
 	read, finished bool
-	bytes          uint64
+	// bulk: the last read filled the buffer, and more is likely to be there.
+	bulk  bool
+	bytes uint64
 }
 
 // NewPump makes a pump over two connected streams, which it owns from here on.
@@ -67,18 +73,18 @@ func (p *Pump) Abort() {
 	}
 }
 
-// Step copies what can be copied now. scratch is ScratchBytes long and free
+// Step copies what can be copied now, len(scratch) at a time. scratch is free
 // again when Step returns.
 func (p *Pump) Step(scratch []byte) Outcome {
 	if p.ended {
 		return Done
 	}
-	upMore, err := p.up.step(p.client, p.backend, scratch)
+	upMore, err := p.up.step(p.client, p.backend, scratch, p.down.finished)
 	if err != nil {
 		p.Abort()
 		return Broken
 	}
-	downMore, err := p.down.step(p.backend, p.client, scratch)
+	downMore, err := p.down.step(p.backend, p.client, scratch, p.up.finished)
 	if err != nil {
 		p.Abort()
 		return Broken
@@ -97,8 +103,9 @@ func (p *Pump) Step(scratch []byte) Outcome {
 
 // step moves bytes from src to dst until one of them would block, the
 // direction has finished, or the flow has had its share of this turn; then
-// more is true.
-func (d *direction) step(src, dst Stream, scratch []byte) (more bool, err error) {
+// more is true. last: the other direction has finished, so that dst is closed as
+// soon as this one has, which tells it the end as well.
+func (d *direction) step(src, dst Stream, scratch []byte, last bool) (more bool, err error) {
 	if d.finished {
 		return false, nil
 	}
@@ -108,22 +115,76 @@ func (d *direction) step(src, dst Stream, scratch []byte) (more bool, err error)
 		}
 		if d.read {
 			d.finished = true
+			if last {
+				return false, nil
+			}
 			return false, dst.CloseWrite()
 		}
-		n, err := src.Read(scratch)
-		if err := d.forward(dst, scratch[:n]); err != nil {
-			return false, err
-		}
-		switch {
-		case errors.Is(err, ErrAgain):
-			return false, nil
-		case errors.Is(err, io.EOF):
-			d.read = true
-		case err != nil:
+		blocked, err := d.move(src, dst, scratch)
+		if blocked || err != nil {
 			return false, err
 		}
 	}
 	return true, nil
+}
+
+// move moves one portion, and reports whether one of the two would block.
+func (d *direction) move(src, dst Stream, scratch []byte) (blocked bool, err error) {
+	if drainer, ok := src.(Drainer); ok {
+		n, from, to := drainer.Drain(dst, len(scratch))
+		d.bytes += uint64(n)
+		if to != nil {
+			return true, unlessAgain(to)
+		}
+		return d.after(from)
+	}
+	if d.bulk {
+		if moved, blocked, err := d.fill(src, dst, len(scratch)); moved || err != nil {
+			return blocked, err
+		}
+	}
+	n, err := src.Read(scratch)
+	d.bulk = n == len(scratch)
+	if err := d.forward(dst, scratch[:n]); err != nil {
+		return true, err
+	}
+	return d.after(err)
+}
+
+// after judges what reading came to.
+func (d *direction) after(err error) (blocked bool, _ error) {
+	if err == nil {
+		return false, nil
+	}
+	if errors.Is(err, io.EOF) {
+		d.read = true
+		return false, nil
+	}
+	return true, unlessAgain(err)
+}
+
+func unlessAgain(err error) error {
+	if errors.Is(err, ErrAgain) {
+		return nil
+	}
+	return err
+}
+
+// fill lets the destination read for itself where much is waiting; moved is
+// false where that cannot be done.
+func (d *direction) fill(src, dst Stream, most int) (moved, blocked bool, err error) {
+	filler, ok := dst.(Filler)
+	queued, asks := src.(Queued)
+	if !ok || !asks {
+		return false, false, nil
+	}
+	waiting := queued.Queued()
+	if d.bulk = waiting >= bulkBytes; !d.bulk {
+		return false, false, nil
+	}
+	n, err := filler.Fill(src, min(waiting, most))
+	d.bytes += uint64(n)
+	return true, err != nil, unlessAgain(err)
 }
 
 // flush writes what is pending; false while some of it is left.

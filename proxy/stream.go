@@ -24,3 +24,22 @@ type Stream interface {
 // ErrAgain says that a call would block. The loop calls again after the
 // stream has become ready.
 var ErrAgain = errors.New("proxy: would block")
+
+// Drainer is a Stream that hands what has arrived straight to another, with no
+// buffer between: what the other does not take stays where it is.
+type Drainer interface {
+	// Drain moves at most most bytes, and says what either side met: from is as
+	// Read's error, to as Write's.
+	Drain(dst Stream, most int) (n int, from, to error)
+}
+
+// Filler is a Stream that takes bytes straight from another.
+type Filler interface {
+	// Fill moves n bytes that src is known to have, or as many as fit.
+	Fill(src Stream, n int) (moved int, err error)
+}
+
+// Queued is a Stream that can tell how many bytes Read would give now.
+type Queued interface {
+	Queued() int
+}

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -22,6 +23,9 @@ const EthernetBytes = 14
 // with its headers it has to stay below 64 KiB.
 const maxSegmentBytes = 65_536 - 100
 
+// headerBytes are those of IP and TCP, without options.
+const headerBytes = header.IPv4MinimumSize + header.TCPMinimumSize
+
 // linkEndpoint is netstack's network interface. Packets leave it through a
 // queue that the loop empties, from whichever goroutine netstack sends in.
 type linkEndpoint struct {
@@ -34,6 +38,9 @@ type linkEndpoint struct {
 	spare   []*netstack.PacketBuffer
 	dropped atomic.Uint64
 
+	// leaving are the packets of the last Egress, one reference each.
+	delayed delayedACKs
+	leaving []*netstack.PacketBuffer
 	packets []Packet
 }
 
@@ -43,7 +50,7 @@ var (
 )
 
 func newLinkEndpoint(mtu uint32, wake func()) *linkEndpoint {
-	return &linkEndpoint{mtu: mtu, wake: wake}
+	return &linkEndpoint{mtu: mtu, wake: wake, delayed: delayedACKs{most: ackSegments * (mtu - headerBytes)}}
 }
 
 // MTU implements netstack.LinkEndpoint.
@@ -143,6 +150,7 @@ func (l *linkEndpoint) discard() {
 		p.DecRef()
 		l.spare[i] = nil
 	}
+	l.delayed.discard()
 }
 
 // Packet is one packet that netstack wants to send.
@@ -154,12 +162,20 @@ type Packet struct {
 	Vector link.Vector
 }
 
-// Egress returns what netstack has emitted, in order. The packets are valid
-// until Release, which must be called before the next Egress.
-func (s *Stack) Egress() []Packet {
+// Egress returns what netstack has emitted and need not wait any longer, in
+// order for each flow. The packets are valid until Release, which must be called
+// before the next Egress.
+func (s *Stack) Egress(now time.Duration) []Packet {
 	l := s.link
+	l.delayed.batch++
+	l.leaving = l.leaving[:0]
+	for i, p := range l.take() {
+		l.leaving = l.delayed.pass(now, p, l.leaving)
+		l.spare[i] = nil
+	}
+	l.leaving = l.delayed.due(now, l.leaving)
 	out := l.packets[:0]
-	for _, p := range l.take() {
+	for _, p := range l.leaving {
 		// Grow within capacity first: the pieces' arrays are used again.
 		if len(out) < cap(out) {
 			out = out[:len(out)+1]
@@ -174,10 +190,11 @@ func (s *Stack) Egress() []Packet {
 
 // Release gives the packets of Egress back to netstack.
 func (s *Stack) Release() {
-	for i, p := range s.link.spare {
+	for i, p := range s.link.leaving {
 		p.DecRef()
-		s.link.spare[i] = nil
+		s.link.leaving[i] = nil
 	}
+	s.link.leaving = s.link.leaving[:0]
 	for i := range s.link.packets {
 		clear(s.link.packets[i].Vector.Pieces)
 	}
@@ -203,10 +220,10 @@ func fill(out *Packet, p *netstack.PacketBuffer) {
 
 // offload says in the device's terms what netstack left for the kernel to do.
 func offload(p *netstack.PacketBuffer) link.Offload {
-	g := &p.GSOOptions
-	if g.Type != netstack.GSOTCPv4 || !g.NeedsCsum {
+	if !partial(p) {
 		return link.Offload{}
 	}
+	g := &p.GSOOptions
 	o := link.Offload{
 		Partial:        true,
 		ChecksumStart:  EthernetBytes + g.L3HdrLen,
@@ -218,4 +235,9 @@ func offload(p *netstack.PacketBuffer) link.Offload {
 		o.SegmentBytes = g.MSS
 	}
 	return o
+}
+
+// partial reports whether netstack has left the checksum to the kernel.
+func partial(p *netstack.PacketBuffer) bool {
+	return p.GSOOptions.Type == netstack.GSOTCPv4 && p.GSOOptions.NeedsCsum
 }

@@ -163,7 +163,7 @@ func TestSameChanceSameAnswer(t *testing.T) {
 		defer s.Close()
 		s.Deliver(synFrom(client, 40000))
 		for {
-			if out := s.Egress(); len(out) > 0 {
+			if out := s.Egress(0); len(out) > 0 {
 				defer s.Release()
 				return bytes.Join(out[0].Vector.Pieces, nil)[EthernetBytes:]
 			}

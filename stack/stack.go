@@ -86,7 +86,8 @@ type Stack struct {
 	// first; all have the same timeout.
 	connecting []*flow
 
-	ready readyQueue
+	gathering gathering
+	ready     readyQueue
 }
 
 // Counters are what happened to flows since the stack was made.
@@ -120,7 +121,7 @@ func New(cfg Config) (*Stack, error) {
 		changed: cfg.BackendChanged,
 		flows:   map[uint64]*flow{},
 		lastID:  firstFlowToken,
-		scratch: make([]byte, proxy.ScratchBytes),
+		scratch: make([]byte, portion(cfg.MTU)),
 	}
 	if s.changed == nil {
 		s.changed = func(string, bool, error) {}
@@ -165,6 +166,16 @@ func (s source) Int63() int64 {
 
 // Seed implements rand.Source: the reader has its own.
 func (source) Seed(int64) {}
+
+// portion is how much is read of a backend at a time: as many full segments as
+// netstack hands over in one piece, so that no short one follows each. Clients
+// mostly ask for time stamps, which take 12 bytes of each segment.
+func portion(mtu int) int {
+	const timestamps = 12
+	segment := mtu - headerBytes - timestamps
+	most := min(maxSegmentBytes-header.TCPTotalHeaderMaximumSize-1, proxy.ScratchBytes)
+	return max(most/segment, 1) * segment
+}
 
 func (s *Stack) configure(cfg *Config) error {
 	if err := s.tcpOptions(); err != nil {
@@ -322,6 +333,9 @@ func (s *Stack) expire(now time.Duration) {
 func (s *Stack) Next() (at time.Duration, ok bool) {
 	if len(s.connecting) > 0 {
 		at, ok = s.connecting[0].connectBy, true
+	}
+	if t, due := s.link.delayed.next(); due && (!ok || t < at) {
+		at, ok = t, true
 	}
 	for _, svc := range s.services {
 		if t, due := svc.next(); due && (!ok || t < at) {

@@ -42,6 +42,8 @@ type world struct {
 	stack  *Stack
 	poller *poller.Poller
 	wait   waits
+	clock  func() time.Duration // the loop's
+	plain  bool                 // segments are delivered one by one
 	client *netstack.Stack
 	wire   *channel.Endpoint
 
@@ -138,13 +140,20 @@ func (w *world) fromClient(ctx context.Context) {
 		b := append([]byte(nil), v.AsSlice()...)
 		v.Release()
 		p.DecRef()
-		w.do(func() { w.stack.Deliver(b) })
+		w.do(func() {
+			if w.plain {
+				w.stack.Deliver(b)
+			} else {
+				w.stack.Gather(b)
+			}
+		})
 	}
 }
 
 func (w *world) loop() {
 	defer close(w.ended)
 	began := time.Now()
+	w.clock = func() time.Duration { return time.Since(began) }
 	for !w.stop {
 		w.poller.Sleep()
 		timeout := time.Duration(-1)
@@ -173,14 +182,15 @@ func (w *world) loop() {
 		for _, fn := range calls {
 			fn()
 		}
+		w.stack.Flush()
 		w.stack.Turn(now)
-		w.toClient()
+		w.toClient(now)
 	}
 }
 
 // toClient hands what the stack emits to the client, cut as the kernel would.
-func (w *world) toClient() {
-	for _, p := range w.stack.Egress() {
+func (w *world) toClient(now time.Duration) {
+	for _, p := range w.stack.Egress(now) {
 		b := bytes.Join(p.Vector.Pieces, nil)[EthernetBytes:]
 		w.sent = append(w.sent, b)
 		if p.Vector.Offload.Segmentation != link.SegmentationNone {
@@ -235,7 +245,13 @@ func backend(t *testing.T, serve func(*net.TCPConn)) netip.AddrPort {
 
 // A client that finishes first still gets the whole answer, and the bytes are
 // those that were sent, both ways.
+// The path that gathers segments and the plain one give the same bytes.
 func TestBytesAndHalfCloseBothWays(t *testing.T) {
+	t.Run("gathered", func(t *testing.T) { bytesBothWays(t, false) })
+	t.Run("plain", func(t *testing.T) { bytesBothWays(t, true) })
+}
+
+func bytesBothWays(t *testing.T, plain bool) {
 	const size = 3 << 20
 	sum := make(chan [32]byte, 1)
 	at := backend(t, func(c *net.TCPConn) {
@@ -245,6 +261,7 @@ func TestBytesAndHalfCloseBothWays(t *testing.T) {
 		c.Write(all)
 	})
 	w := newWorld(t, at)
+	w.do(func() { w.plain = plain })
 	c, err := w.dial()
 	if err != nil {
 		t.Fatal(err)
@@ -521,12 +538,12 @@ func TestStateAndEnd(t *testing.T) {
 	w.do(func() { w.stack.Deliver(syn(half.Src, half.SrcPort)) })
 	w.settle(func() bool { return state(half) == flowstate.HalfOpen })
 	var sent int
-	w.do(func() { w.toClient(); sent = len(w.sent); w.stack.Forget(&half) })
+	w.do(func() { w.toClient(w.clock()); sent = len(w.sent); w.stack.Forget(&half) })
 	if s := state(half); s != flowstate.None {
 		t.Errorf("a half-open flow that was forgotten is %v", s)
 	}
 	w.do(func() {
-		if w.toClient(); len(w.sent) != sent {
+		if w.toClient(w.clock()); len(w.sent) != sent {
 			t.Errorf("its end made %d packets", len(w.sent)-sent)
 		}
 	})

@@ -16,9 +16,15 @@ type stream struct {
 	ep     tcpip.Endpoint
 	reader bytes.Reader
 	writer sliceWriter
+	drain  draining
+	fill   filling
 }
 
-var _ proxy.Stream = (*stream)(nil)
+var (
+	_ proxy.Stream  = (*stream)(nil)
+	_ proxy.Drainer = (*stream)(nil)
+	_ proxy.Filler  = (*stream)(nil)
+)
 
 // sliceWriter takes what fits.
 type sliceWriter struct {
@@ -49,6 +55,91 @@ func (s *stream) Read(p []byte) (int, error) {
 	}
 	return 0, streamError(err)
 }
+
+// Drain implements proxy.Drainer. Netstack holds the flow's lock meanwhile, so
+// that what is being written cannot be freed by a reset.
+func (s *stream) Drain(dst proxy.Stream, most int) (n int, from, to error) {
+	s.drain = draining{dst: dst, left: most}
+	_, err := s.ep.Read(&s.drain, tcpip.ReadOptions{})
+	d := s.drain
+	s.drain = draining{}
+	if err != nil && d.n == 0 && !d.stopped {
+		from = streamError(err)
+	}
+	return d.n, from, d.err
+}
+
+// draining is the writer that Drain gives to netstack.
+type draining struct {
+	dst     proxy.Stream
+	n, left int
+	// stopped: dst took less than it was given, or enough was moved.
+	stopped bool
+	err     error
+}
+
+// Write implements io.Writer.
+func (d *draining) Write(p []byte) (int, error) {
+	if d.stopped {
+		return 0, io.ErrShortWrite
+	}
+	n, err := d.dst.Write(p)
+	d.n += n
+	d.left -= n
+	if err == nil && n < len(p) {
+		err = proxy.ErrAgain
+	}
+	d.err, d.stopped = err, err != nil || d.left <= 0
+	if d.stopped {
+		return n, io.ErrShortWrite
+	}
+	return n, nil
+}
+
+// Fill implements proxy.Filler.
+func (s *stream) Fill(src proxy.Stream, n int) (int, error) {
+	s.fill = filling{src: src, left: n}
+	moved, err := s.ep.Write(&s.fill, tcpip.WriteOptions{})
+	broken := s.fill.err
+	s.fill = filling{}
+	switch {
+	case broken != nil:
+		return int(moved), broken
+	case err != nil:
+		return int(moved), streamError(err)
+	}
+	return int(moved), nil
+}
+
+// filling is the payload that Fill gives to netstack: exactly as long as it says,
+// for netstack reads until it has so much.
+type filling struct {
+	src  proxy.Stream
+	left int
+	err  error
+}
+
+// Len implements tcpip.Payloader.
+func (f *filling) Len() int { return f.left }
+
+// Read implements io.Reader.
+func (f *filling) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	n, err := f.src.Read(p[:min(len(p), f.left)])
+	f.left -= n
+	if n == 0 {
+		// What was there is gone: only a connection that is broken loses it, and
+		// netstack drops what it has read of this payload.
+		f.err = errors.Join(errLostBytes, err)
+		return 0, f.err
+	}
+	return n, nil
+}
+
+// errLostBytes says that a socket had less than it had said.
+var errLostBytes = errors.New("stack: the backend's connection lost what had arrived")
 
 // Write implements proxy.Stream.
 func (s *stream) Write(p []byte) (int, error) {

@@ -1,0 +1,227 @@
+package stack
+
+import (
+	"encoding/binary"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+// Bounds and times of delayed acknowledgments.
+const (
+	// ackDelay is how long a pure acknowledgment may wait for data that carries
+	// it. RFC 9293 §3.8.6.3 allows 500 ms; a request is mostly answered within
+	// one, and a client that waits for nothing else should not feel it.
+	ackDelay = 4 * time.Millisecond
+	// ackSegments is how many full segments may wait for one acknowledgment, as
+	// the same paragraph has it.
+	ackSegments = 2
+	// delaySlots bounds the flows whose acknowledgments are looked after. It is a
+	// cache: two flows in one slot cost an acknowledgment that leaves at once.
+	delaySlots = 1 << 12
+)
+
+// delayedACKs keeps back what netstack says in a packet of its own and another
+// packet can say as well: a pure acknowledgment that data is about to carry, and
+// a FIN right behind data. Each packet saved is a walk through the LAN.
+type delayedACKs struct {
+	slots [delaySlots]delaySlot
+	// waiting are the slots with a packet that waits, oldest first; stale entries
+	// are passed over.
+	waiting []delayed
+	// most is how many bytes may wait for one acknowledgment.
+	most uint32
+	// batch counts the calls of Egress: a FIN joins data of its own batch only.
+	batch  uint64
+	merged uint64
+	spared uint64
+}
+
+// delayed is an acknowledgment that waits in a slot since a time.
+type delayed struct {
+	slot  *delaySlot
+	since time.Duration
+}
+
+// delaySlot is what is known of the flow that used it last.
+type delaySlot struct {
+	flow [12]byte // addresses and ports, as they are in the packet
+	// known: acked is what the last packet that left acknowledged.
+	known bool
+	acked uint32
+	// ack waits since then.
+	ack   *netstack.PacketBuffer
+	since time.Duration
+	// data is the last packet with data, of this batch; a FIN with number end may
+	// join it.
+	data  *netstack.PacketBuffer
+	end   uint32
+	batch uint64
+}
+
+// segment is an egress packet as far as delayedACKs looks at it.
+type segment struct {
+	ip, tcp  []byte
+	seq, ack uint32
+	size     int
+}
+
+func (s *segment) flags() header.TCPFlags { return header.TCPFlags(s.tcp[13]) }
+
+// readSegment reads a TCP packet without IP options; false for any other.
+func readSegment(p *netstack.PacketBuffer) (segment, bool) {
+	ip, tcp := p.NetworkHeader().Slice(), p.TransportHeader().Slice()
+	if len(ip) != header.IPv4MinimumSize || ip[9] != uint8(header.TCPProtocolNumber) || len(tcp) < header.TCPMinimumSize {
+		return segment{}, false
+	}
+	return segment{ip, tcp, binary.BigEndian.Uint32(tcp[4:]), binary.BigEndian.Uint32(tcp[8:]), p.Data().Size()}, true
+}
+
+// slot is where a segment's flow is looked after; what waits there for another
+// flow is returned, to leave now.
+func (d *delayedACKs) slot(s *segment) (slot *delaySlot, left *netstack.PacketBuffer) {
+	var flow [12]byte
+	copy(flow[:8], s.ip[12:20])
+	copy(flow[8:], s.tcp[:4])
+	h := binary.LittleEndian.Uint64(flow[4:])*0x9e3779b97f4a7c15 ^ uint64(binary.LittleEndian.Uint32(flow[:]))*0xc2b2ae3d27d4eb4f
+	slot = &d.slots[(h^h>>29)*0x9e3779b97f4a7c15>>52%delaySlots]
+	if slot.flow != flow {
+		left = slot.ack
+		*slot = delaySlot{flow: flow}
+	}
+	return slot, left
+}
+
+// pass judges the next packet of a batch, in order: it returns the packets that
+// leave now, of which each has one reference, and keeps or drops the others.
+func (d *delayedACKs) pass(now time.Duration, p *netstack.PacketBuffer, out []*netstack.PacketBuffer) []*netstack.PacketBuffer {
+	s, ok := readSegment(p)
+	if !ok {
+		return append(out, p)
+	}
+	slot, left := d.slot(&s)
+	if left != nil {
+		out = append(out, left)
+	}
+	if d.mayWait(slot, &s) {
+		d.keep(now, slot, p)
+		return out
+	}
+	if s.flags()&header.TCPFlagFin != 0 && slot.join(d.batch, &s) {
+		d.merged++
+		slot.drop(d)
+		slot.known = false
+		p.DecRef()
+		return out
+	}
+	slot.drop(d)
+	slot.acked, slot.known = s.ack, s.flags()&(header.TCPFlagFin|header.TCPFlagRst) == 0
+	slot.data = nil
+	if s.size > 0 {
+		slot.data, slot.end, slot.batch = p, s.seq+uint32(s.size), d.batch
+	}
+	return append(out, p)
+}
+
+// mayWait reports whether a packet is an acknowledgment and nothing more, of so
+// little that the client does not need it at once. One with selective blocks, a
+// duplicate, and one that opens the window again do not wait.
+func (d *delayedACKs) mayWait(slot *delaySlot, s *segment) bool {
+	const timestampsOnly = 8 // words of header
+	if !slot.known || s.size != 0 || s.flags() != header.TCPFlagAck || s.tcp[12]>>4 > timestampsOnly {
+		return false
+	}
+	if slot.ack != nil && acknowledges(slot.ack) == s.ack {
+		return false
+	}
+	news := s.ack - slot.acked
+	return news > 0 && news <= d.most
+}
+
+// acknowledges is the number that a TCP packet acknowledges.
+func acknowledges(p *netstack.PacketBuffer) uint32 {
+	return binary.BigEndian.Uint32(p.TransportHeader().Slice()[8:])
+}
+
+// keep lets an acknowledgment wait, in place of an older one.
+func (d *delayedACKs) keep(now time.Duration, slot *delaySlot, p *netstack.PacketBuffer) {
+	if slot.ack != nil {
+		slot.ack.DecRef()
+		d.spared++
+	} else {
+		slot.since = now
+		d.waiting = append(d.waiting, delayed{slot, now})
+	}
+	slot.ack = p
+}
+
+// drop lets go of an acknowledgment that the next packet carries.
+func (slot *delaySlot) drop(d *delayedACKs) {
+	if slot.ack != nil {
+		slot.ack.DecRef()
+		slot.ack = nil
+		d.spared++
+	}
+}
+
+// join puts a bare FIN into the packet with the data before it, if that is of
+// the same batch and says the same otherwise.
+func (slot *delaySlot) join(batch uint64, s *segment) bool {
+	if slot.data == nil || slot.batch != batch || slot.end != s.seq || s.size != 0 || s.flags() != header.TCPFlagFin|header.TCPFlagAck {
+		return false
+	}
+	data := slot.data.TransportHeader().Slice()
+	if binary.BigEndian.Uint32(data[8:]) != s.ack || [2]byte(data[14:]) != [2]byte(s.tcp[14:]) {
+		return false
+	}
+	data[13] |= uint8(header.TCPFlagFin)
+	if !partial(slot.data) {
+		addToChecksum(data[16:], uint16(header.TCPFlagFin))
+	}
+	return true
+}
+
+// addToChecksum changes a checksum for a field that has grown by m (RFC 1624 §3).
+func addToChecksum(sum []byte, m uint16) {
+	v := uint32(^binary.BigEndian.Uint16(sum)) + uint32(m)
+	binary.BigEndian.PutUint16(sum, ^uint16(v&0xffff+v>>16))
+}
+
+// due appends what has waited long enough.
+func (d *delayedACKs) due(now time.Duration, out []*netstack.PacketBuffer) []*netstack.PacketBuffer {
+	n := 0
+	for ; n < len(d.waiting); n++ {
+		w := d.waiting[n]
+		if w.fresh() {
+			if now < w.since+ackDelay {
+				break
+			}
+			out = append(out, w.slot.ack)
+			w.slot.acked, w.slot.ack = acknowledges(w.slot.ack), nil
+		}
+	}
+	d.waiting = append(d.waiting[:0], d.waiting[n:]...)
+	return out
+}
+
+// fresh reports whether the slot's acknowledgment is still the one that waits.
+func (w *delayed) fresh() bool { return w.slot.ack != nil && w.slot.since == w.since }
+
+// next is when due has something.
+func (d *delayedACKs) next() (at time.Duration, ok bool) {
+	for i := range d.waiting {
+		if w := &d.waiting[i]; w.fresh() {
+			return w.since + ackDelay, true
+		}
+	}
+	return 0, false
+}
+
+// discard lets go of everything that waits.
+func (d *delayedACKs) discard() {
+	for _, w := range d.waiting {
+		w.slot.drop(d)
+	}
+	d.waiting = nil
+}

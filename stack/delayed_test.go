@@ -1,0 +1,165 @@
+package stack
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+// spoken is a packet that netstack emits in a test.
+type spoken struct {
+	port     uint16
+	seq, ack uint32
+	size     int
+	flags    header.TCPFlags
+	options  int // bytes
+	window   uint16
+	partial  bool
+}
+
+func (s spoken) packet() *netstack.PacketBuffer {
+	p := netstack.NewPacketBuffer(netstack.PacketBufferOptions{
+		ReserveHeaderBytes: 100, Payload: buffer.MakeWithData(make([]byte, s.size)),
+	})
+	tcp := header.TCP(p.TransportHeader().Push(header.TCPMinimumSize + s.options))
+	tcp.Encode(&header.TCPFields{SrcPort: 22, DstPort: s.port, SeqNum: s.seq, AckNum: s.ack, DataOffset: uint8(20 + s.options), Flags: s.flags | header.TCPFlagAck, WindowSize: s.window})
+	if s.partial {
+		p.GSOOptions = netstack.GSO{Type: netstack.GSOTCPv4, NeedsCsum: true, MSS: 1448}
+	} else {
+		tcp.SetChecksum(^checksum.Checksum(tcp, pseudo(p)))
+	}
+	ip := header.IPv4(p.NetworkHeader().Push(header.IPv4MinimumSize))
+	ip.Encode(&header.IPv4Fields{TotalLength: uint16(20 + len(tcp) + s.size), TTL: 64, Protocol: 6, SrcAddr: toAddress(vip), DstAddr: toAddress(client)})
+	return p
+}
+
+func pseudo(p *netstack.PacketBuffer) uint16 {
+	return header.PseudoHeaderChecksum(6, toAddress(vip), toAddress(client), uint16(len(p.TransportHeader().Slice())+p.Data().Size()))
+}
+
+// batch is what netstack emits before one Egress, and after is when that is.
+type batch struct {
+	after   time.Duration
+	packets []spoken
+}
+
+const (
+	opens  = header.TCPFlagSyn
+	ends   = header.TCPFlagFin
+	resets = header.TCPFlagRst
+	pushes = header.TCPFlagPsh
+)
+
+// What need not be said in a packet of its own is said in another, within
+// ackDelay, and everything else leaves at once and in order.
+func TestDelayedACKs(t *testing.T) {
+	start := batch{0, []spoken{{ack: 100, flags: opens}}}
+	ack := func(n uint32) spoken { return spoken{seq: 1, ack: n} }
+	for _, tt := range []struct {
+		name    string
+		batches []batch
+		want    string // what leaves: seq/ack+bytes, batches apart by |
+	}{
+		{"data carries it", []batch{start, {1, []spoken{ack(150)}}, {2, []spoken{{seq: 1, ack: 150, size: 10, flags: pushes}}}}, "0/100S | - | 1/150+10"},
+		{"nothing carries it", []batch{start, {1, []spoken{ack(150)}}, {1 + ackDelay - 1, nil}, {1 + ackDelay, nil}, {time.Second, nil}}, "0/100S | - | - | 1/150 | -"},
+		{"two small ones wait together", []batch{start, {1, []spoken{ack(150)}}, {2, []spoken{ack(200)}}, {1 + ackDelay, nil}}, "0/100S | - | - | 1/200"},
+		{"two full segments wait", []batch{start, {1, []spoken{ack(100 + 2*(mtu-40))}}}, "0/100S | -"},
+		{"more do not", []batch{start, {1, []spoken{ack(101 + 2*(mtu-40))}}}, "0/100S | 1/3021"},
+		{"more in two steps do not", []batch{start, {1, []spoken{ack(2000)}}, {2, []spoken{ack(4000)}}, {time.Second, nil}}, "0/100S | - | 1/4000 | -"},
+		{"a duplicate", []batch{start, {1, []spoken{ack(100)}}}, "0/100S | 1/100"},
+		{"selective blocks", []batch{start, {1, []spoken{{seq: 1, ack: 150, options: 24}}}}, "0/100S | 1/150"},
+		{"time stamps alone", []batch{start, {1, []spoken{{seq: 1, ack: 150, options: 12}}}}, "0/100S | -"},
+		{"a window that opens", []batch{start, {1, []spoken{ack(150)}}, {2, []spoken{{seq: 1, ack: 150, window: 9}, {seq: 1, ack: 100, window: 9}}}}, "0/100S | - | 1/150 1/100"},
+		{"a FIN of the client is answered at once", []batch{start, {1, []spoken{{seq: 1, ack: 150, flags: ends}}}, {2, []spoken{{seq: 2, ack: 151}}}}, "0/100S | 1/150F | 2/151"},
+		{"a reset", []batch{start, {1, []spoken{ack(150)}}, {2, []spoken{{seq: 1, ack: 150, flags: resets}}}, {time.Second, nil}}, "0/100S | - | 1/150R | -"},
+		{"an unknown flow", []batch{{1, []spoken{ack(150)}}}, "1/150"},
+		{"two flows", []batch{start, {0, []spoken{{port: 9, ack: 5, flags: opens}}}, {1, []spoken{ack(150), {port: 9, seq: 1, ack: 6}}}, {2, []spoken{{port: 9, seq: 1, ack: 6, size: 1}}}, {1 + ackDelay, nil}}, "0/100S | 0/5S | - | 1/6+1 | 1/150"},
+		{"a FIN joins data", []batch{start, {1, []spoken{{seq: 1, ack: 150, size: 10}, {seq: 11, ack: 150, flags: ends}}}}, "0/100S | 1/150+10F"},
+		{"and what waits is in it", []batch{start, {1, []spoken{ack(150)}}, {2, []spoken{{seq: 1, ack: 150, size: 10, partial: true}, {seq: 11, ack: 150, flags: ends}}}, {time.Second, nil}}, "0/100S | - | 1/150+10F | -"},
+		{"not data of another batch", []batch{start, {1, []spoken{{seq: 1, ack: 150, size: 10}}}, {2, []spoken{{seq: 11, ack: 150, flags: ends}}}}, "0/100S | 1/150+10 | 11/150F"},
+		{"not behind a gap", []batch{start, {1, []spoken{{seq: 1, ack: 150, size: 10}, {seq: 12, ack: 150, flags: ends}}}}, "0/100S | 1/150+10 12/150F"},
+		{"not with another acknowledgment", []batch{start, {1, []spoken{{seq: 1, ack: 150, size: 10}, {seq: 11, ack: 160, flags: ends}}}}, "0/100S | 1/150+10 11/160F"},
+		{"not another flow's", []batch{start, {1, []spoken{{seq: 1, ack: 150, size: 10}, {port: 9, seq: 11, ack: 150, flags: ends}}}}, "0/100S | 1/150+10 11/150F"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := delayedACKs{most: ackSegments * (mtu - headerBytes)}
+			var got []string
+			for _, b := range tt.batches {
+				got = append(got, leave(t, &d, b))
+			}
+			if s := strings.Join(got, " | "); s != tt.want {
+				t.Errorf("left %q, want %q", s, tt.want)
+			}
+			d.discard()
+		})
+	}
+}
+
+// leave is one Egress, and what leaves in it.
+func leave(t *testing.T, d *delayedACKs, b batch) string {
+	t.Helper()
+	d.batch++
+	var out []*netstack.PacketBuffer
+	for _, s := range b.packets {
+		out = d.pass(b.after, s.packet(), out)
+	}
+	out = d.due(b.after, out)
+	if at, ok := d.next(); ok && at <= b.after {
+		t.Errorf("something is due at %v, and it is %v", at, b.after)
+	}
+	var said []string
+	for _, p := range out {
+		tcp := header.TCP(p.TransportHeader().Slice())
+		s := fmt.Sprintf("%d/%d", tcp.SequenceNumber(), tcp.AckNumber())
+		if n := p.Data().Size(); n > 0 {
+			s += fmt.Sprintf("+%d", n)
+		}
+		for flag, letter := range map[header.TCPFlags]string{opens: "S", ends: "F", resets: "R"} {
+			if tcp.Flags()&flag != 0 {
+				s += letter
+			}
+		}
+		sum := checksum.Checksum(tcp, checksum.Combine(pseudo(p), p.Data().Checksum()))
+		if !partial(p) && sum != 0xffff {
+			t.Errorf("%s has a checksum that is wrong", s)
+		}
+		said = append(said, s)
+		p.DecRef()
+	}
+	if len(said) == 0 {
+		return "-"
+	}
+	return strings.Join(said, " ")
+}
+
+// Flows that share a slot cost each other nothing but what waits.
+func TestDelayedACKsAreACache(t *testing.T) {
+	d := delayedACKs{most: 100}
+	const flows = 4 * delaySlots
+	left := 0
+	count := func(out []*netstack.PacketBuffer) {
+		for _, p := range out {
+			p.DecRef()
+		}
+		left += len(out)
+	}
+	for _, s := range []spoken{{ack: 100, flags: opens}, {seq: 1, ack: 150}} {
+		for port := range uint16(flows) {
+			s.port = port
+			count(d.pass(1, s.packet(), nil))
+		}
+	}
+	count(d.due(time.Second, nil))
+	if left != 2*flows {
+		t.Errorf("%d packets left, want each of the %d", left, 2*flows)
+	}
+	if _, ok := d.next(); ok {
+		t.Error("something still waits")
+	}
+}
