@@ -19,6 +19,9 @@ const (
 	unprovenTime = 60 * time.Second
 	// sweepTime is within what the whole table is looked through once.
 	sweepTime = time.Second
+	// restTime is how long a sweep passes over a flow that it has seen in
+	// TIME-WAIT, where nearly all of them are when many short ones end.
+	restTime = 3 * time.Second
 	// maxSweep bounds the flows that one sweep looks at.
 	maxSweep = 4096
 	// mutedTime is how long nothing of a forgotten flow leaves. What netstack
@@ -54,6 +57,8 @@ type tracked struct {
 	// muted: forgotten; nothing of it leaves any more until mutedUntil.
 	muted      bool
 	mutedUntil time.Duration
+	// rests: no sweep looks at it before.
+	rests time.Duration
 	// mapped: the in-kernel filter passes its frames.
 	mapped  bool
 	windows windows
@@ -200,6 +205,9 @@ func (n *Node) look(now time.Duration, e *tracked) {
 		}
 		return
 	}
+	if now < e.rests {
+		return
+	}
 	switch n.flows.State(&e.flow) {
 	case flowstate.None:
 		n.drop(now, e)
@@ -207,6 +215,8 @@ func (n *Node) look(now time.Duration, e *tracked) {
 		if now-e.since >= unprovenTime {
 			n.forget(now, e)
 		}
+	case flowstate.TimeWait:
+		e.proven, e.rests = true, now+restTime
 	default:
 		e.proven = true
 	}
