@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"syscall"
 	"time"
@@ -63,6 +64,9 @@ func (s *serving) close() error {
 }
 
 func runWorker(log *slog.Logger) (err error) {
+	// One processor: netstack's goroutines run when the loop yields to them, at the
+	// end of each batch, and nothing is woken on another processor.
+	runtime.GOMAXPROCS(1)
 	// Whoever read the log of control may be gone with it.
 	signal.Ignore(syscall.SIGPIPE)
 	guest, err := control.InheritGuest(log)
@@ -169,9 +173,17 @@ func (s *serving) open() error {
 	s.openFilter(nodeConfig.Services)
 	s.parts.Loop, err = node.NewLoop(node.LoopConfig{
 		Node: s.parts.Node, Stack: s.parts.Stack, Device: s.parts.Device, Poller: wait, Clock: boottime, Log: s.log,
-		Begin: s.guest.Begin, Turned: s.guest.Turned,
+		Begin: s.guest.Begin, Turned: s.turned(newCollector()),
 	})
 	return err
+}
+
+// turned is what happens at the end of each turn of the loop.
+func (s *serving) turned(c *collector) func(time.Duration, uint64) {
+	return func(now time.Duration, generation uint64) {
+		s.guest.Turned(now, generation)
+		c.turn(now)
+	}
 }
 
 func (s *serving) openDevice() error {
