@@ -171,7 +171,11 @@ func TestOwnersLearnWhatDrainersHold(t *testing.T) {
 	d.hold(func() { d.mute = false })
 	learn("it answers again", plain, 12)
 	// Another owner learns it, too, and another worker of the same owner.
-	owner := slices.IndexFunc([]int{0, 1, 2}, func(i int) bool { return workers[i].owns(plain) })
+	owner := -1
+	w.until("its owner has a lease", func(map[int]int) bool {
+		owner = slices.IndexFunc([]int{0, 1, 2}, func(i int) bool { return workers[i].owns(plain) })
+		return owner >= 0
+	})
 	workers[owner].hold(func() { clear(workers[owner].told) })
 	learn("an owner's worker that forgot", plain, 12)
 	d.hold(func() { delete(d.held, plain) })
