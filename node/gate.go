@@ -1,6 +1,7 @@
 package node
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"time"
 
@@ -58,14 +59,22 @@ func (n *Node) handleIPv4(now time.Duration, frame []byte) Handled {
 // broadcastSource reports a source that is the LAN's broadcast or network
 // address, which no client has (RFC 1122 §3.2.1.3).
 func (n *Node) broadcastSource(vip int) bool {
-	lan := n.vips[vip].LAN
-	if lan.Bits() >= 31 || !lan.Contains(n.decoded.Flow.Src) {
+	lan := &n.lans[vip]
+	src := binary.BigEndian.Uint32(n.decoded.IP[12:])
+	if lan.host <= 1 || src&^lan.host != lan.net {
 		return false
 	}
-	host := ^uint32(0) >> lan.Bits()
-	b := n.decoded.IP[12:16]
-	v := (uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])) & host
-	return v == 0 || v == host
+	v := src & lan.host
+	return v == 0 || v == lan.host
+}
+
+// subnet is a VIP's network: its address, and the bits of hosts in it.
+type subnet struct{ net, host uint32 }
+
+func subnetOf(p netip.Prefix) subnet {
+	a := p.Addr().As4()
+	host := uint32(uint64(1)<<(32-p.Bits()) - 1)
+	return subnet{binary.BigEndian.Uint32(a[:]) &^ host, host}
 }
 
 // deliver hands the packet on and remembers where its sender is, for the
@@ -97,7 +106,7 @@ func (n *Node) handleICMP(now time.Duration, vip int, frame []byte) Handled {
 
 // holds reports whether our TCP holds the flow.
 func (n *Node) holds(now time.Duration, f *hashing.Flow) bool {
-	service, ok := n.byListen[netip.AddrPortFrom(f.Dst, f.DstPort)]
+	service, ok := n.byListen.find(f.Dst, f.DstPort)
 	if !ok {
 		return false
 	}

@@ -215,7 +215,7 @@ func (k *inKernel) judge(b []byte, pass bool) error {
 		return err
 	}
 	flow := &k.n.decoded.Flow
-	service, ok := k.n.byListen[netip.AddrPortFrom(flow.Dst, flow.DstPort)]
+	service, ok := k.n.byListen.find(flow.Dst, flow.DstPort)
 	ok = ok && flow.Proto == protoTCP
 	switch {
 	case classic == 0:

@@ -76,8 +76,9 @@ type Node struct {
 	own                   responder.MAC
 	mtu                   int
 	vips                  []VIP
+	lans                  []subnet // by VIP
 	services              []Service
-	byListen              map[netip.AddrPort]int
+	byListen              listens
 	hasher                hashing.Hasher
 	mappings, vipMappings []mapping
 	flows                 Flows
@@ -140,7 +141,7 @@ func New(cfg Config) (*Node, error) {
 		mtu:         cfg.MTU,
 		vips:        cfg.VIPs,
 		services:    cfg.Services,
-		byListen:    make(map[netip.AddrPort]int, len(cfg.Services)),
+		byListen:    newListens(cfg.Services),
 		hasher:      cfg.Hasher,
 		mappings:    make([]mapping, len(cfg.Services)),
 		vipMappings: make([]mapping, len(cfg.VIPs)),
@@ -160,6 +161,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	for i := range n.vipMappings {
 		n.vipMappings[i].hasher, n.vipRights[i].lease = cfg.Hasher, &n.leases[i]
+		n.lans = append(n.lans, subnetOf(cfg.VIPs[i].LAN))
 	}
 	for i := range cfg.Services {
 		n.mappings[i].hasher = cfg.Hasher
@@ -185,7 +187,7 @@ func New(cfg Config) (*Node, error) {
 		if vip < 0 {
 			return nil, fmt.Errorf("node: service on %s, which is not a VIP", s.Listen)
 		}
-		n.byListen[s.Listen], n.rights[i].lease = i, &n.leases[vip]
+		n.rights[i].lease = &n.leases[vip]
 	}
 	return n, nil
 }
