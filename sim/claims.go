@@ -41,10 +41,12 @@ func (l *LAN) claimShared(name string, mac MAC, ip netip.Addr) error {
 }
 
 // AddClient plugs a client into a switch ("" for the first), or says why it cannot
-// be there.
-func (l *LAN) AddClient(sw string, o ClientOptions) (*Client, error) {
-	if sw == "" {
-		sw = l.switches[0].name
+// be there. Of what is flooded, its card takes only what concerns the client, ARP
+// for others not among it: to thousands of clients that would be most of all events.
+// What it does not take is counted as unwanted only if it was a broadcast.
+func (l *LAN) AddClient(name string, o ClientOptions) (*Client, error) {
+	if name == "" {
+		name = l.switches[0].name
 	}
 	err := o.check()
 	if err == nil {
@@ -54,10 +56,13 @@ func (l *LAN) AddClient(sw string, o ClientOptions) (*Client, error) {
 		return nil, fmt.Errorf("client %s: %w", o.Name, err)
 	}
 	c := newClient(l, o)
-	if c.port, err = l.AttachTo(sw, o.Name, nil, c.receive); err != nil {
+	if c.port, err = l.AttachTo(name, o.Name, nil, c.receive); err != nil {
 		return nil, err
 	}
-	c.port.Wants = c.wants
+	c.port.narrow = c
+	sw := c.port.outlet.sw
+	sw.narrow[o.MAC] = c.port.outlet
+	sw.open = sw.open[:len(sw.open)-1]
 	return c, nil
 }
 

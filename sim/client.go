@@ -138,6 +138,17 @@ func newClient(l *LAN, o ClientOptions) *Client {
 // wants is the client's network card.
 func (c *Client) wants(f []byte) bool { return MAC(f) == c.MAC || MAC(f) == broadcast() }
 
+// concerns says whether the client would do anything with a frame: one for its MAC,
+// or a broadcast that is not ARP about two others.
+func (c *Client) concerns(f []byte) bool {
+	if MAC(f) != broadcast() {
+		return MAC(f) == c.MAC
+	}
+	b := f[MinFrame:]
+	return binary.BigEndian.Uint16(f[12:]) != etherARP || len(b) < arpBytes ||
+		netip.AddrFrom4([4]byte(b[14:])) == c.hop || netip.AddrFrom4([4]byte(b[24:])) == c.IP
+}
+
 // Port is the client's port on the LAN.
 func (c *Client) Port() *Port { return c.port }
 

@@ -16,7 +16,7 @@ type era struct {
 	frozen      bool
 }
 
-func (e era) at(t time.Duration) time.Duration {
+func (e *era) at(t time.Duration) time.Duration {
 	if e.frozen {
 		return e.local
 	}
@@ -64,6 +64,9 @@ func (c *Clock) Now() time.Duration { return c.Local(c.w.now) }
 // time. For a time before the host's boot it is what the clock showed then.
 func (c *Clock) Local(t time.Duration) time.Duration {
 	i := len(c.eras) - 1
+	if last := &c.eras[i]; t >= last.from {
+		return last.at(t)
+	}
 	for i > 0 && c.eras[i].from > t {
 		i--
 	}

@@ -58,6 +58,7 @@ type Port struct {
 
 	lan      *LAN
 	outlet   *outlet
+	narrow   *Client // whose card it is, if it takes only what concerns the client
 	up, down wire
 	inbox    inbox
 	arrived  time.Duration
@@ -147,7 +148,7 @@ func (l *LAN) cross(from *Port, frame []byte) {
 
 // toHost takes a copy of a frame to one host, past the faults between the two.
 func (l *LAN) toHost(t transit, to *Port, frame []byte) {
-	if to.Wants != nil && !to.Wants(frame) {
+	if to.narrow != nil && !to.narrow.concerns(frame) || to.Wants != nil && !to.Wants(frame) {
 		to.count(UnwantedByFilter)
 		return
 	}

@@ -36,6 +36,8 @@ type Switch struct {
 	self     *Port
 	lan      *LAN
 	outlets  []*outlet
+	open     []*outlet         // without those in narrow
+	narrow   map[MAC]*outlet   // ports of clients, by the one address they want
 	table    map[MAC]learned   // looked up and emptied, never ranged over where order shows
 	static   map[MAC][]*outlet // what was entered by hand
 	snoop    *snooper          // nil: groups are flooded
@@ -67,7 +69,7 @@ func (l *LAN) addSwitch(o SwitchOptions) *Switch {
 	s := &Switch{
 		Ageing: o.Ageing, TableSize: o.TableSize, BlockUnknown: o.BlockUnknown, BlockGroups: o.BlockGroups, InspectARP: o.InspectARP,
 		name: o.Name, number: len(l.switches), isolated: o.Isolated, room: o.Ports, lan: l, repeats: o.Repeats,
-		self: &Port{Name: o.Name, Index: -1, lan: l}, table: map[MAC]learned{}, static: map[MAC][]*outlet{},
+		self: &Port{Name: o.Name, Index: -1, lan: l}, narrow: map[MAC]*outlet{}, table: map[MAC]learned{}, static: map[MAC][]*outlet{},
 	}
 	if s.Ageing == 0 {
 		s.Ageing = DefaultAgeing
@@ -92,7 +94,7 @@ func (s *Switch) addOutlet() *outlet {
 	}
 	s.room--
 	o := &outlet{sw: s, index: len(s.outlets)}
-	s.outlets = append(s.outlets, o)
+	s.outlets, s.open = append(s.outlets, o), append(s.open, o)
 	return o
 }
 
@@ -204,7 +206,7 @@ func (s *Switch) emit(o *outlet, t transit, frame []byte) {
 // forward appends to out where a frame goes on. It has at least MinFrame bytes.
 func (s *Switch) forward(in *outlet, t transit, frame []byte, out []*outlet) []*outlet {
 	if s.repeats {
-		return s.others(in, out)
+		return s.others(in, MAC(frame), out)
 	}
 	dst, src := MAC(frame[0:]), MAC(frame[6:])
 	if group(src) || src == (MAC{}) {
@@ -281,23 +283,44 @@ func (s *Switch) toGroup(in *outlet, t transit, frame []byte, out []*outlet) []*
 
 // flood is to all ports that a frame for that address may leave by.
 func (s *Switch) flood(in *outlet, dst MAC, out []*outlet) []*outlet {
-	for _, o := range s.outlets {
-		if o == in || !o.forwards() {
-			continue
+	all, one := s.listeners(dst)
+	for _, o := range all {
+		if s.floodsTo(in, o, dst) {
+			out = append(out, o)
 		}
-		if h := o.host; h != nil {
-			if in.partedFrom(o) {
-				h.count(DroppedIsolated)
-				continue
-			}
-			if h.BlockUnknown && !group(dst) || h.BlockGroups && group(dst) && dst != broadcast() {
-				h.count(DroppedUnknown)
-				continue
-			}
-		}
-		out = append(out, o)
+	}
+	if one != nil && s.floodsTo(in, one, dst) {
+		out = append(out, one)
 	}
 	return out
+}
+
+// listeners are the ports whose hosts may want a frame for that address. Of the
+// clients, which take only what is for them, it is that one or none: with thousands
+// of them a flood need not look at each.
+func (s *Switch) listeners(dst MAC) (all []*outlet, one *outlet) {
+	if dst == broadcast() || len(s.narrow) == 0 {
+		return s.outlets, nil
+	}
+	return s.open, s.narrow[dst]
+}
+
+// floodsTo says whether a flood gets out of a port.
+func (s *Switch) floodsTo(in, o *outlet, dst MAC) bool {
+	if o == in || !o.forwards() {
+		return false
+	}
+	h := o.host
+	switch {
+	case h == nil:
+	case in.partedFrom(o):
+		h.count(DroppedIsolated)
+		return false
+	case h.BlockUnknown && !group(dst), h.BlockGroups && group(dst) && dst != broadcast():
+		h.count(DroppedUnknown)
+		return false
+	}
+	return true
 }
 
 // amongst is to some ports, without the one that the frame came in by.
@@ -315,11 +338,15 @@ func (s *Switch) amongst(in *outlet, some, out []*outlet) []*outlet {
 }
 
 // others are all ports but one.
-func (s *Switch) others(in *outlet, out []*outlet) []*outlet {
-	for _, o := range s.outlets {
+func (s *Switch) others(in *outlet, dst MAC, out []*outlet) []*outlet {
+	all, one := s.listeners(dst)
+	for _, o := range all {
 		if o != in {
 			out = append(out, o)
 		}
+	}
+	if one != nil && one != in {
+		out = append(out, one)
 	}
 	return out
 }

@@ -127,10 +127,13 @@ func (t *TCP) Flows() []hashing.Flow {
 	for f := range t.flows {
 		out = append(out, f)
 	}
-	slices.SortFunc(out, func(a, b hashing.Flow) int {
-		return cmp.Or(a.Src.Compare(b.Src), cmp.Compare(a.SrcPort, b.SrcPort), a.Dst.Compare(b.Dst), cmp.Compare(a.DstPort, b.DstPort))
-	})
+	slices.SortFunc(out, inOrder)
 	return out
+}
+
+// inOrder is the order of flows in all that is told or sent.
+func inOrder(a, b hashing.Flow) int {
+	return cmp.Or(a.Src.Compare(b.Src), cmp.Compare(a.SrcPort, b.SrcPort), a.Dst.Compare(b.Dst), cmp.Compare(a.DstPort, b.DstPort))
 }
 
 // Take returns the IPv4 packets that the TCP has made since the last call.
@@ -143,19 +146,24 @@ func (t *TCP) Take() [][]byte {
 // Tick repeats SYN-ACKs and ends what has lived long enough.
 func (t *TCP) Tick(now time.Duration) {
 	t.now = now
-	for _, f := range t.Flows() {
-		c := t.flows[f]
+	var repeat []hashing.Flow
+	for f, c := range t.flows {
 		switch {
 		case c.state == flowstate.TimeWait && now >= c.until:
 			t.remove(&f, c)
 		case c.state == flowstate.HalfOpen && now >= c.repeatAt:
-			if c.repeat *= 2; c.repeat > lastRepeat {
-				t.remove(&f, c)
-				continue
-			}
-			c.repeatAt = now + c.repeat
-			t.send(&f, flagSYN|flagACK, c.own, c.client+1)
+			repeat = append(repeat, f)
 		}
+	}
+	slices.SortFunc(repeat, inOrder)
+	for _, f := range repeat {
+		c := t.flows[f]
+		if c.repeat *= 2; c.repeat > lastRepeat {
+			t.remove(&f, c)
+			continue
+		}
+		c.repeatAt = now + c.repeat
+		t.send(&f, flagSYN|flagACK, c.own, c.client+1)
 	}
 }
 

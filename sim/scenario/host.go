@@ -39,6 +39,8 @@ type Host struct {
 	failed error
 
 	worker worker
+	// stance is what the invariants last saw.
+	stance stance
 	// reported is when the worker's last report comes in: they keep their order.
 	reported time.Duration
 	// leasedAt is the true time at which this host last held a lease.

@@ -30,13 +30,48 @@ func (c *Cluster) check() {
 	if len(c.Breaches) > 0 {
 		return
 	}
+	changed := false
 	for _, h := range c.Hosts {
 		h.noteLease()
 		c.checkAgreement(h)
+		changed = h.look() || changed
+	}
+	if !changed {
+		return
 	}
 	for s := range c.services {
 		c.checkService(s)
 	}
+}
+
+// stance is all that checkService looks at in a host, but for the time. As time
+// passes and nothing else changes, leases end, grounds to refuse grow, and flows
+// end: what held goes on to hold. So services are checked after each event that
+// changed a stance, which few of the frames of thousands of clients do.
+type stance struct {
+	alive, up, paused bool
+	boots             int
+	page              *page
+	rights            *cluster.Rights
+	flows             uint64
+	leases            []pageLease
+}
+
+// look takes the host's stance anew and says whether it has changed.
+func (h *Host) look() bool {
+	w, was := &h.worker, &h.stance
+	now := stance{alive: w.alive, up: h.up, paused: h.workers.Paused(), boots: w.boots, page: w.page, rights: w.rights, flows: w.version, leases: was.leases}
+	var leases []pageLease
+	if w.page != nil {
+		leases = w.page.leases
+	}
+	if now.alive == was.alive && now.up == was.up && now.paused == was.paused && now.boots == was.boots && now.page == was.page &&
+		now.rights == was.rights && now.flows == was.flows && slices.Equal(leases, was.leases) {
+		return false
+	}
+	now.leases = append(now.leases[:0], leases...)
+	*was = now
+	return true
 }
 
 // noteLease keeps when the host last held a lease that others can know of: for a
