@@ -15,6 +15,12 @@ func Describe(frame []byte) string {
 	}
 	head := macText(frame[6:]) + " > " + macText(frame[0:])
 	body := frame[14:]
+	if m, ok := parseMembership(frame); ok {
+		return head + " " + m.String()
+	}
+	if MAC(frame) == treeMAC() {
+		return head + " " + describeBPDU(frame)
+	}
 	switch kind := binary.BigEndian.Uint16(frame[12:]); {
 	case kind == etherARP && len(body) >= arpBytes:
 		return head + " " + describeARP(body)
@@ -53,8 +59,38 @@ func describeIP(b []byte) string {
 		return fmt.Sprintf("udp %s:%d > %s:%d, %d bytes", src, binary.BigEndian.Uint16(data), dst, binary.BigEndian.Uint16(data[2:]), len(data)-8)
 	case b[9] == protoICMP && len(data) >= 8:
 		return fmt.Sprintf("icmp %s > %s type %d code %d", src, dst, data[0], data[1])
+	case b[9] == protoVRRP && len(data) >= vrrpBytes:
+		return fmt.Sprintf("vrrp %s group %d priority %d: %s", src, data[1], data[2], netip.AddrFrom4([4]byte(data[8:])))
 	}
 	return fmt.Sprintf("ip %s > %s protocol %d, %d bytes", src, dst, b[9], len(data))
+}
+
+// String is the message in a few words.
+func (m membershipMessage) String() string {
+	protocol := "igmp"
+	if m.source.Is6() {
+		protocol = "mld"
+	}
+	what := map[membershipKind]string{membershipQuery: "asks for", membershipReport: "joins", membershipLeave: "leaves"}[m.kind]
+	if len(m.groups) == 0 {
+		return fmt.Sprintf("%s %s %s all groups", protocol, m.source, what)
+	}
+	var names []string
+	for _, g := range m.groups {
+		names = append(names, g.String())
+	}
+	return fmt.Sprintf("%s %s %s %s", protocol, m.source, what, strings.Join(names, ", "))
+}
+
+func describeBPDU(frame []byte) string {
+	m, ok := parseBPDU(frame)
+	switch {
+	case !ok:
+		return "spanning tree, broken"
+	case m == nil:
+		return "spanning tree: it has changed"
+	}
+	return fmt.Sprintf("spanning tree: root %x, cost %d, says %x", m.root, m.cost, m.bridge)
 }
 
 func flagText(flags byte) string {
