@@ -107,6 +107,8 @@ type Node struct {
 	Buckets int `json:"buckets"`
 	Served  int `json:"served"`
 	Clients int `json:"clients"`
+	// Heard is how many frames came to its port, those for others among them.
+	Heard uint64 `json:"frames_heard"`
 	// Alive: it runs at the end.
 	Alive bool `json:"alive"`
 }
