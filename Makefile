@@ -97,6 +97,10 @@ mutants: ## planted faults: the simulator has to see each
 figures: ## how long failover, moves and starts take, in the simulator
 	$(GO) test -count=1 -timeout 2h ./sim/scenario -run '^TestFigure' -v -args -figures $(or $(N),300)
 
+.PHONY: scaling
+scaling: ## docs/scaling.svg, from simulations of 1 to 32 nodes
+	$(GO) test -count=1 ./sim/library -run '^TestScaling$$' -v -args -scaling $(CURDIR)/docs/scaling.svg
+
 .PHONY: torture
 torture: build ## nodes killed, stalled and cut off for an hour, under live flows
 	./$(BINARY) lab torture $(ARGS)

@@ -68,8 +68,18 @@ expected, 1 when it is not, and 2 when the question makes no sense.`,
 	flags.BoolVar(&f.json, "json", false, "print the report as JSON")
 	for _, k := range library.Flags() {
 		flags.Var(&statement{&f.said, k.Name}, k.Name, narrow(k.Help))
+		complete(cmd, k.Name, k.Values, cobra.ShellCompDirectiveNoFileComp)
 	}
+	complete(cmd, "scenario", library.Names(), cobra.ShellCompDirectiveDefault)
 	return cmd
+}
+
+// complete lets a shell complete the values of a flag.
+func complete(cmd *cobra.Command, flag string, values []string, directive cobra.ShellCompDirective) {
+	err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, directive))
+	if err != nil {
+		panic(err) // a mistake of ours: there is no such flag
+	}
 }
 
 // helpColumns is how wide the help of a flag may be, beside the flags' names.

@@ -116,3 +116,12 @@ func decode(t *testing.T, text string, r *report.Report) {
 		t.Fatal(err)
 	}
 }
+
+// TestSimCompletes: a shell completes scenarios, and kinds of LAN.
+func TestSimCompletes(t *testing.T) {
+	for flag, want := range map[string]string{"--scenario": "snooping-without-querier\n", "--lan": "dual-loop\n", "--without": "icmp-owner\n", "--affinity": "source-net\n"} {
+		if code, out := runProgram(t, program(t, "__complete", "sim", flag, ""), (*exec.Cmd).Start); code != 0 || !strings.Contains(out, want) {
+			t.Errorf("%s: exit %d, %s", flag, code, out)
+		}
+	}
+}

@@ -8,7 +8,11 @@ import (
 )
 
 // Flag is a statement of the language as a flag of a command line.
-type Flag struct{ Name, Help string }
+type Flag struct {
+	Name, Help string
+	// Values are all that it takes, if they can be listed.
+	Values []string
+}
 
 // Flags are all statements that make sense on a command line: settings, then
 // steps.
@@ -22,13 +26,13 @@ func Flags() (out []Flag) {
 		if v := k.show(base); v != "" && v != "0" {
 			help += " (" + v + ")"
 		}
-		out = append(out, Flag{k.name, help})
+		out = append(out, Flag{k.name, help, k.words})
 	}
 	for _, v := range ownVerbs() {
-		out = append(out, Flag{v.name, v.help})
+		out = append(out, Flag{v.name, v.help, nil})
 	}
 	for _, k := range sim.Kinds() {
-		out = append(out, Flag{k, stepHelp(k)})
+		out = append(out, Flag{k, stepHelp(k), nil})
 	}
 	return out
 }

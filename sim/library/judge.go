@@ -161,7 +161,8 @@ func (r *run) sessionNodeGone(u *user, n *sim.Conn) (since time.Duration, gone b
 func (r *run) countNodes() {
 	hosts := r.nodes()
 	for i, h := range hosts {
-		r.report.Nodes = append(r.report.Nodes, report.Node{Name: h.Name, Buckets: r.owned[i], Alive: h.Alive()})
+		r.report.Nodes = append(r.report.Nodes, report.Node{Name: h.Name, Buckets: r.owned[i], Alive: h.Alive(),
+			Heard: r.network.lan.PortCounts(h.Port().Index)[sim.Delivered]})
 	}
 	first, last := map[netip.Addr]*answered{}, map[netip.Addr]*answered{}
 	before := r.firstStep()

@@ -21,6 +21,8 @@ type setting struct {
 	set  func(s *Spec, value string) error
 	// show is the value as it would be written; nil: it is only for files.
 	show func(s *Spec) string
+	// words are all values, if they can be listed.
+	words []string
 }
 
 func settings() []setting {
@@ -41,34 +43,34 @@ func settings() []setting {
 				err = fmt.Errorf("%q is not an affinity; write source-ip, source-net, source-ip-port or source-ip-port-dest-port", v)
 			}
 			return err
-		}, func(s *Spec) string { return s.Affinity.String() }},
+		}, func(s *Spec) string { return s.Affinity.String() }, []string{"source-ip", "source-net", "source-ip-port", "source-ip-port-dest-port"}},
 		oneOf("timing", "lease time", []string{cluster.LAN, cluster.Fast, cluster.Calm}, func(s *Spec) *string { return &s.Timing }),
 		{"seed", "where all chance comes from", func(s *Spec, v string) (err error) {
 			if s.Seed, err = strconv.ParseUint(v, 10, 64); err != nil {
 				err = fmt.Errorf("%q is not a seed; write a number from 0", v)
 			}
 			return err
-		}, func(s *Spec) string { return strconv.FormatUint(s.Seed, 10) }},
+		}, func(s *Spec) string { return strconv.FormatUint(s.Seed, 10) }, nil},
 		duration("duration", "how long, in virtual time", time.Second, func(s *Spec) *time.Duration { return &s.Duration }),
-		{"without", "rules to switch off: " + strings.Join(rules(), ", "), setWithout, func(s *Spec) string { return strings.Join(s.Without, ",") }},
+		{"without", "rules to switch off: " + strings.Join(rules(), ", "), setWithout, func(s *Spec) string { return strings.Join(s.Without, ",") }, rules()},
 		{"not", "take a step of the scenario out: 'kill n2@5s'", func(s *Spec, v string) error {
 			n := len(s.Steps)
 			if s.Steps = slices.DeleteFunc(s.Steps, func(st Step) bool { return st.line == v }); len(s.Steps) == n {
 				return fmt.Errorf("there is no step `%s` to take out", v)
 			}
 			return nil
-		}, func(*Spec) string { return "" }},
-		{"title", "", func(s *Spec, v string) error { s.Title = v; return nil }, nil},
-		{"about", "", func(s *Spec, v string) error { s.About = strings.TrimSpace(s.About + " " + v); return nil }, nil},
+		}, func(*Spec) string { return "" }, nil},
+		{"title", "", func(s *Spec, v string) error { s.Title = v; return nil }, nil, nil},
+		{"about", "", func(s *Spec, v string) error { s.About = strings.TrimSpace(s.About + " " + v); return nil }, nil, nil},
 		{"link", "", func(s *Spec, v string) error {
 			if !strings.HasPrefix(v, "https://") && !strings.HasPrefix(v, "http://") {
 				return fmt.Errorf("%q is no link; write one with https://", v)
 			}
 			s.Links = append(s.Links, v)
 			return nil
-		}, nil},
-		{"expect", "", setExpect, nil},
-		{"off", "", setOff, nil},
+		}, nil, nil},
+		{"expect", "", setExpect, nil, nil},
+		{"off", "", setOff, nil, nil},
 	}
 }
 
@@ -80,7 +82,7 @@ func number(name, help string, lo, hi int, at func(*Spec) *int) setting {
 		}
 		*at(s) = n
 		return nil
-	}, func(s *Spec) string { return strconv.Itoa(*at(s)) }}
+	}, func(s *Spec) string { return strconv.Itoa(*at(s)) }, nil}
 }
 
 func oneOf(name, help string, words []string, at func(*Spec) *string) setting {
@@ -91,7 +93,7 @@ func oneOf(name, help string, words []string, at func(*Spec) *string) setting {
 		}
 		*at(s) = v
 		return nil
-	}, func(s *Spec) string { return *at(s) }}
+	}, func(s *Spec) string { return *at(s) }, named}
 }
 
 func duration(name, help string, least time.Duration, at func(*Spec) *time.Duration) setting {
@@ -102,7 +104,7 @@ func duration(name, help string, least time.Duration, at func(*Spec) *time.Durat
 		}
 		*at(s) = d
 		return nil
-	}, func(s *Spec) string { return at(s).String() }}
+	}, func(s *Spec) string { return at(s).String() }, nil}
 }
 
 // alternatives is "a, b or c".

@@ -6,7 +6,7 @@ func textsOfNodes() []named {
 		{"ssh-users-and-a-dead-node", `
 title  SSH users of a dead node get a reset, and the others notice nothing
 about  Whoever sits on the dead node is told so by a reset at the latest when he next says something 3.5 s after.
-link   https://book.huihoo.com/iptables-tutorial/x8906.htm
+link   https://github.com/golang/go/issues/19338
 users  ssh
 duration 30s
 kill   n2@8s
@@ -15,7 +15,7 @@ off    without failover
 `}, {"ssh-users-and-an-upgrade", `
 title  SSH users notice nothing of an upgrade, node by node
 about  The control process is replaced; the worker keeps the sessions.
-link   https://kb.linbit.com/two-node-pacemaker-cluster-startup-behavior
+link   https://www.netdata.cloud/guides/haproxy/haproxy-soft-stop-draining-stuck/
 users  ssh
 duration 40s
 restart n1@8s+1s
@@ -26,7 +26,7 @@ expect healthy
 off    without handover
 `}, {"drain-before-maintenance", `
 title  A drained node keeps its sessions and gets nobody new
-link   https://kb.linbit.com/two-node-pacemaker-cluster-startup-behavior
+link   https://docs.ansible.com/ansible/2.7/modules/haproxy_module.html
 users  ssh
 duration 30s
 drain  n3@8s
@@ -35,7 +35,7 @@ off    without handover
 `}, {"management-network-split", `
 title  The management network splits, and the clients' LAN does not
 about  Leases are proved on the clients' own LAN, so that nobody stops or answers twice. One who does not follow the log is put out.
-link   https://kb.linbit.com/two-node-pacemaker-cluster-startup-behavior
+link   https://etcd.io/docs/v3.4/op-guide/failures/
 duration 30s
 partition net n1,n2,n3|n4@8s+8s
 expect healthy
@@ -97,7 +97,7 @@ off    without failover
 `}, {"most-nodes-die", `
 title  Three of five nodes die: those that are left answer nothing new
 about  They are no majority, and cannot know that the others are not alive somewhere else.
-link   https://kb.linbit.com/two-node-pacemaker-cluster-startup-behavior
+link   https://etcd.io/docs/v3.4/op-guide/failures/
 nodes  5
 kill   n1@8s
 kill   n2@8s
