@@ -26,8 +26,11 @@ func newVirtualTime() *virtualTime {
 
 // Close ends netstack's goroutines and gives the processors back that it took
 // from the process: only one cluster with netstack may be open at a time. One
-// without need not be closed.
+// without need not be closed. What was recorded stays.
 func (c *Cluster) Close() {
+	if c.virtual == nil {
+		return
+	}
 	for _, h := range c.Hosts {
 		if h.worker.gate != nil {
 			h.worker.gate.end()
@@ -37,10 +40,8 @@ func (c *Cluster) Close() {
 	if c.users != nil {
 		c.users.close()
 	}
-	if c.virtual != nil {
-		c.virtual.restore()
-		c.virtual = nil
-	}
+	c.virtual.restore()
+	c.virtual = nil
 }
 
 // whole is a worker that serves frames as the daemon does: its loop, with netstack

@@ -2,7 +2,9 @@ package virtual
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,6 +58,28 @@ func TestTimersInOrder(t *testing.T) {
 	}
 	if _, ok := (&Clock{}).Next(); ok {
 		t.Error("an empty clock has a next timer")
+	}
+}
+
+// Settle yields maxYields times at most: a goroutine that is always runnable does
+// not hold it for ever.
+func TestSettleIsBounded(t *testing.T) {
+	restore := Take()
+	defer restore()
+	var stop atomic.Bool
+	yields := 0
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for ; !stop.Load(); yields++ {
+			runtime.Gosched()
+		}
+	}()
+	NewSettler().Settle()
+	stop.Store(true)
+	<-ended
+	if yields < maxYields/2 || yields > 2*maxYields {
+		t.Errorf("it yielded about %d times", yields)
 	}
 }
 
