@@ -31,9 +31,13 @@ const (
 	mostWork  = 200 * time.Microsecond
 )
 
-// socketBytes is what a direction of a connection holds at most, as a socket's
-// buffers do. It is little, so that they are often full.
-const socketBytes = 32 << 10
+// What a direction of a connection holds at most, as a socket's buffers do: for
+// each connection leastSocketBytes or up to socketSizes-1 times the double of it,
+// so that some are always full and some never.
+const (
+	leastSocketBytes = 8 << 10
+	socketSizes      = 8
+)
 
 // dial is stack.Service.Dial.
 func (b *backend) dial(client netip.AddrPort) (stack.Local, error) {
@@ -41,7 +45,7 @@ func (b *backend) dial(client netip.AddrPort) (stack.Local, error) {
 		return nil, unix.ECONNREFUSED
 	}
 	b.last++
-	s := &socket{b: b, fd: deviceFD + b.last, client: client}
+	s := &socket{b: b, fd: deviceFD + b.last, client: client, size: leastSocketBytes << b.random(socketSizes)}
 	if b.conns == nil {
 		b.conns = map[int]*socket{}
 	}
@@ -75,8 +79,6 @@ type stream struct {
 	ended bool
 }
 
-func (s *stream) room() int { return socketBytes - len(s.data) }
-
 // socket is a connection to the backend, from both sides.
 type socket struct {
 	b         *backend
@@ -84,6 +86,7 @@ type socket struct {
 	client    netip.AddrPort
 	connected bool
 	up, down  stream
+	size      int // of each direction, in bytes
 	// gone: the worker has let go of it. reset: the backend has reset it.
 	gone, reset bool
 	// short: the worker could not write all that it had.
@@ -135,7 +138,7 @@ func (s *socket) Write(p []byte) (int, error) {
 	if s.reset || s.gone || s.up.ended {
 		return 0, unix.EPIPE
 	}
-	n := min(len(p), s.up.room())
+	n := min(len(p), s.size-len(s.up.data))
 	s.up.data = append(s.up.data, p[:n]...)
 	s.short = n < len(p)
 	s.work()
@@ -200,7 +203,7 @@ func (s *socket) serve() {
 		s.b.w.h.c.users.heard(s.received, s.finished())
 	}
 	readable := len(s.down.data) > had || s.down.ended != ended
-	writable := s.short && s.up.room() > 0
+	writable := s.short && len(s.up.data) < s.size
 	if writable {
 		s.short = false
 	}
@@ -227,7 +230,7 @@ func (s *socket) readHead() {
 
 // serveEcho sends back what has come, as far as there is room.
 func (s *socket) serveEcho() {
-	n := min(len(s.up.data), s.down.room())
+	n := min(len(s.up.data), s.size-len(s.down.data))
 	s.received.take(s.up.data[:n])
 	s.down.data = append(s.down.data, s.up.data[:n]...)
 	s.up.data = s.up.data[n:]
@@ -237,7 +240,7 @@ func (s *socket) serveEcho() {
 // servePush sends what is left to send, as far as there is room, and takes what
 // comes.
 func (s *socket) servePush() {
-	n := int(min(s.total-s.made, uint64(s.down.room())))
+	n := int(min(s.total-s.made, uint64(s.size-len(s.down.data))))
 	at := len(s.down.data)
 	s.down.data = append(s.down.data, make([]byte, n)...)
 	content(s.received.id, downward, s.made, s.down.data[at:])
