@@ -84,6 +84,14 @@ func (s *clusterStatus) settled(nodes int) bool {
 	return len(s.Nodes) == nodes
 }
 
+// ownFile is what peers/onevoice.toml leaves open.
+type ownFile struct {
+	Dir, Peers string
+	Nodes      int
+	// Idle: there is no backend on this node.
+	Idle bool
+}
+
 // prepareDaemons writes their files.
 func (b *bed) prepareDaemons() error {
 	key := lab.NewKey()
@@ -93,12 +101,7 @@ func (b *bed) prepareDaemons() error {
 	}
 	for _, h := range b.lan.Nodes() {
 		dir := filepath.Join(b.dir, h.Name)
-		config, err := peerFile("onevoice.toml", struct {
-			Dir, Peers string
-			Nodes      int
-			// Idle: there is no backend on this node.
-			Idle bool
-		}{dir, strings.Join(peers, ", "), len(peers), h != b.node})
+		config, err := peerFile("onevoice.toml", ownFile{dir, strings.Join(peers, ", "), len(peers), h != b.node})
 		if err != nil {
 			return err
 		}

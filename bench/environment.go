@@ -92,8 +92,12 @@ func versionOf(name string) string {
 	return parseVersion(string(out))
 }
 
-// parseVersion is the first number with a dot in what a program says.
+// parseVersion is the first number with a dot in what a program says, behind the
+// word "version" where there is one.
 func parseVersion(text string) string {
+	if i := strings.Index(text, "ersion"); i >= 0 {
+		text = text[i:]
+	}
 	return strings.TrimSuffix(regexp.MustCompile(`\d+\.[0-9][0-9A-Za-z.+~-]*`).FindString(text), ".")
 }
 

@@ -16,6 +16,11 @@ import (
 //go:embed peers
 var peerFiles embed.FS
 
+// ownFiles are the forms of the page and the picture.
+//
+//go:embed page.html chart.svg
+var ownFiles embed.FS
+
 // runDir holds what the programs of a run write.
 func runDir() string { return filepath.Join(lab.RunDir, "bench") }
 

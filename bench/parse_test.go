@@ -27,6 +27,8 @@ func TestToolsAreRead(t *testing.T) {
 		"iperf3-refused.json": {parseIperf, 0, "unable to connect to server"},
 		"wrk.txt":             {parseWrk, 60626.31, ""},
 		"wrk-errors.txt":      {parseWrk, 0, "read 7, write 0, timeout 2"},
+		"dnsperf.txt":         {parseDNSPerf, 54915.030655, ""},
+		"dnsperf-lost.txt":    {parseDNSPerf, 0, "5 % of the questions were lost"},
 	} {
 		got, err := c.parse(sample(t, name))
 		if math.Abs(got-c.want) > 1e-6*c.want {
@@ -47,6 +49,9 @@ func TestUnreadableIsAnError(t *testing.T) {
 		if got, err := parseWrk(text); err == nil {
 			t.Errorf("wrk %q: %v", text, got)
 		}
+		if got, err := parseDNSPerf(text); err == nil {
+			t.Errorf("dnsperf %q: %v", text, got)
+		}
 	}
 }
 
@@ -57,11 +62,58 @@ func TestVersions(t *testing.T) {
 		"iperf 3.12 (cJSON 1.7.15)\n":                                          "3.12",
 		"wrk debian/4.1.0-3+b2 [epoll] Copyright (C) 2012 Will Glozer\n":       "4.1.0-3+b2",
 		"iptables v1.8.9 (nf_tables)\n":                                        "1.8.9",
-		"DNS Performance Testing Tool\nVersion 2.10.0\n\nUsage":                "2.10.0",
+		"-s the server to query (default: 127.0.0.1)\nVersion 2.10.0\n\nUsage":                "2.10.0",
 		"no number": "",
 	} {
 		if got := parseVersion(text); got != want {
 			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
+// What the kernel says, and what is in it.
+func TestKernelIsRead(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		got  func() (float64, error)
+		want float64
+	}{
+		{"busy", func() (float64, error) { return busy("cpu  10 20 30 40 50 60 70 80 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n") }, 190e7},
+		{"kilobytes", func() (float64, error) {
+			return kilobytes("Rss: 9 kB\nPss:                1234 kB\nPss_Anon: 1 kB\n", "Pss")
+		}, 1234 * 1024},
+		{"pages", func() (float64, error) {
+			return bufferPages("sockets: used 14\nTCP: inuse 1 orphan 1 tw 0 alloc 19 mem 882\nUDP: inuse 0 mem 205\n")
+		}, 882},
+		// 10 sockets of 2,368 and 832 bytes with names of 192, and 100 others' names.
+		{"slabs", func() (float64, error) {
+			return socketSlabs("slabinfo - version: 2.1\n# name <active_objs> <num_objs> <objsize>\n" +
+				"TCP 10 13 2368 13 8 : tunables 0 0 0\nsock_inode_cache 10 19 832 19 4 : tunables\ndentry 110 115 192 21 1 : tunables\nbtrfs_inode 7 7 1016 16 4 :\n"), nil
+		}, 10 * (2368 + 832 + 192)},
+	} {
+		if got, err := c.got(); err != nil || got != c.want {
+			t.Errorf("%s: %v, %v; want %v", c.name, got, err, c.want)
+		}
+	}
+	for _, text := range []string{"", "cpu  1 2 3\n", "cpu  a b c d e f g h i\n"} {
+		if _, err := busy(text); err == nil {
+			t.Errorf("busy takes %q", text)
+		}
+	}
+	if _, err := bufferPages("UDP: inuse 0 mem 205\n"); err == nil {
+		t.Error("no line of TCP, and no error")
+	}
+}
+
+// A port is listened on in whatever way, and not when somebody only uses it.
+func TestListens(t *testing.T) {
+	const table = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 00000000:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0
+   1: 0B004D0A:1451 65004D0A:A005 01 00000000:00000000 00:00000000 00000000     0        0 2 1 0 20 4 30 10 -1
+`
+	for port, want := range map[uint16]bool{8080: true, 5201: false, 80: false} {
+		if listens(table, port) != want {
+			t.Errorf("port %d: %t", port, !want)
 		}
 	}
 }

@@ -41,6 +41,8 @@ type PathInfo struct {
 // Row is one figure for every path.
 type Row struct {
 	figure
+	// Test is what the row was measured by, some with others.
+	Test string `json:"test"`
 	// Missing says why it was skipped, empty when it was not.
 	Missing string `json:"missing,omitempty"`
 	// Cells are by the paths' names.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"time"
 )
 
@@ -64,8 +65,19 @@ func (o *Options) Check() error {
 	if _, err := chooseTests(o.Only); err != nil {
 		return err
 	}
-	_, err := choosePaths(o.Peers)
-	return err
+	if _, err := choosePaths(o.Peers); err != nil {
+		return err
+	}
+	return errors.Join(eachOnce(o.Only), eachOnce(o.Peers))
+}
+
+func eachOnce(names []string) error {
+	for i, name := range names {
+		if slices.Contains(names[:i], name) {
+			return fmt.Errorf("%s is named twice", name)
+		}
+	}
+	return nil
 }
 
 // choosePaths are those that were asked for.
@@ -149,6 +161,7 @@ func (r *run) choose() error {
 		return fmt.Errorf("%s, which is the service behind every path; install it with `make bench-deps`", missing)
 	}
 	r.report = &Report{Began: time.Now().UTC().Truncate(time.Second), Rounds: r.o.Rounds, SecondsEach: float64(r.o.Seconds), Environment: environment()}
+	r.version("nginx")
 	for _, p := range paths {
 		info := PathInfo{Name: p.Name, Title: p.Title, Missing: missingOf(p.needs)}
 		if info.Missing == "" {
@@ -162,7 +175,7 @@ func (r *run) choose() error {
 	for _, t := range tests {
 		missing := missingOf(t.needs)
 		for _, f := range t.Rows {
-			r.report.Rows = append(r.report.Rows, Row{figure: f, Cells: map[string]*Cell{}, Missing: missing})
+			r.report.Rows = append(r.report.Rows, Row{figure: f, Test: t.Name, Cells: map[string]*Cell{}, Missing: missing})
 		}
 		if missing != "" {
 			continue
@@ -211,9 +224,8 @@ func missingOf(programs []string) string {
 func (r *run) rounds(ctx context.Context) {
 	for round := range r.o.Rounds {
 		for i, t := range r.tests {
-			for j := range r.paths {
-				// Who begins changes from round to round, and from test to test.
-				p := r.paths[(j+round+i)%len(r.paths)]
+			for _, j := range turns(len(r.paths), round, i) {
+				p := r.paths[j]
 				if ctx.Err() != nil {
 					return
 				}
@@ -222,6 +234,15 @@ func (r *run) rounds(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// turns is the order of n paths in a round of a test. Who begins changes from
+// round to round, and from test to test.
+func turns(n, round, test int) (order []int) {
+	for i := range n {
+		order = append(order, (i+round+test)%n)
+	}
+	return order
 }
 
 // errNotSupported is for what a path cannot do.

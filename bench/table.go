@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -28,12 +29,7 @@ func shortTitle(name string) string {
 
 // Table writes a report for people. Bold is for terminals.
 func (r *Report) Table(out io.Writer, bold bool) {
-	var shown []PathInfo
-	for _, p := range r.Paths {
-		if p.Missing == "" {
-			shown = append(shown, p)
-		}
-	}
+	shown := r.shown()
 	paint := func(text string) string {
 		if !bold {
 			return text
@@ -75,18 +71,14 @@ func (row *Row) write(out io.Writer, shown []PathInfo, paint func(string) string
 			median = "failed"
 		}
 		if times, ok := row.ratio(OneVoice, p.Name); ok && p.Name != OneVoice {
-			ratio = fmt.Sprintf("%.2f", times)
+			ratio = digits(times)
 		}
 		medians += fmt.Sprintf("%*s", cellColumns, median)
 		spreads += fmt.Sprintf("%*s", cellColumns, apart)
 		ratios += fmt.Sprintf("%*s", cellColumns, ratio)
 	}
 	fmt.Fprintln(out, paint(fmt.Sprintf("%-*s", labelColumns, row.Title)+medians))
-	unit := row.Unit
-	if row.LessIsBetter {
-		unit += ", less is better"
-	}
-	fmt.Fprintln(out, strings.TrimRight(fmt.Sprintf("  %-*s", labelColumns-2, unit)+spreads, " "))
+	fmt.Fprintln(out, strings.TrimRight(fmt.Sprintf("  %-*s", labelColumns-2, row.unit())+spreads, " "))
 	if strings.TrimSpace(ratios) != "" {
 		fmt.Fprintln(out, strings.TrimRight(fmt.Sprintf("  %-*s", labelColumns-2, "onevoice to each")+ratios, " "))
 	}
@@ -110,29 +102,52 @@ const busyWarning = 5
 
 // notes are what a table has no room for.
 func (r *Report) notes(out io.Writer) {
-	e := r.Environment
-	fmt.Fprintf(out, "%d rounds of %s s each on %s, %d processors, Linux %s\n", r.Rounds, digits(r.SecondsEach), e.CPU, e.Processors, e.Kernel)
-	if n := r.IdleMost; n > 0 && n < idleMany {
-		fmt.Fprintf(out, "idle connections were %d at most, as many as a proxy can hold with the\nopen files that this machine allows (ulimit -Hn)\n", n)
+	for _, note := range r.noteLines() {
+		fmt.Fprintln(out, note)
 	}
+}
+
+// noteLines are sentences, each for a line of its own.
+func (r *Report) noteLines() (out []string) {
+	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	e := r.Environment
+	rounds := "rounds"
+	if r.Rounds == 1 {
+		rounds = "round"
+	}
+	say("%d %s of %s s each on %s, %d processors, Linux %s", r.Rounds, rounds, digits(r.SecondsEach), e.CPU, e.Processors, e.Kernel)
 	if e.BusyPercent > busyWarning {
-		fmt.Fprintf(out, "others used %.0f %% of the machine just before; figures may be wrong\n", e.BusyPercent)
+		say("others used %.0f %% of the machine just before; figures may be wrong", e.BusyPercent)
 	}
 	if p := r.Path(r.LatencyReference); p != nil {
-		fmt.Fprintf(out, "latency at %.0f requests/s, half of what %s does\n", r.LatencyRate, p.Title)
+		say("latency at %.0f requests/s, half of what %s does", r.LatencyRate, p.Title)
+	}
+	if n := r.IdleMost; n > 0 && n < idleMany {
+		say("idle connections: %d at most, for open files are limited here (ulimit -Hn)", n)
 	}
 	for _, p := range r.Paths {
 		if p.Missing != "" {
-			fmt.Fprintf(out, "%s was skipped: %s; `make bench-deps` installs it\n", p.Title, p.Missing)
+			say("%s was skipped: %s; `make bench-deps` installs it", p.Title, p.Missing)
 		}
 	}
+	return append(out, r.failures()...)
+}
+
+// failures are the turns that gave nothing, once for all rows of a test.
+func (r *Report) failures() (out []string) {
 	for _, row := range r.Rows {
 		for _, p := range r.Paths {
-			if c := row.Cells[p.Name]; c != nil {
-				for _, f := range c.Failed {
-					fmt.Fprintf(out, "! %s, %s, %s\n", row.Title, p.Title, f)
+			c := row.Cells[p.Name]
+			if c == nil {
+				continue
+			}
+			for _, f := range c.Failed {
+				line := fmt.Sprintf("! %s, %s, %s", row.Test, p.Title, f)
+				if !slices.Contains(out, line) {
+					out = append(out, line)
 				}
 			}
 		}
 	}
+	return out
 }

@@ -39,8 +39,8 @@ func tests() []test {
 	return []test{
 		{Name: "upload", Rows: one("upload", "upload", "Gb/s"), needs: []string{"iperf3"}, nodes: 1, run: upload},
 		{Name: "download", Rows: one("download", "download", "Gb/s"), needs: []string{"iperf3"}, nodes: 1, run: download},
-		{Name: "upload-1500", Rows: one("upload-1500", "upload, 1,500-byte frames", "Gb/s"), needs: []string{"iperf3"}, nodes: 1, run: smallUp(upload)},
-		{Name: "download-1500", Rows: one("download-1500", "download, 1,500-byte frames", "Gb/s"), needs: []string{"iperf3"}, nodes: 1, run: smallDown(download)},
+		{Name: "upload-1500", Rows: one("upload-1500", "upload, 1500-byte frames", "Gb/s"), needs: []string{"iperf3"}, nodes: 1, run: smallUp(upload)},
+		{Name: "download-1500", Rows: one("download-1500", "download, 1500-byte frames", "Gb/s"), needs: []string{"iperf3"}, nodes: 1, run: smallDown(download)},
 		{Name: "requests", Rows: one("requests", "requests, keep-alive", "/s"), needs: []string{"wrk"}, nodes: 1, run: requests},
 		{Name: "connections", Rows: one("connections", "connection per request", "/s"), needs: []string{"wrk"}, nodes: 1, run: connections},
 		{Name: "latency", Rows: []figure{

@@ -54,9 +54,15 @@ What is not installed is named and skipped; "make bench-deps" installs it all.
 The machine should do nothing else meanwhile.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if out.read != "" {
+				return out.again(cmd.OutOrStdout())
+			}
 			f.o.SetDefaults(f.quick)
 			if err := f.o.Check(); err != nil {
 				return usageError{err}
+			}
+			if err := out.check(); err != nil {
+				return err
 			}
 			r, err := benchInLab(f.args())
 			if r == nil {
@@ -98,22 +104,59 @@ func listed(names []string) string {
 
 // benchOutput says what becomes of a report.
 type benchOutput struct {
-	asJSON bool
+	asJSON          bool
+	read, html, svg string
 }
 
 func (o *benchOutput) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print the report as JSON")
+	cmd.Flags().StringVar(&o.html, "html", "", "write a page with bars to this `file`")
+	cmd.Flags().StringVar(&o.svg, "svg", "", "write a picture of bars to this `file`")
+	cmd.Flags().StringVar(&o.read, "read", "", "measure nothing; show a report that --json wrote to this `file`")
+}
+
+// check makes the files, so that nobody measures for an hour to hear that they
+// cannot be written.
+func (o *benchOutput) check() error {
+	nothing := func(io.Writer) error { return nil }
+	return errors.Join(writeFile(o.html, nothing), writeFile(o.svg, nothing))
+}
+
+// again shows an older report.
+func (o *benchOutput) again(out io.Writer) error {
+	text, err := os.ReadFile(o.read)
+	if err != nil {
+		return err
+	}
+	r := &bench.Report{}
+	if err := json.Unmarshal(text, r); err != nil || len(r.Rows) == 0 {
+		return fmt.Errorf("%s is no report of `onevoice bench --json`", o.read)
+	}
+	return o.write(out, r)
 }
 
 // write writes the report wherever it was wanted.
 func (o *benchOutput) write(out io.Writer, r *bench.Report) error {
+	errs := []error{writeFile(o.html, r.HTML), writeFile(o.svg, r.SVG)}
 	if o.asJSON {
 		enc := json.NewEncoder(out)
 		enc.SetIndent("", "  ")
-		return enc.Encode(r)
+		return errors.Join(append(errs, enc.Encode(r))...)
 	}
 	r.Table(out, colour())
-	return nil
+	return errors.Join(errs...)
+}
+
+// writeFile writes a file, if there is to be one.
+func writeFile(name string, write func(io.Writer) error) error {
+	if name == "" {
+		return nil
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Close())
 }
 
 // benchInLab runs the harness in namespaces of its own and gets its report. The
