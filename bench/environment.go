@@ -92,13 +92,16 @@ func versionOf(name string) string {
 	return parseVersion(string(out))
 }
 
-// parseVersion is the first number with a dot in what a program says, behind the
-// word "version" where there is one.
+// parseVersion is the first number with a dot in what a program says: behind the
+// word "version", or where there is none there, anywhere.
 func parseVersion(text string) string {
+	number := regexp.MustCompile(`\d+\.[0-9][0-9A-Za-z.+~-]*`)
 	if i := strings.Index(text, "ersion"); i >= 0 {
-		text = text[i:]
+		if v := number.FindString(text[i:]); v != "" {
+			return v
+		}
 	}
-	return strings.TrimSuffix(regexp.MustCompile(`\d+\.[0-9][0-9A-Za-z.+~-]*`).FindString(text), ".")
+	return number.FindString(text)
 }
 
 // lookTime is how long the machine is looked at before it is used.

@@ -60,9 +60,9 @@ func TestVersions(t *testing.T) {
 		"HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/\n": "2.6.12-1+deb12u4",
 		"nginx version: nginx/1.22.1\n":                                        "1.22.1",
 		"iperf 3.12 (cJSON 1.7.15)\n":                                          "3.12",
-		"wrk debian/4.1.0-3+b2 [epoll] Copyright (C) 2012 Will Glozer\n":       "4.1.0-3+b2",
+		"wrk debian/4.1.0-3+b2 [epoll] Copyright (C) 2012 Will Glozer\n  -v, --version  Print version details\n": "4.1.0-3+b2",
 		"iptables v1.8.9 (nf_tables)\n":                                        "1.8.9",
-		"-s the server to query (default: 127.0.0.1)\nVersion 2.10.0\n\nUsage":                "2.10.0",
+		"-s the server to query (default: 127.0.0.1)\nVersion 2.10.0\n\nUsage": "2.10.0",
 		"no number": "",
 	} {
 		if got := parseVersion(text); got != want {

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -65,7 +67,7 @@ The machine should do nothing else meanwhile.`,
 				return err
 			}
 			r, err := benchInLab(f.args())
-			if r == nil {
+			if err != nil {
 				return err
 			}
 			if r.Interrupted {
@@ -119,7 +121,7 @@ func (o *benchOutput) add(cmd *cobra.Command) {
 // cannot be written.
 func (o *benchOutput) check() error {
 	nothing := func(io.Writer) error { return nil }
-	return errors.Join(writeFile(o.html, nothing), writeFile(o.svg, nothing))
+	return errors.Join(drawFile(o.html, nothing), drawFile(o.svg, nothing))
 }
 
 // again shows an older report.
@@ -137,7 +139,7 @@ func (o *benchOutput) again(out io.Writer) error {
 
 // write writes the report wherever it was wanted.
 func (o *benchOutput) write(out io.Writer, r *bench.Report) error {
-	errs := []error{writeFile(o.html, r.HTML), writeFile(o.svg, r.SVG)}
+	errs := []error{drawFile(o.html, r.HTML), drawFile(o.svg, r.SVG)}
 	if o.asJSON {
 		enc := json.NewEncoder(out)
 		enc.SetIndent("", "  ")
@@ -147,8 +149,8 @@ func (o *benchOutput) write(out io.Writer, r *bench.Report) error {
 	return errors.Join(errs...)
 }
 
-// writeFile writes a file, if there is to be one.
-func writeFile(name string, write func(io.Writer) error) error {
+// drawFile writes a file, if there is to be one.
+func drawFile(name string, write func(io.Writer) error) error {
 	if name == "" {
 		return nil
 	}
@@ -159,8 +161,7 @@ func writeFile(name string, write func(io.Writer) error) error {
 	return errors.Join(write(f), f.Close())
 }
 
-// benchInLab runs the harness in namespaces of its own and gets its report. The
-// report may be there beside an error.
+// benchInLab runs the harness in namespaces of its own and gets its report.
 func benchInLab(args []string) (*bench.Report, error) {
 	result, child, err := os.Pipe()
 	if err != nil {
@@ -186,7 +187,27 @@ func benchInLab(args []string) (*bench.Report, error) {
 		return nil, err
 	}
 	r := &bench.Report{}
-	return r, errors.Join(errRead, json.Unmarshal(text, r))
+	if err := errors.Join(errRead, json.Unmarshal(text, r)); err != nil {
+		return nil, err
+	}
+	if r.Environment.Commit == "" {
+		r.Environment.Commit = commitBeside()
+	}
+	return r, nil
+}
+
+// commitBeside is what git says of the sources around this program, for one that
+// was built without; empty where there are none.
+func commitBeside() string {
+	self, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	text, err := exec.Command("git", "-C", filepath.Dir(self), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*").Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
 }
 
 // benchInsideCommand is the hidden command of `lab` that measures.
