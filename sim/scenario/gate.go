@@ -19,6 +19,8 @@ type guarded struct {
 	h      *Host
 	node   *node.Node
 	rights *cluster.Rights
+	// careless answers for every bucket of the VIP, where a rule is switched off.
+	careless *node.Node
 }
 
 // gate is a worker that serves frames: a real node.Node in front of a model of
@@ -27,8 +29,6 @@ type guarded struct {
 type gate struct {
 	guarded
 	tcp *model.TCP
-	// careless answers for every bucket of the VIP, where a rule is switched off.
-	careless *node.Node
 }
 
 // Addresses of the simulated LAN.
@@ -53,17 +53,23 @@ func (h *Host) newServer() server {
 }
 
 func (h *Host) newGate() *gate {
-	g := &gate{guarded: guarded{h: h}, tcp: model.New(h.c.World.Rand().Uint32)}
-	g.node = h.newNode(g.tcp)
+	g := &gate{tcp: model.New(h.c.World.Rand().Uint32)}
+	g.guarded = h.newGuarded(g.tcp)
+	g.turns()
+	return g
+}
+
+// newGuarded makes the pipeline before a TCP.
+func (h *Host) newGuarded(flows node.Flows) guarded {
+	g := guarded{h: h, node: h.newNode(flows)}
 	if w := h.c.o.Without; w.ICMPOwner || w.ARPOwner {
-		g.careless = h.newNode(g.tcp)
+		g.careless = h.newNode(flows)
 		all := node.Rows{Key: hashing.Key{1}, Accept: node.Bitmap{^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0)}}
 		o := &node.Ownership{VIPs: []node.Rows{all}, Services: make([]node.Rows, h.c.o.Services), LeaseEnd: node.Forever}
 		if err := g.careless.SetOwnership(o); err != nil {
 			panic(fmt.Sprintf("scenario: %v", err)) // a mistake of ours
 		}
 	}
-	g.turns()
 	return g
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"time"
 
+	"onevoice/link"
 	"onevoice/node"
 	"onevoice/sim"
 	"onevoice/stack"
@@ -78,7 +79,7 @@ var errLoopStopped = errors.New("scenario: the loop is stopped")
 // wait on.
 func (h *Host) newWhole() *whole {
 	c := h.c
-	w := &whole{guarded: guarded{h: h}, clock: &virtual.Clock{}}
+	w := &whole{clock: &virtual.Clock{}}
 	w.clock.Advance(h.workers.Now(), c.virtual.Settle)
 	w.device = &device{port: h.ports[0], mac: h.mac(0)}
 	w.poller = &loopPoller{w: w, tokens: map[int]uint64{}}
@@ -96,7 +97,7 @@ func (h *Host) newWhole() *whole {
 	if err != nil {
 		panic(fmt.Sprintf("scenario: %v", err)) // a mistake of ours
 	}
-	w.stack, w.node = s, h.newNode(s)
+	w.stack, w.guarded = s, h.newGuarded(s)
 	loop, err := node.NewLoop(node.LoopConfig{
 		Node: w.node, Stack: s, Device: w.device, Poller: w.poller, Log: slog.New(slog.DiscardHandler),
 		Clock: h.clock.Now, Real: func() time.Duration { return h.clock.Now() + realtime },
@@ -115,8 +116,21 @@ func (h *Host) newWhole() *whole {
 
 // frame implements server: the kernel takes it, and the loop has it when it turns.
 func (w *whole) frame(frame []byte, arrived time.Duration) {
+	if w.careless != nil && w.h.c.o.Without.covers(frame) {
+		w.h.workers.Do(func() { w.answer(frame) })
+		return
+	}
 	if w.device.put(frame, arrived+realtime) {
 		w.wakeIn(turnTakes)
+	}
+}
+
+// answer answers a frame that nobody answers for alone, as a rule is switched off.
+func (w *whole) answer(frame []byte) {
+	now := w.h.clock.Now()
+	w.careless.Tick(now)
+	if h := w.careless.Handle(now, &link.Frame{Data: frame}); h.Reply != nil {
+		w.h.ports[0].Send(h.Reply)
 	}
 }
 
