@@ -116,7 +116,7 @@ func congestionControl() (string, error) {
 }
 
 // acceptTimeout bounds how long a path may take to serve after it was switched on.
-const acceptTimeout = 5 * time.Second
+const acceptTimeout = 15 * time.Second
 
 // untilListening waits until somebody listens on a port of the node. It does not
 // connect: iperf3 would take that for its client.
