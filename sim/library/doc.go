@@ -4,6 +4,6 @@
 // the command line, and a library of scenarios taken from known failures, each
 // with its source and with the verdict that is expected.
 //
-// Cores and gates are the daemon's own. The TCP behind the gates is a model, and
-// so are the LAN, its routers and the clients.
+// Cores and gates are the daemon's own. The TCP behind the gates is a model, or
+// the daemon's own worker with netstack; LAN, routers and clients are models.
 package library

@@ -73,7 +73,11 @@ func Run(ctx context.Context, s *Spec, o Options) (*report.Report, error) {
 		return nil, err
 	}
 	r := &run{spec: s, said: map[string]time.Duration{}, gapSince: -1}
-	if err := r.build(o); err != nil {
+	err := r.build(o)
+	if r.cluster != nil {
+		defer r.cluster.Close()
+	}
+	if err != nil {
 		return nil, err
 	}
 	for now := time.Duration(0); now < s.Duration && len(r.cluster.Breaches) == 0; now += slice {
@@ -94,7 +98,7 @@ func (r *run) build(o Options) error {
 	lan := netip.PrefixFrom(scenario.VIP(), 16).Masked()
 	r.cluster = scenario.New(scenario.Options{
 		Nodes: s.Nodes, Late: s.Late, Witness: s.TwoNodes == "witness", Preferred: s.TwoNodes == "preferred", Timing: s.Timing,
-		DriftPPM: 100, Services: 1, Gates: true, Prefix: lan, Affinity: &s.Affinity, LAN: s.newLAN, Switch: s.switchOf, MAC: s.clusterMAC(),
+		DriftPPM: 100, Services: 1, Gates: true, Netstack: s.TCP == "netstack", Prefix: lan, Affinity: &s.Affinity, LAN: s.newLAN, Switch: s.switchOf, MAC: s.clusterMAC(),
 		Gateway: s.gateway(),
 		Without: scenario.Without{ICMPOwner: s.has(icmpOwner), ARPOwner: s.has(arpOwner), Failover: s.has(failover)},
 	}, s.Seed)

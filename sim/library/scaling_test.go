@@ -63,15 +63,15 @@ func (l load) capacity(foreign float64) float64 {
 // nodes there are, and what it hears of the others grows with them: 25 heartbeats a
 // second of each.
 func TestScaling(t *testing.T) {
-	sizes := []int{4, 8}
+	sizes, clients := []int{3, 6}, 8
 	if *scaling != "" {
-		sizes = []int{1, 2, 3, 4, 6, 8, 12, 16, 24, 32}
+		sizes, clients = []int{1, 2, 3, 4, 6, 8, 12, 16, 24, 32}, 20
 	} else if testing.Short() {
 		t.Skip("four runs")
 	}
 	var all []load
 	for _, n := range sizes {
-		l := loadOf(t, n, 20)
+		l := loadOf(t, n, clients)
 		all = append(all, l)
 		t.Logf("%2d nodes: %.2f frames a connection, %4.0f frames a second of others; connections a second %6.0f by TCX, %6.0f by socket filter, %6.0f in user space",
 			n, l.perConn, l.beats, l.capacity(foreignTCX), l.capacity(foreignFilter), l.capacity(foreignUser))

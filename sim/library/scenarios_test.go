@@ -64,6 +64,9 @@ func TestScenarios(t *testing.T) {
 			if !r.AsExpected || len(r.Quiet) > 0 {
 				t.Errorf("the verdict is not what was expected, or a fault struck nothing:\n%s", out)
 			}
+			if name == "a-new-node" {
+				movesFew(t, r)
+			}
 			for _, off := range s.Off {
 				turned, err := s.With(off)
 				if err != nil {
@@ -79,6 +82,9 @@ func TestScenarios(t *testing.T) {
 
 // TestAgain: the command that a report names makes the same run.
 func TestAgain(t *testing.T) {
+	if testing.Short() {
+		t.Skip("three runs")
+	}
 	s, err := Load("one-in-four-never-served")
 	if err != nil {
 		t.Fatal(err)
@@ -100,22 +106,39 @@ func TestAgain(t *testing.T) {
 	}
 }
 
-// TestANewNodeMovesFew: one client in five against the kernel hashes' half.
-func TestANewNodeMovesFew(t *testing.T) {
-	if testing.Short() {
-		t.Skip("120 clients for 36 s")
-	}
-	s, err := Load("a-new-node")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := simulate(t, s)
+// movesFew: one client in five against the kernel hashes' half, and no session is
+// touched.
+func movesFew(t *testing.T, r *report.Report) {
 	m := r.Moved
 	if m.Clients != 120 || m.Moved == 0 || m.Moved*4 > m.Clients || m.Kernel*10 < m.Clients*4 || m.Kernel*10 > m.Clients*6 {
 		t.Errorf("%+v", m)
 	}
 	if r.Sessions.Untouched != r.Sessions.Open || r.Sessions.Open != 120 {
 		t.Errorf("%+v", r.Sessions)
+	}
+}
+
+// TestNetstackAgrees: with the daemon's own workers the verdicts are the same.
+func TestNetstackAgrees(t *testing.T) {
+	if testing.Short() {
+		t.Skip("netstack has processors of its own to wait for")
+	}
+	for _, name := range []string{"one-in-four-never-served", "ssh-users-and-a-dead-node", "ssh-users-and-an-upgrade", "router-refuses-group-mac"} {
+		s, err := Load(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.TCP = "netstack"
+		if r := simulate(t, s); !r.AsExpected {
+			t.Errorf("%s", text(t, r))
+		}
+		turned, err := s.With(s.Off[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := simulate(t, turned); r.AsExpected {
+			t.Errorf("with %q the verdict is green still:\n%s", s.Off[0], text(t, r))
+		}
 	}
 }
 

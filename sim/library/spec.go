@@ -28,6 +28,8 @@ type Spec struct {
 	Membership time.Duration
 	Clients    int
 	Users      string
+	// TCP is "model", or "netstack" for the daemon's own workers.
+	TCP string
 	// NAT is how many of the clients share one address; the others have their own.
 	NAT      int
 	Every    time.Duration
@@ -82,7 +84,7 @@ const (
 
 // New is a Spec with the defaults.
 func New() *Spec {
-	return &Spec{Nodes: 4, LAN: "switch", MACMode: "multicast", Router: "none", Membership: sim.DefaultMembership, Clients: 20, Users: "web",
+	return &Spec{Nodes: 4, LAN: "switch", MACMode: "multicast", Router: "none", Membership: sim.DefaultMembership, Clients: 20, Users: "web", TCP: "model",
 		Every: time.Second, Timing: cluster.LAN, Seed: 1, Duration: defaultDuration}
 }
 
@@ -108,6 +110,8 @@ func (s *Spec) Check() error {
 		return fmt.Errorf("`two-nodes preferred` is for two nodes, not for %d; leave it out", s.Nodes)
 	case s.NAT > s.Clients:
 		return fmt.Errorf("%d clients cannot share an address when there are %d; raise clients or lower nat", s.NAT, s.Clients)
+	case s.TCP == "netstack" && (s.has(icmpOwner) || s.has(arpOwner)):
+		return errors.New("icmp-owner and arp-owner can be switched off only with `tcp model`")
 	case s.Duration < shortest:
 		return fmt.Errorf("a run of %v is too short for a cluster to come up and be used; write %v or more", s.Duration, shortest)
 	}
