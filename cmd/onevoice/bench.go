@@ -114,7 +114,7 @@ func (o *benchOutput) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print the report as JSON")
 	cmd.Flags().StringVar(&o.html, "html", "", "write a page with bars to this `file`")
 	cmd.Flags().StringVar(&o.svg, "svg", "", "write a picture of bars to this `file`")
-	cmd.Flags().StringVar(&o.read, "read", "", "measure nothing; show a report that --json wrote to this `file`")
+	cmd.Flags().StringVar(&o.read, "read", "", "measure nothing; show what --json wrote to this `file`")
 }
 
 // check makes the files, so that nobody measures for an hour to hear that they
