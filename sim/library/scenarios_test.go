@@ -123,7 +123,7 @@ func TestNetstackAgrees(t *testing.T) {
 	if testing.Short() {
 		t.Skip("netstack has processors of its own to wait for")
 	}
-	for _, name := range []string{"one-in-four-never-served", "ssh-users-and-a-dead-node", "ssh-users-and-an-upgrade", "router-refuses-group-mac"} {
+	for _, name := range []string{"ping-is-answered-once", "one-in-four-never-served", "ssh-users-and-a-dead-node", "ssh-users-and-an-upgrade", "router-refuses-group-mac"} {
 		s, err := Load(name)
 		if err != nil {
 			t.Fatal(err)

@@ -110,8 +110,6 @@ func (s *Spec) Check() error {
 		return fmt.Errorf("`two-nodes preferred` is for two nodes, not for %d; leave it out", s.Nodes)
 	case s.NAT > s.Clients:
 		return fmt.Errorf("%d clients cannot share an address when there are %d; raise clients or lower nat", s.NAT, s.Clients)
-	case s.TCP == "netstack" && (s.has(icmpOwner) || s.has(arpOwner)):
-		return errors.New("icmp-owner and arp-owner can be switched off only with `tcp model`")
 	case s.Duration < shortest:
 		return fmt.Errorf("a run of %v is too short for a cluster to come up and be used; write %v or more", s.Duration, shortest)
 	}
