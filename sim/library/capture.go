@@ -43,6 +43,11 @@ func (c *Capture) Frames() int { return len(c.frames) }
 // ReadCapture reads pcap or pcapng and keeps the frames to one IPv4 address: the
 // one given or, if none is, the one to which most SYNs go. Errors are sentences.
 func ReadCapture(r io.Reader, vip netip.Addr) (*Capture, error) {
+	return readCapture(r, vip, MaxReplayFrames, MaxReplayBytes)
+}
+
+// readCapture is ReadCapture with bounds.
+func readCapture(r io.Reader, vip netip.Addr, most, mostBytes int) (*Capture, error) {
 	p, err := pcap.NewReader(r)
 	if err != nil {
 		return nil, err
@@ -62,8 +67,8 @@ func ReadCapture(r io.Reader, vip netip.Addr) (*Capture, error) {
 			c.Skipped[why]++
 			continue
 		}
-		if bytes += len(data); len(c.frames) == MaxReplayFrames || bytes > MaxReplayBytes {
-			return nil, fmt.Errorf("the capture has more than %d frames or %d MiB; take a part of it, such as with editcap -r", MaxReplayFrames, MaxReplayBytes>>20)
+		if bytes += len(data); len(c.frames) == most || bytes > mostBytes {
+			return nil, fmt.Errorf("the capture has more than %d frames or %d bytes; take a part of it, such as with editcap -r", most, mostBytes)
 		}
 		c.frames = append(c.frames, captured{f.At, data})
 		if isSYN(data) {

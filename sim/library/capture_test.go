@@ -12,6 +12,7 @@ import (
 
 	"onevoice/internal/pcap"
 	"onevoice/sim"
+	"onevoice/sim/report"
 )
 
 // conversation is a client's connection and ping to 192.0.2.10, as tcpdump would
@@ -95,6 +96,33 @@ func TestWhatIsLeftOut(t *testing.T) {
 	}
 	if n := c.Skipped["IPv4 with options, or a fragment"]; n != 2 {
 		t.Errorf("%d with options or in fragments", n)
+	}
+}
+
+// TestCaptureIsBounded: by frames and by bytes.
+func TestCaptureIsBounded(t *testing.T) {
+	syn := conversation("198.51.100.1", 40001)[0]
+	b := capture(time.Millisecond, syn, syn, syn)
+	for _, c := range []struct {
+		most, bytes int
+		fits        bool
+	}{{3, 3 * len(syn), true}, {2, 3 * len(syn), false}, {3, 3*len(syn) - 1, false}} {
+		_, err := readCapture(bytes.NewReader(b), netip.Addr{}, c.most, c.bytes)
+		if (err == nil) != c.fits || err != nil && !strings.Contains(err.Error(), "take a part of it") {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
+// TestDrawingIsBounded: what is beyond maxSamples is not drawn.
+func TestDrawingIsBounded(t *testing.T) {
+	r := &run{report: &report.Report{}, gapSince: -1}
+	for i := range maxSamples + 2 {
+		r.owned = []int{i % 2}
+		r.draw(time.Duration(i) * time.Millisecond)
+	}
+	if len(r.report.Samples) != maxSamples {
+		t.Errorf("%d samples", len(r.report.Samples))
 	}
 }
 

@@ -12,6 +12,8 @@ func TestWrongStatements(t *testing.T) {
 		"node 4":                                `x:1: there is no "node"; settings are nodes, `,
 		"nodes 4\n\nnodes 5":                    "x:3: nodes is set in line 1 already",
 		"nodes many":                            "x:1: nodes is many; write a number from 1 to 32",
+		"clients 20001":                         "write a number from 1 to 20000",
+		"duration 61m":                          "write a time from 1s to 1h0m0s",
 		"nodes 33":                              "write a number from 1 to 32",
 		"nodes":                                 "nodes needs a value behind it",
 		"lan star":                              `there is no lan "star"; write switch, hub,`,
