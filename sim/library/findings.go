@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"onevoice/cluster"
 	"onevoice/sim"
 	"onevoice/sim/report"
 )
@@ -51,7 +52,12 @@ func (r *run) find(code, mend, format string, args ...any) {
 // findings says what is wrong: first causes, then what clients notice.
 func (r *run) findings() {
 	if b := r.cluster.Breaches; len(b) > 0 {
-		r.find(twoOwners, "report this with the command below: it must not happen", "a rule of the cluster was broken, and the run stopped: %s", firstLine(b[0]))
+		mend := "report this with the command below: it must not happen"
+		if r.badClock() {
+			mend = "drain a node before its virtual machine is moved, suspended or given more memory, and keep clocks within 1,000 ppm: for up to a lease's time it accepts what another accepts, for its clock does not tell it that time has passed"
+		}
+		r.find(twoOwners, mend, "a rule of the cluster was broken, and the run stopped: %s", firstLine(b[0]))
+		return // the rest is of a run that was not finished
 	}
 	if r.watch.strange != "" {
 		r.find(badFrames, "report this with the command below: it must not happen", "%s", r.watch.strange)
@@ -71,6 +77,14 @@ func firstLine(s string) string {
 		}
 	}
 	return s
+}
+
+// badClock tells whether a clock is worse than what the cluster rests on: one that
+// stands still, or drifts beyond its bound.
+func (r *run) badClock() bool {
+	return slices.ContainsFunc(r.spec.Steps, func(st Step) bool {
+		return st.Fault != nil && (st.Fault.Kind == sim.Freeze || st.Fault.Kind == sim.Drift && max(st.Fault.Amount, -st.Fault.Amount) > cluster.DriftPPM)
+	})
 }
 
 // findLAN is what the LAN found in itself, and what it did to the nodes.

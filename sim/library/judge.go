@@ -29,6 +29,9 @@ func (r *run) judge() {
 	r.countNodes()
 	r.findings()
 	for _, f := range r.site.Quiet() {
+		if len(r.cluster.Breaches) > 0 {
+			break // the run stopped, perhaps before it could strike
+		}
 		r.report.Quiet = append(r.report.Quiet, f.String())
 	}
 	var codes []string

@@ -24,6 +24,9 @@ func (r *run) plan() error {
 		}
 		if st.Fault != nil {
 			faults = append(faults, *st.Fault)
+			if st.Fault.Kind == sim.Freeze { // of the whole machine, workers too
+				world.At(st.At, func() { r.cluster.Host(st.Fault.Hosts[0]).StallWorkers(st.For) })
+			}
 		} else {
 			world.At(st.At, func() { r.do(st) })
 		}

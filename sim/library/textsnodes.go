@@ -94,6 +94,14 @@ fsync  n2@8s+1s
 kill   n3@8500ms
 expect healthy
 off    without failover
+`}, {"frozen-virtual-machine", `
+title  A virtual machine is frozen, and does not know it afterwards
+about  What no lease can guard against: for up to its length, 250 ms, the node accepts what another accepts by now.
+about  Drain a node before its machine is moved or suspended.
+link   https://knowledge.broadcom.com/external/article/432796/virtual-machine-stun-or-brief-hang-when.html
+freeze n2@8s+2s
+expect two-owners
+off    not freeze n2@8s+2s
 `}, {"most-nodes-die", `
 title  Three of five nodes die: those that are left answer nothing new
 about  They are no majority, and cannot know that the others are not alive somewhere else.

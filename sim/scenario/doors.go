@@ -110,6 +110,9 @@ func (h *Host) Stall(d time.Duration) {
 	h.workers.Pause(d)
 }
 
+// StallWorkers lets only its workers stand still.
+func (h *Host) StallWorkers(d time.Duration) { h.workers.Pause(d) }
+
 // Check tells the host that its service is up or down.
 func (h *Host) Check(service int, up bool) {
 	h.step(cluster.Checked{Service: h.services[service].Name, Up: up})
