@@ -203,6 +203,10 @@ func TestAStormIsBoundedAndReported(t *testing.T) {
 			if heard[1] < 2*MaxLaps/2 {
 				t.Errorf("%d trunks, delay %v: b heard 2 broadcasts %d times, want a storm", trunks, delay, heard[1])
 			}
+			// Two copies, that come to each switch on every second lap.
+			if want := uint64(2 * (2 + MaxLaps)); trunks == 2 && heard[1] != want {
+				t.Errorf("delay %v: b heard 2 broadcasts %d times, want %d", delay, heard[1], want)
+			}
 			if limit := uint64(2 * (MaxStormWork + 100)); w.Events() > 2*limit {
 				t.Errorf("%d trunks, delay %v: %d events", trunks, delay, w.Events())
 			}

@@ -94,9 +94,8 @@ func TestACrowdIsServed(t *testing.T) {
 }
 
 // BenchmarkCrowd is the scale that the simulator is for: 16 nodes and 2,000 clients
-// for two virtual minutes, on one processor, by
-//
-//	GOMAXPROCS=1 go test ./sim/scenario -run '^$' -bench Crowd -benchtime 1x -args -crowd 16x2000
+// for two virtual minutes, which have to take less than one on one processor. `make
+// crowd` runs it.
 func BenchmarkCrowd(b *testing.B) {
 	var nodes, clients int
 	if _, err := fmt.Sscanf(*crowdSize, "%dx%d", &nodes, &clients); err != nil {
