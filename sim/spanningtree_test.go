@@ -164,7 +164,7 @@ func TestAChangeAgesAddresses(t *testing.T) {
 }
 
 func TestColdSwitchesAndHostsThatWait(t *testing.T) {
-	r := build(t, New(1), ring(func(_ int, o *SpanningTree) { o.Cold, o.HostsWait = true, true }), "s1 s2")
+	r := build(t, New(1), ring(func(_ int, o *SpanningTree) { o.Cold, o.HostsWait = true, true }), "s1 s2 s1")
 	r.table(`
 		a>*
 		b>*`)
@@ -173,7 +173,7 @@ func TestColdSwitchesAndHostsThatWait(t *testing.T) {
 		a>*`)
 	r.w.Run(31 * time.Second)
 	r.table(`
-		a>*  b
+		a>*  cb
 		b>a  a`)
 	r = build(t, New(1), ring(func(_ int, o *SpanningTree) { o.Cold = true }), "s1 s2 s1")
 	r.table(`
