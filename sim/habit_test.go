@@ -37,6 +37,12 @@ func TestHabits(t *testing.T) {
 		for _, p := range l.Ports() {
 			p.Down.DelayMin, p.Down.DelayMax = ms, 2*ms
 		}
+		resets := uint64(0)
+		l.Tap = func(_ *Port, f []byte) {
+			if s, ok := ParseSegment(f); ok && s.Has(RST|ACK) {
+				resets++
+			}
+		}
 		var conns []*Conn
 		c.h.Service = 22
 		c.h.Opened = func(n *Conn) { conns = append(conns, n) }
@@ -47,6 +53,9 @@ func TestHabits(t *testing.T) {
 		w.Run(100 * time.Second)
 		if !c.ok(life, cl) {
 			t.Errorf("%s: %+v; %d pings, %d asks", c.name, life, len(cl.Pings), len(cl.Asks))
+		}
+		if half := life.Opened * uint64(c.h.ResetPercent) / 100; resets < half/2 || resets > half*3/2 {
+			t.Errorf("%s: %d resets of %d connections", c.name, resets, life.Opened)
 		}
 		for _, n := range conns {
 			if want := uint64(c.h.Transfer); n.State == Established && w.Now()-n.Opened > 30*time.Second && want > 0 && n.Received != want {

@@ -91,6 +91,17 @@ func TestWhatRoutersBelieve(t *testing.T) {
 	}
 }
 
+// What was entered by hand stays, whoever says otherwise.
+func TestStaticARPStays(t *testing.T) {
+	s := newCampus(t, 1, clusterMAC(), func(o *RouterOptions) { o.Static = map[netip.Addr]MAC{theVIP(): clusterMAC()} })
+	a := arpPacket{operation: arpReply, senderMAC: nodeMAC(1), sender: theVIP(), targetMAC: MAC{2, 0, 0, 0, 9, 2}, target: netip.MustParseAddr("10.77.0.1")}
+	s.server.port.Send(a.frame(broadcast(), nodeMAC(1)))
+	s.w.Run(time.Second)
+	if mac, _ := s.r.MACOf(theVIP()); mac != clusterMAC() {
+		t.Errorf("the router has the VIP at %x", mac)
+	}
+}
+
 // A packet loses a hop on its way, keeps its bytes, and comes from the router's MAC.
 func TestForwarding(t *testing.T) {
 	s := newCampus(t, 1, clusterMAC(), nil)
