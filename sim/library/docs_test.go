@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"onevoice/config"
 	"onevoice/sim"
 )
 
@@ -47,6 +48,25 @@ func TestHelpOfAllFaults(t *testing.T) {
 	for _, k := range sim.Kinds() {
 		if stepHelp(k) == "" {
 			t.Errorf("%s has no help", k)
+		}
+	}
+}
+
+// TestServedIsWhatTheFileTakes: what the simulator says that this version cannot do
+// is what its file refuses, no more and no less.
+func TestServedIsWhatTheFileTakes(t *testing.T) {
+	b, err := os.ReadFile("../../config/testdata/reference.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const line = `# mac_mode = "multicast"`
+	if !strings.Contains(string(b), line) {
+		t.Fatal("the reference has no mac_mode")
+	}
+	for _, mode := range []string{"multicast", "igmp", "unicast"} {
+		text := strings.Replace(string(b), line, `mac_mode = "`+mode+`"`, 1)
+		if _, err := config.Parse("x", []byte(text), "unix1"); (err == nil) != served(mode) {
+			t.Errorf("mac_mode %s: the simulator says %v, the file says %v", mode, served(mode), err)
 		}
 	}
 }

@@ -243,9 +243,22 @@ func (s *Spec) clusterMAC() sim.MAC {
 	return sim.MAC{}
 }
 
+// served tells whether `onevoice run` of this version has a mac_mode; its file
+// refuses the others.
+func served(mode string) bool { return mode == "multicast" }
+
+// useUnicast is the advice to use that mode, and whether one can already.
+func useUnicast() string {
+	const advice = "use mac_mode = \"unicast\""
+	if served("unicast") {
+		return advice
+	}
+	return advice + " (`onevoice run` of this version cannot yet)"
+}
+
 // limits are what this version's node cannot do of what is asked for.
 func (s *Spec) limits() (out []string) {
-	if s.MACMode != "multicast" {
+	if !served(s.MACMode) {
 		out = append(out, fmt.Sprintf("`onevoice run` of this version cannot do mac_mode = %q yet, and refuses it in its file. The nodes' answers here are its own, with that MAC; how it is joined is a model.", s.MACMode))
 	}
 	return out
