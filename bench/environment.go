@@ -2,11 +2,13 @@ package bench
 
 import (
 	"context"
+	"maps"
 	"os"
 	"os/exec"
 	"regexp"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -102,6 +104,15 @@ func parseVersion(text string) string {
 		}
 	}
 	return number.FindString(text)
+}
+
+// versions are those of all programs, in order.
+func (e *Environment) versions() string {
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(e.Tools)) {
+		all = append(all, name+" "+e.Tools[name])
+	}
+	return strings.Join(all, ", ")
 }
 
 // lookTime is how long the machine is looked at before it is used.

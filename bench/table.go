@@ -1,11 +1,13 @@
 package bench
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"math"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Widths of a table of all paths, in columns: 80 in all.
@@ -103,7 +105,7 @@ const busyWarning = 5
 // notes are what a table has no room for.
 func (r *Report) notes(out io.Writer) {
 	for _, note := range r.noteLines() {
-		fmt.Fprintln(out, note)
+		fmt.Fprintln(out, folded(note))
 	}
 }
 
@@ -116,6 +118,7 @@ func (r *Report) noteLines() (out []string) {
 		rounds = "round"
 	}
 	say("%d %s of %s s each on %s, %d processors, Linux %s", r.Rounds, rounds, digits(r.SecondsEach), e.CPU, e.Processors, e.Kernel)
+	say("onevoice %s; %s", cmp.Or(e.Commit, "of an unknown commit"), e.versions())
 	if e.BusyPercent > busyWarning {
 		say("others used %.0f %% of the machine just before; figures may be wrong", e.BusyPercent)
 	}
@@ -150,4 +153,28 @@ func (r *Report) failures() (out []string) {
 		}
 	}
 	return out
+}
+
+// folded breaks a sentence to the width of a terminal. Failures stay whole, for
+// somebody may want to search for them.
+func folded(note string) string {
+	if strings.HasPrefix(note, "!") {
+		return note
+	}
+	var b strings.Builder
+	column := 0
+	for i, word := range strings.Fields(note) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i > 0 && column+1+n > columns:
+			b.WriteString("\n  ")
+			column = 2
+		case i > 0:
+			b.WriteByte(' ')
+			column++
+		}
+		b.WriteString(word)
+		column += n
+	}
+	return b.String()
 }
