@@ -36,7 +36,8 @@ const (
 	udpBytes      = 8
 	headerBytes   = ethernetBytes + ipv4Bytes + udpBytes
 	protoUDP      = 17
-	heartbeatTTL  = 1
+	// link/ingress knows heartbeats by it, whatever their port is.
+	heartbeatTTL = 1
 )
 
 var errTooLong = errors.New("control: a heartbeat does not fit the interface's MTU")

@@ -2,10 +2,13 @@ package link
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net"
 	"net/netip"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
 )
 
 // Ethernet types that the filter knows.
@@ -32,6 +35,24 @@ type Filter struct {
 // MaxFilterAddresses bounds the VIPs and groups of one filter: classic BPF
 // jumps reach 255 instructions.
 const MaxFilterAddresses = 60
+
+// protocol is that of the socket. One of all protocols costs something for each frame
+// of the interface. Where nothing but datagrams is wanted, one of IPv4 is enough: it
+// comes after link/ingress has dropped what clients send. A port of a bridge, or of
+// another device that takes all frames, gives none of them to such a socket.
+func (f *Filter) protocol(ifi *net.Interface) (int, error) {
+	if f.Port == 0 {
+		return unix.ETH_P_ALL, nil
+	}
+	device, err := netlink.LinkByIndex(ifi.Index)
+	if err != nil {
+		return 0, fmt.Errorf("interface: %w", err)
+	}
+	if device.Attrs().MasterIndex != 0 {
+		return unix.ETH_P_ALL, nil
+	}
+	return unix.ETH_P_IP, nil
+}
 
 // rejectAll is in force from before bind until the socket is set up, so that
 // no frame is queued that was received under other settings.

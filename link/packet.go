@@ -71,7 +71,11 @@ func openSocket(ifi *net.Interface, filter *Filter) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	conn, err := packet.Listen(ifi, packet.Raw, unix.ETH_P_ALL, &packet.Config{Filter: reject})
+	protocol, err := filter.protocol(ifi)
+	if err != nil {
+		return -1, err
+	}
+	conn, err := packet.Listen(ifi, packet.Raw, protocol, &packet.Config{Filter: reject})
 	if err != nil {
 		return -1, err
 	}

@@ -374,3 +374,39 @@ func TestControlMessagesInAnyOrder(t *testing.T) {
 		}
 	}
 }
+
+// Whoever wants nothing but datagrams hears them, also on a port of a bridge, which
+// takes all frames of the interface.
+func TestDatagramsAreHeardOnAPort(t *testing.T) {
+	for _, bridged := range []bool{false, true} {
+		inNamespace(t)
+		if bridged {
+			bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br"}}
+			if err := netlink.LinkAdd(bridge); err != nil {
+				t.Fatal(err)
+			}
+			port, err := netlink.LinkByName("b")
+			if err == nil {
+				err = errors.Join(netlink.LinkSetUp(bridge), netlink.LinkSetMaster(port, bridge))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		b, err := Open("b", &Filter{Addresses: []netip.Addr{vip}, Groups: []net.HardwareAddr{group}, Port: 7176})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { b.Close() })
+		datagram := ipv4To(vip)
+		datagram[9] = unix.IPPROTO_UDP
+		binary.BigEndian.PutUint16(datagram[22:], 7176)
+		want := ethernet(group, own, 0x0800, datagram)
+		datagram[23]++
+		send(t, open(t, "a"), Vector{Pieces: [][]byte{ethernet(group, own, 0x0800, datagram)}}, Vector{Pieces: [][]byte{want}})
+		frames := make([]Frame, MaxBatch)
+		if n := wait(t, b, frames); n != 1 || !bytes.Equal(frames[0].Data, want) {
+			t.Errorf("on a port of a bridge %v: %d frames, first %x", bridged, n, frames[0].Data)
+		}
+	}
+}

@@ -10,8 +10,8 @@
 //
 // The order of tap and hook was measured; see docs/performance.md. A packet socket
 // of all protocols (ETH_P_ALL) gets a frame before TCX does, so what the TCX program
-// drops is dropped for nobody else: heartbeats are heard by the control process, and
-// several workers stand side by side, each with its own buckets and flows.
+// drops is dropped for no other worker: several stand side by side, each with its own
+// buckets and flows. Heartbeats pass it, for the control process hears behind it.
 //
 // The socket filter needs Linux 5.5, the TCX program 6.6, and both the rights to load
 // and attach programs. Without the one the other helps all the same; without both the

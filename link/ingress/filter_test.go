@@ -185,7 +185,8 @@ func TestTwoWorkersAndAThird(t *testing.T) {
 	f1.Release(Flow{0, other})
 	check("the second's again", segment(other, at, ack, 7), false, true, true, false)
 	check("a datagram", udp, true, true, true, false)
-	check("a heartbeat", heartbeat, false, false, true, false)
+	check("a datagram for another port", heartbeat, false, false, true, false)
+	check("a heartbeat", edit(heartbeat, ethernetBytes+8, 1), false, false, true, true)
 	check("to our own MAC", slices.Concat(own, segment(other, at, ack, 0)[6:]), false, true, true, true)
 	check("to the group and another address", segment(src, netip.MustParseAddrPort("10.77.0.11:22"), syn, 0), false, false, true, true)
 	check("to our own address", slices.Concat(own, segment(src, netip.MustParseAddrPort("10.77.0.11:22"), syn, 0)[6:]), false, false, true, true)
@@ -223,6 +224,8 @@ func TestHostGuard(t *testing.T) {
 	}{
 		"TCP":                      {seg, true},
 		"UDP":                      {edit(seg, ip+9, protoUDP), true},
+		"UDP on the LAN alone":     {edit(edit(seg, ip+9, protoUDP), ip+8, 1), false},
+		"TCP on the LAN alone":     {edit(seg, ip+8, 1), true},
 		"a fragment":               {edit(seg, ip+7, 9), true},
 		"IPv4 alone":               {seg[:ip+ipv4Bytes], true},
 		"to the other group":       {slices.Concat(group6, seg[6:]), true},

@@ -208,9 +208,9 @@ func (w *wire) run(name string, args ...string) {
 
 // reader reads a socket as a worker does, up to 64 frames at a time, until it is
 // closed; beside it there is the socket of the control process, which wants only
-// datagrams.
+// datagrams and stands behind TCX.
 func (w *wire) reader(fd int) func() {
-	control := boundSocket(w.t, "near", unix.ETH_P_ALL)
+	control := boundSocket(w.t, "near", typeIPv4)
 	w.classic(control, []bpf.Instruction{
 		bpf.LoadAbsolute{Off: 12, Size: 2},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: typeIPv4, SkipTrue: 1},

@@ -9,9 +9,17 @@ const (
 	tcxDrop = 2
 )
 
+// heartbeatTTL is the time to live of the cluster's heartbeats.
+const heartbeatTTL = 1
+
 // hostGuard is the TCX program: it drops IP packets for a VIP in frames to a cluster
 // MAC. The host's own kernel has no business with them, whoever owns them, and would
-// walk each to a route that is not there. Packet sockets have had them by then.
+// walk each to a route that is not there. Packet sockets of all protocols have had them
+// by then.
+//
+// The control process hears heartbeats with a socket that comes after this: they are
+// IPv4 datagrams that no router may pass on, and such datagrams pass. Their port is not
+// looked at, for a program of an earlier configuration may stand beside.
 //
 // What is tagged goes to a VLAN device; what comes to the interface's own MAC may be
 // for a service of the host.
@@ -53,10 +61,17 @@ func hostGuard(c *Config, m maps, processors int) asm.Instructions {
 	)
 	for _, a := range c.Addresses {
 		if v := a.As16(); a.Is4() {
-			g.add(asm.JEq.Imm32(asm.R1, native32(v[12:]), "drop"))
+			g.add(asm.JEq.Imm32(asm.R1, native32(v[12:]), "vip"))
 		}
 	}
 	g.add(asm.Ja.Label("next"))
+	g.at("vip", asm.LoadMem(asm.R1, data, ethernetBytes+9, asm.Byte))
+	g.add(
+		asm.JNE.Imm(asm.R1, protoUDP, "drop"),
+		asm.LoadMem(asm.R1, data, ethernetBytes+8, asm.Byte),
+		asm.JEq.Imm(asm.R1, heartbeatTTL, "next"),
+		asm.Ja.Label("drop"),
+	)
 	if c.has6() {
 		g.at("ipv6", asm.Mov.Reg(asm.R1, data))
 		g.add(asm.Add.Imm(asm.R1, ethernetBytes+ipv6Bytes), asm.JGT.Reg(asm.R1, end, "next"))
