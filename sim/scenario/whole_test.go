@@ -31,7 +31,9 @@ func comeToRest(t *testing.T, c *Cluster) UseReport {
 	c.Quiet()
 	c.Run(20 * time.Second)
 	r := c.JudgeUsers()
-	defer t.Logf("%d begun, %d whole, %d lost, %d open, %.1f MB, %d frames", r.Begun, r.Whole, r.Lost, r.Open, float64(r.Bytes)/1e6, r.Frames.Counts.Frames)
+	t.Cleanup(func() {
+		t.Logf("%d begun, %d whole, %d lost, %d open, %.1f MB, %d frames", r.Begun, r.Whole, r.Lost, r.Open, float64(r.Bytes)/1e6, r.Frames.Counts.Frames)
+	})
 	for i, f := range r.Faults {
 		if i == 3 {
 			t.Errorf("and %d more", len(r.Faults)-i)
@@ -39,7 +41,7 @@ func comeToRest(t *testing.T, c *Cluster) UseReport {
 		}
 		t.Error(f)
 	}
-	if r.Whole < 20 || r.Frames.Counts.Handshakes < uint64(r.Whole) {
+	if r.Whole < 15 || r.Frames.Counts.Handshakes < uint64(r.Whole) {
 		t.Errorf("too little was tried: %+v", r.Frames.Counts)
 	}
 	return r
@@ -75,12 +77,12 @@ func (c *Cluster) served(h *Host, which func(x *Exchange) bool) (n int) {
 // every node, and half-closed connections are kept both ways.
 func TestWholeCalm(t *testing.T) {
 	// More than all buffers on the way hold.
-	o := Options{Nodes: 3, Users: 8, Use: Use{Every: 2 * time.Second, Bytes: 1_000_000}}
+	o := Options{Nodes: 3, Users: 7, Use: Use{Every: 2 * time.Second, Bytes: 3_000_000}}
 	if testing.Short() {
 		o.Nodes, o.Preferred, o.Use.Bytes = 2, true, 30_000
 	}
 	c := wholeCluster(t, o, 1)
-	c.Run(10 * time.Second)
+	c.Run(6 * time.Second)
 	allWhole(t, c)
 	for _, h := range c.Hosts {
 		if n := c.served(h, func(*Exchange) bool { return true }); n == 0 && !o.Preferred {
@@ -96,6 +98,9 @@ func TestWholeBadLAN(t *testing.T) {
 		// The judge would take a node's two answers to a doubled question for a
 		// breach.
 		h.Port().Up.Dup, h.Port().Down.Dup = 0, 0
+	}
+	for _, u := range c.users.all[:3] {
+		u.Port().Up.DelayMin, u.Port().Up.DelayMax = 5*ms, 30*ms
 	}
 	c.Run(15 * time.Second)
 	allWhole(t, c)
@@ -135,6 +140,7 @@ func TestWholeNodeDies(t *testing.T) {
 			t.Errorf("it waits for the dead node: %v", x)
 		}
 	}
+	t.Logf("%d newcomers, %d words later than 3.5 s", newcomers, late)
 	if newcomers == 0 || r.Lost == 0 || late == 0 {
 		t.Errorf("nothing was tried: %d newcomers, %d lost, %d words after 3.5 s", newcomers, r.Lost, late)
 	}

@@ -46,7 +46,9 @@ func wholeChaos(t *testing.T, c *Chaos) {
 	c.Quiet()
 	c.Cluster.Run(20 * time.Second)
 	r := c.JudgeUsers()
-	defer t.Logf("%v: %d begun, %d whole, %d lost, %d open, %d frames, faults %v", c, r.Begun, r.Whole, r.Lost, r.Open, r.Frames.Counts.Frames, c.Counts)
+	t.Cleanup(func() {
+		t.Logf("%v: %d begun, %d whole, %d lost, %d open, %d frames, faults %v", c, r.Begun, r.Whole, r.Lost, r.Open, r.Frames.Counts.Frames, c.Counts)
+	})
 	for _, x := range c.Exchanges() {
 		if x.Opened >= from && (x.Connected == 0 || x.Connected-x.Opened > 4*time.Second || x.Err != nil) {
 			r.Faults = append(r.Faults, "after the last fault: "+x.String())
