@@ -16,7 +16,7 @@ func TestHabits(t *testing.T) {
 		{"opens and closes", Habit{OpenEvery: time.Second, Hold: time.Second}, func(l *Life, _ *Client) bool {
 			return l.Opened > 50 && l.Opened < 150 && l.Ended[TimeWait] > l.Opened*8/10
 		}},
-		{"transfers", Habit{OpenEvery: 5 * time.Second, Transfer: 30000, Hold: 10 * time.Second}, func(l *Life, _ *Client) bool { return l.Opened > 5 }},
+		{"transfers", Habit{OpenEvery: 5 * time.Second, Transfer: 30000}, func(l *Life, _ *Client) bool { return l.Opened > 10 }},
 		{"resets and vanishes", Habit{OpenEvery: time.Second, Hold: time.Second, ResetPercent: 50, VanishPercent: 50}, func(l *Life, _ *Client) bool {
 			return l.Ended[Aborted] > l.Opened*8/10 && l.Ended[TimeWait] == 0
 		}},

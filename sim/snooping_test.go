@@ -346,3 +346,44 @@ func TestMembersAreBounded(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// After a change of the tree the querier asks at once (RFC 4541 §2.1.1 (4)), so that
+// groups find their new way without waiting for the next query.
+func TestSnoopingFollowsTheTree(t *testing.T) {
+	top := ring(nil)
+	for i := range top.Switches {
+		top.Switches[i].Snooping = &Snooping{}
+	}
+	top.Switches[0].Snooping = &Snooping{Querier: true, QuerierIP: netip.MustParseAddr("10.77.0.250")}
+	r := build(t, New(1), top, "s1 s3")
+	b := r.l.Ports()[1]
+	m := NewMember(b, MAC(address('b')), netip.MustParseAddr("10.77.0.2"), netip.Addr{})
+	hear := b.Receive
+	b.Receive = func(f []byte) {
+		if !m.Hear(f) {
+			hear(f)
+		}
+	}
+	if err := m.Join(joinedGroup()); err != nil {
+		t.Fatal(err)
+	}
+	heard := func() string {
+		r.heard = nil
+		r.l.Ports()[0].Send(udpFrame(groupMAC(joinedGroup()), MAC(address('a')), netip.MustParseAddrPort("10.77.0.9:1"), netip.AddrPortFrom(theVIP(), 22), nil))
+		r.w.Run(r.w.Now() + ms)
+		return strings.Join(r.heard, "")
+	}
+	r.w.Run(DefaultQueryInterval + 15*time.Second)
+	if got := heard(); got != "b" {
+		t.Fatalf("before: heard by %q", got)
+	}
+	r.l.Trunk("t3").Unplug(true)
+	r.w.Run(r.w.Now() + 20*time.Second)
+	if got := heard(); got != "" {
+		t.Errorf("while the tree changes: heard by %q", got)
+	}
+	r.w.Run(r.w.Now() + 22*time.Second) // 30 for the way around, up to 10 for the report
+	if got := heard(); got != "b" {
+		t.Errorf("42 s after the change: heard by %q", got)
+	}
+}
