@@ -29,7 +29,10 @@ type moving struct {
 
 // passes says whether a copy that is at a switch for another time goes on.
 func (s *storm) passes(at *outlet, t transit, frame []byte) bool {
-	s.lan.report(Storm, at.sw.name, "frames go in circles through trunk %s (first %s); use a spanning tree, or take a trunk out", at.name(), Describe(frame))
+	if !at.sw.storms { // to describe a frame is dear, and laps are many
+		at.sw.storms = true
+		s.lan.report(Storm, at.sw.name, "frames go in circles through trunk %s (first %s); use a spanning tree, or take a trunk out", at.name(), Describe(frame))
+	}
 	if s.count == 0 || s.lan.w.now-s.tick >= stormTick {
 		s.tick, s.count = s.lan.w.now, 0
 	}

@@ -43,6 +43,7 @@ type Switch struct {
 	snoop    *snooper          // nil: groups are flooded
 	tree     *treeBridge       // nil: no spanning tree
 	repeats  bool
+	storms   bool      // a storm was seen here
 	out      []*outlet // room for what forward answers
 }
 
