@@ -107,7 +107,7 @@ func (row *Row) bars(paths []PathInfo) (out []bar) {
 			b.Value = cmp.Or(failedWord(c), "not measured")
 		default:
 			share := func(x float64) float64 { return 100 * max(0, x) / max(longest, math.SmallestNonzeroFloat64) }
-			b.Value, b.Spread = digits(c.Median), fmt.Sprintf("±%.0f %%", c.percent())
+			b.Value, b.Spread = digits(c.Median), c.percentText()
 			b.Percent, b.Low, b.High = share(c.Median), share(c.Low), share(c.High)
 			if len(c.Failed) > 0 {
 				b.Spread += fmt.Sprintf(", %d failed", len(c.Failed))

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"fmt"
 	"math"
 	"slices"
 )
@@ -27,4 +28,13 @@ func (s Spread) percent() float64 {
 		return 0
 	}
 	return 100 * (s.High - s.Low) / 2 / math.Abs(s.Median)
+}
+
+// percentText is that for people; what is beyond all bounds is only called so.
+func (s Spread) percentText() string {
+	const most = 999
+	if p := s.percent(); p <= most {
+		return fmt.Sprintf("±%.0f%%", p)
+	}
+	return fmt.Sprintf(">%d%%", most)
 }

@@ -41,6 +41,12 @@ func TestSpreadByHand(t *testing.T) {
 	if s != (Spread{9.5, 8, 12}) || math.Abs(s.percent()-100*2/9.5) > 1e-9 {
 		t.Errorf("%+v, %v %%", s, s.percent())
 	}
+	if text := s.percentText(); text != "±21%" {
+		t.Errorf("told as %s", text)
+	}
+	if text := (Spread{1, 0, 100}).percentText(); text != ">999%" {
+		t.Errorf("a wide one is told as %s", text)
+	}
 	if p := (Spread{}).percent(); p != 0 {
 		t.Errorf("nothing spreads by %v %%", p)
 	}

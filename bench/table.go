@@ -65,7 +65,7 @@ func (row *Row) write(out io.Writer, shown []PathInfo, paint func(string) string
 		case c.NotSupported:
 			median = "no"
 		case c.Spread != nil:
-			median, apart = digits(c.Median), fmt.Sprintf("±%.0f%%", c.percent())
+			median, apart = digits(c.Median), c.percentText()
 			if len(c.Failed) > 0 {
 				apart += "!"
 			}
