@@ -72,12 +72,17 @@ func inOwnProcess(t *testing.T) bool {
 // net package, whose sockets are made on other threads as well.
 func listen(t *testing.T) (fd int, at netip.AddrPort) {
 	t.Helper()
+	return listenAt(t, netip.MustParseAddrPort("127.0.0.1:0"))
+}
+
+func listenAt(t *testing.T, on netip.AddrPort) (fd int, at netip.AddrPort) {
+	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(fd) })
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: on.Addr().As4(), Port: int(on.Port())}); err != nil {
 		t.Fatal(err)
 	}
 	if err := unix.Listen(fd, 16); err != nil {
@@ -386,5 +391,41 @@ func TestOwnHostReachesTheVIP(t *testing.T) {
 	}
 	if _, err := unix.Read(conn, b[:]); err != unix.ECONNRESET {
 		t.Errorf("after Close the backend reads %v, want a reset", err)
+	}
+}
+
+// A backend that listens on its port of all addresses, as sshd does by default, is
+// no reason to fail: it is told, and the other services are served.
+func TestOwnHostBesideAServiceOnAllAddresses(t *testing.T) {
+	if !inOwnProcess(t) {
+		return
+	}
+	listenAt(t, netip.MustParseAddrPort("0.0.0.0:22"))
+	fd, at := listen(t)
+	host := ownAddress(t)
+	ssh, other := netip.MustParseAddrPort("10.77.0.2:22"), netip.MustParseAddrPort("10.77.0.2:80")
+	routes, err := InstallRoutes(1003, []netip.Addr{at.Addr()}, []netip.Addr{ssh.Addr()}, host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer routes.Remove()
+	own, err := ServeOwnHost(map[netip.AddrPort]Backend{
+		ssh:   {Addr: netip.MustParseAddrPort("127.0.0.1:22"), Transparent: true},
+		other: {Addr: at, Transparent: true},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	if taken := own.Taken(); len(taken) != 1 || taken[0] != ssh {
+		t.Errorf("taken: %v", taken)
+	}
+	c, err := (&Backend{Addr: other}).Dial(netip.AddrPort{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, from := accept(t, fd); from.Addr() != host {
+		t.Errorf("the backend sees %v, want %v", from, host)
 	}
 }

@@ -24,9 +24,12 @@ type OwnHost struct {
 	listeners []net.Listener
 	slots     chan struct{}
 	wg        sync.WaitGroup
+	taken     []netip.AddrPort
 
 	mu    sync.Mutex
-	conns map[net.Conn]struct{}
+	conns map[net.Conn]struct{} // of both sides
+	// clients are the connections among them that were accepted.
+	clients int
 }
 
 // MaxOwnHostConns bounds the connections of this host to its own VIPs; more
@@ -40,6 +43,10 @@ func ServeOwnHost(services map[netip.AddrPort]Backend) (*OwnHost, error) {
 	lc := net.ListenConfig{Control: transparent}
 	for at, backend := range services {
 		l, err := lc.Listen(context.Background(), "tcp4", at.String())
+		if errors.Is(err, unix.EADDRINUSE) {
+			h.taken = append(h.taken, at)
+			continue
+		}
 		if err != nil {
 			h.Close()
 			return nil, fmt.Errorf("proxy: listen on %s for this host: %w", at, err)
@@ -50,6 +57,12 @@ func ServeOwnHost(services map[netip.AddrPort]Backend) (*OwnHost, error) {
 	}
 	return h, nil
 }
+
+// Taken are the addresses of which a program on this host has the port on all
+// addresses, as sshd does by default: the kernel gives it to nobody else then,
+// and that program cannot answer from an address that is not this host's. This
+// host's own connections to them come to nothing.
+func (h *OwnHost) Taken() []netip.AddrPort { return h.taken }
 
 func transparent(_, _ string, c syscall.RawConn) error {
 	var inner error
@@ -77,6 +90,7 @@ func (h *OwnHost) accept(l net.Listener, backend Backend) {
 			continue
 		}
 		h.wg.Add(1)
+		h.count(1)
 		go h.serve(c.(*net.TCPConn), backend)
 	}
 }
@@ -92,6 +106,12 @@ func (h *OwnHost) add(c net.Conn) bool {
 	return true
 }
 
+func (h *OwnHost) count(n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.clients += n
+}
+
 func (h *OwnHost) remove(c net.Conn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -100,7 +120,7 @@ func (h *OwnHost) remove(c net.Conn) {
 
 // serve is the goroutine `proxy.OwnHost.serve`; it ends with its connection.
 func (h *OwnHost) serve(c *net.TCPConn, backend Backend) {
-	defer func() { h.remove(c); c.Close(); <-h.slots; h.wg.Done() }()
+	defer func() { h.count(-1); h.remove(c); c.Close(); <-h.slots; h.wg.Done() }()
 	d := net.Dialer{Timeout: ownHostDialTimeout}
 	if backend.Transparent {
 		// The address is this host's own, so no right is needed to keep it.
@@ -114,6 +134,10 @@ func (h *OwnHost) serve(c *net.TCPConn, backend Backend) {
 		return
 	}
 	defer b.Close()
+	if !h.add(b) {
+		return
+	}
+	defer h.remove(b)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -142,7 +166,7 @@ func copyHalf(to, from *net.TCPConn) {
 func (h *OwnHost) Conns() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.conns)
+	return h.clients
 }
 
 // Retire ends the listeners, so that another process can have them. What runs

@@ -156,6 +156,7 @@ func (s *serving) open() error {
 		return rights(err)
 	}
 	s.opened(s.parts.OwnHost.Close)
+	s.tellTaken()
 	if s.parts.Stack, err = stack.New(s.stackConfig()); err != nil {
 		return err
 	}
@@ -286,6 +287,15 @@ func (s *serving) backends() map[netip.AddrPort]proxy.Backend {
 		out[svc.Listen] = backendOf(svc)
 	}
 	return out
+}
+
+// tellTaken warns of services that this host itself does not reach, for another
+// program has the port.
+func (s *serving) tellTaken() {
+	for _, at := range s.parts.OwnHost.Taken() {
+		s.log.Warn("a program listens on this port of all of this host's addresses, so this host itself does not reach the service; clients do; have the program listen on 127.0.0.1 and this host's own address",
+			"listen", at)
+	}
 }
 
 func backendOf(s *config.Service) proxy.Backend {
