@@ -98,6 +98,8 @@ type WorkerParts struct {
 	// loaded; NoFilter says why, or why it is not all that it can be.
 	Filter   *ingress.Filter
 	NoFilter string
+	// Watch watches the device's interface, nil for nobody.
+	Watch *link.Watch
 }
 
 // Descriptors of a worker behind standard error, in the order in which control

@@ -186,7 +186,12 @@ type WorkerStatus struct {
 	Stranger *StrangerStatus       `json:"stranger,omitempty"`
 	Flows    FlowsStatus           `json:"flows"`
 	// OwnHost is how many connections of this host itself it serves.
-	OwnHost int                `json:"own_host"`
+	OwnHost int `json:"own_host"`
+	// NotReached are services that this host itself does not reach, for another
+	// program has their port.
+	NotReached []netip.AddrPort `json:"own_host_not_reached,omitempty"`
+	// Changed says what is no longer so of the interface.
+	Changed string             `json:"interface_changed,omitempty"`
 	Device  link.Stats         `json:"device"`
 	Loop    node.LoopStats     `json:"loop"`
 	Running []stack.FlowStatus `json:"running,omitempty"`

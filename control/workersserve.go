@@ -313,7 +313,10 @@ func (g *Guest) fill(s *WorkerStatus, now time.Duration, flows bool) {
 		s.Stranger = &StrangerStatus{Address: m.Address, MAC: m.MAC.String(), From: m.From.String(), Seconds: (now - m.At).Seconds()}
 	}
 	s.Flows = FlowsStatus{Running: p.Stack.FlowCount(), Limit: stack.MaxFlows, Counters: p.Stack.Counters()}
-	s.OwnHost = p.OwnHost.Conns()
+	s.OwnHost, s.NotReached = p.OwnHost.Conns(), p.OwnHost.Taken()
+	if p.Watch != nil {
+		s.Changed = p.Watch.Changed(now)
+	}
 	s.Device = p.Device.Stats()
 	s.Loop = p.Loop.Stats()
 	if flows {

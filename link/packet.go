@@ -24,6 +24,7 @@ const (
 type Packet struct {
 	fd    int
 	index int
+	name  string
 	mac   net.HardwareAddr
 	mtu   int
 
@@ -57,7 +58,7 @@ func Open(name string, filter *Filter) (*Packet, error) {
 	if err != nil {
 		return nil, fmt.Errorf("link: interface %s: %w", name, err)
 	}
-	d := &Packet{fd: fd, index: ifi.Index, mac: ifi.HardwareAddr, mtu: ifi.MTU}
+	d := &Packet{fd: fd, index: ifi.Index, name: ifi.Name, mac: ifi.HardwareAddr, mtu: ifi.MTU}
 	d.in.init()
 	d.out.init()
 	return d, nil

@@ -263,6 +263,45 @@ func TestPacketSurvivesItsInterfaceGoingDownAndKnowsWhenItIsGone(t *testing.T) {
 	}
 }
 
+// A device serves an interface with another MTU, MAC or name as well as it can,
+// and says what has changed until it is as it was.
+func TestWatchTellsOfAnInterfaceThatChanges(t *testing.T) {
+	inNamespace(t)
+	w := open(t, "a").Watch()
+	l, err := netlink.LinkByName("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Duration(0)
+	say := func(what, want string) {
+		t.Helper()
+		now += watchInterval
+		if got := w.Changed(now); got != want {
+			t.Errorf("%s: %q, want %q", what, got, want)
+		}
+	}
+	say("nothing yet", "")
+	if err := netlink.LinkSetMTU(l, 1400); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.Changed(now); got != "" {
+		t.Errorf("it looks again at once: %q", got)
+	}
+	say("a lower MTU", "its MTU is 1400, and was 1500")
+	mac := net.HardwareAddr{2, 0, 0, 0, 0, 9}
+	if err := netlink.LinkSetHardwareAddr(l, mac); err != nil {
+		t.Fatal(err)
+	}
+	say("another MAC, too", "its MTU is 1400, and was 1500; its MAC is 02:00:00:00:00:09, and was "+own.String())
+	if err := netlink.LinkSetMTU(l, 1500); err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkSetHardwareAddr(l, own); err != nil {
+		t.Fatal(err)
+	}
+	say("as it was", "")
+}
+
 func TestOpenSaysWhatIsMissing(t *testing.T) {
 	inNamespace(t)
 	if _, err := Open("nosuch0", &Filter{}); err == nil {

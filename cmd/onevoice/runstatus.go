@@ -96,6 +96,12 @@ func (d *daemon) workerWarnings(workers []control.WorkerStatus) (stuck, out []st
 		if w.Retired {
 			out = append(out, fmt.Sprintf("process %d still serves %d flows of an earlier configuration to their end", w.Process.PID, w.Flows.Running))
 		}
+		if w.Changed != "" {
+			out = append(out, fmt.Sprintf("interface %s is not as it was when this node started: %s; restart onevoice here", d.cfg.Cluster.Interface, w.Changed))
+		}
+		for _, at := range w.NotReached {
+			out = append(out, fmt.Sprintf("this host itself does not reach %s, for a program listens on that port of all addresses (clients do reach it); have it listen on 127.0.0.1 and this host's own address", at))
+		}
 		if m := w.Stranger; m != nil {
 			ago := time.Duration(m.Seconds * float64(time.Second)).Truncate(time.Second)
 			out = append(out, fmt.Sprintf("somebody claimed %s in ARP %s ago, as being at %s; the frame came from %s", m.Address, ago, m.MAC, m.From))

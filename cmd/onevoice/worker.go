@@ -181,9 +181,16 @@ func (s *serving) open() error {
 
 // turned is what happens at the end of each turn of the loop.
 func (s *serving) turned(c *collector) func(time.Duration, uint64) {
+	changed := ""
 	return func(now time.Duration, generation uint64) {
 		s.guest.Turned(now, generation)
 		c.turn(now)
+		if what := s.parts.Watch.Changed(now); what != changed {
+			changed = what
+			if what != "" {
+				s.log.Warn("the interface is not as it was when this node started; restart onevoice here", "changed", what)
+			}
+		}
 	}
 }
 
@@ -194,7 +201,7 @@ func (s *serving) openDevice() error {
 		return rights(err)
 	}
 	s.opened(dev.Close)
-	s.parts.Device = dev
+	s.parts.Device, s.parts.Watch = dev, dev.Watch()
 	if s.settings.Capture == "" {
 		return nil
 	}
