@@ -69,10 +69,10 @@ func (c *Cell) add(sample float64) {
 }
 
 // ratio is a path's median to a peer's. ok is false when one of them has no
-// samples.
+// samples, or the peer's is nothing or less, as a difference may be.
 func (r *Row) ratio(name, peer string) (times float64, ok bool) {
 	a, b := r.Cells[name], r.Cells[peer]
-	if a == nil || b == nil || a.Spread == nil || b.Spread == nil || a.Median == 0 || b.Median == 0 {
+	if a == nil || b == nil || a.Spread == nil || b.Spread == nil || b.Median <= 0 {
 		return 0, false
 	}
 	return a.Median / b.Median, true
