@@ -223,7 +223,9 @@ func TestInnocent(t *testing.T) {
 			client1 RST 5001 0
 			client1 SYN 7000 +1s
 			n1 SYNACK 8000 7001`,
-		"a dead node's flow is reset after the grace":    handshake + "lan moving \n n1 dies \n client1 DATA 1001 5001 +3s \n n2 RST 5001",
+		"a dead node's flow is reset after the grace": handshake + "lan moving \n n1 dies \n client1 DATA 1001 5001 +3s \n n2 RST 5001",
+		"each of a dead node's flow's many segments is reset": handshake + "lan moving \n n1 dies \n" +
+			"client1 DATA 1001 5001 +4s\n" + strings.Repeat("client1 DATA 1001 5001\n", 19) + strings.Repeat("n2 RST 5001\n", 20),
 		"a dead node's flow is reset when it is back":    handshake + "lan moving \n n1 dies \n n1 starts +1s \n client1 DATA 1001 5001 \n n2 RST 5001",
 		"a dead node's flow is reset long after":         handshake + "lan moving \n n1 dies \n n1 starts +1s \n lan settled +5s \n client1 DATA 1001 5001 \n n2 RST 5001",
 		"a restarted node resets its own old flow":       handshake + "lan moving \n n1 dies \n n1 starts +1s \n client1 DATA 1001 5001 \n n1 RST 5001",

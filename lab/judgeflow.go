@@ -121,7 +121,7 @@ func (j *Judge) fromClient(p *packet) {
 	case p.Flags&tcpACK != 0:
 		j.clientACK(f, p)
 	}
-	if old := &f.strays[f.nextStrays]; old.asked && !old.answered() && !f.living() {
+	if old := &f.strays[f.nextStrays]; old.asked && !old.answered() && !(f.living() && !j.orphaned(f.now.node, f.now.synACK.At)) {
 		f.overrun++
 	}
 	f.strays[f.nextStrays] = question{Sight: p.Sight, asked: true}
