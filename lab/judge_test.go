@@ -226,12 +226,14 @@ func TestInnocent(t *testing.T) {
 		"a dead node's flow is reset after the grace": handshake + "lan moving \n n1 dies \n client1 DATA 1001 5001 +3s \n n2 RST 5001",
 		"each of a dead node's flow's many segments is reset": handshake + "lan moving \n n1 dies \n" +
 			"client1 DATA 1001 5001 +4s\n" + strings.Repeat("client1 DATA 1001 5001\n", 19) + strings.Repeat("n2 RST 5001\n", 20),
-		"a dead node's flow is reset when it is back":    handshake + "lan moving \n n1 dies \n n1 starts +1s \n client1 DATA 1001 5001 \n n2 RST 5001",
-		"a dead node's flow is reset long after":         handshake + "lan moving \n n1 dies \n n1 starts +1s \n lan settled +5s \n client1 DATA 1001 5001 \n n2 RST 5001",
-		"a restarted node resets its own old flow":       handshake + "lan moving \n n1 dies \n n1 starts +1s \n client1 DATA 1001 5001 \n n1 RST 5001",
-		"a restarted node resets its own old half-open":  "client1 SYN 1000 \n n1 SYNACK 5000 1001 \n lan moving \n n1 dies \n n1 starts +1s \n client1 ACK 1001 7777 \n n1 RST 7777",
-		"a flow of a node that was cut for long":         handshake + "lan moving \n n1 cut \n n1 whole +4s \n client1 DATA 1001 5001 \n n2 RST 5001",
-		"a flow of a node that was whole almost in time": handshake + "lan moving \n n1 cut \n n1 whole +2500ms \n client1 DATA 1001 5001 +600ms \n n2 RST 5001",
+		"a dead node's flow is reset when it is back":                  handshake + "lan moving \n n1 dies \n n1 starts +1s \n client1 DATA 1001 5001 \n n2 RST 5001",
+		"a dead node's flow is reset long after":                       handshake + "lan moving \n n1 dies \n n1 starts +1s \n lan settled +5s \n client1 DATA 1001 5001 \n n2 RST 5001",
+		"a restarted node resets its own old flow":                     handshake + "lan moving \n n1 dies \n n1 starts +1s \n client1 DATA 1001 5001 \n n1 RST 5001",
+		"a restarted node resets its own old half-open":                "client1 SYN 1000 \n n1 SYNACK 5000 1001 \n lan moving \n n1 dies \n n1 starts +1s \n client1 ACK 1001 7777 \n n1 RST 7777",
+		"a flow of a node that died, and was cut off when it was back": handshake + "lan moving \n n1 dies \n n1 starts +100ms \n n1 cut \n n1 whole +2500ms \n client1 DATA 1001 5001 \n n2 RST 5001",
+		"a flow of a node that was cut for long, twice":                handshake + "lan moving \n n1 cut \n n1 whole +4s \n n1 cut \n n1 whole +2500ms \n client1 DATA 1001 5001 \n n2 RST 5001",
+		"a flow of a node that was cut for long":                       handshake + "lan moving \n n1 cut \n n1 whole +4s \n client1 DATA 1001 5001 \n n2 RST 5001",
+		"a flow of a node that was whole almost in time":               handshake + "lan moving \n n1 cut \n n1 whole +2500ms \n client1 DATA 1001 5001 +600ms \n n2 RST 5001",
 		"a new owner answers the retransmission": `
 			client1 SYN 1000
 			n1 SYNACK 5000 1001

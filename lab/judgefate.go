@@ -26,6 +26,9 @@ type fate struct {
 	// away: it is dead or cut off since then.
 	away, dead bool
 	since      time.Duration
+	// diedBefore: flows that it accepted before are nobody's for good, for all of
+	// its processes had ended, or it had been away for too long.
+	diedBefore time.Duration
 	// Flows that it accepted before orphansBefore may be reset by others from
 	// orphansFrom on.
 	orphansBefore, orphansFrom time.Duration
@@ -89,8 +92,11 @@ func (f fate) back(at time.Duration) fate {
 	switch {
 	case !f.away:
 	case f.dead:
-		f.orphansBefore, f.orphansFrom = at, at
+		f.diedBefore = at
 	case at-f.since >= orphanTime-orphanSlack:
+		if f.orphansFrom <= at {
+			f.diedBefore = max(f.diedBefore, f.orphansBefore)
+		}
 		f.orphansBefore, f.orphansFrom = at, max(at, f.since+orphanTime)
 	}
 	f.away, f.dead = false, false
@@ -100,7 +106,7 @@ func (f fate) back(at time.Duration) fate {
 // orphaned reports whether others may reset a flow that the node accepted then.
 func (j *Judge) orphaned(node string, accepted time.Duration) bool {
 	f := j.fates[node]
-	if f.away && j.at >= f.since+orphanTime {
+	if accepted < f.diedBefore || f.away && j.at >= f.since+orphanTime {
 		return true
 	}
 	return accepted < f.orphansBefore && j.at >= f.orphansFrom
