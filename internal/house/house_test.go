@@ -22,8 +22,8 @@ func floors() map[string]int {
 	out := map[string]int{}
 	for floor, folders := range [][]string{
 		{"link", "link/egress", "link/ingress", "proxy", "health", "internal/netns", "internal/page", "internal/poller", "internal/sealed", "internal/journal", "internal/flowstate", "internal/pcap", "sim/report"},
-		{"hashing", "responder", "config", "sim"},
-		{"cluster", "stack", "stack/virtual", "node/model"},
+		{"hashing", "responder", "config", "sim", "stack/virtual"},
+		{"cluster", "stack", "node/model"},
 		{"node"},
 		{"lab", "control"},
 		{"admin", "bench", "sim/scenario"},
