@@ -93,6 +93,10 @@ netstack: ## N=100 seeds of chaos with netstack and whole TCP clients
 sim-scale: ## how long a minute of 4 nodes and 200 whole TCP clients takes
 	$(GO) test -count=1 ./sim/scenario -run '^TestWholeScale$$' -v -args -scale
 
+.PHONY: tcp-choice
+tcp-choice: ## TCP's settings tried on simulated paths, N=5 seeds each
+	GOMAXPROCS=1 $(GO) test -count=1 -timeout 2h ./stack -run '^TestTCPChoice$$' -v -args -choice $(or $(N),5)
+
 .PHONY: mutants
 mutants: ## planted faults: the simulator has to see each
 	$(GO) test -count=1 -timeout 4h ./sim/scenario -run '^TestMutants$$' -v -args -mutants -update
