@@ -38,8 +38,7 @@ const (
 	keepaliveCount    = 4
 	// Buffers start at what a LAN of 10 Gb/s and 0.5 ms needs. What is sent may grow,
 	// and 1, 2 and 8 MiB at most are all slower over 40 ms than these 4. What is
-	// received does not grow: netstack wants to be asked after each read. See
-	// docs/performance.md.
+	// received grows with what the backend takes. See docs/performance.md.
 	minBufferBytes     = 4 << 10
 	defaultBufferBytes = 1 << 20
 	maxBufferBytes     = 4 << 20

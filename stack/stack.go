@@ -211,7 +211,9 @@ func (s *Stack) tcpOptions() error {
 	wait := tcpip.TCPTimeWaitTimeoutOption(timeWait)
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: minBufferBytes, Default: defaultBufferBytes, Max: maxBufferBytes}
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: minBufferBytes, Default: defaultBufferBytes, Max: maxBufferBytes}
-	for _, o := range []tcpip.SettableTransportProtocolOption{&sack, &congestion, &recovery, &reuse, &wait, &receive, &send} {
+	// The window of a client whose backend reads grows with what it takes.
+	moderate := tcpip.TCPModerateReceiveBufferOption(true)
+	for _, o := range []tcpip.SettableTransportProtocolOption{&sack, &congestion, &recovery, &reuse, &wait, &receive, &send, &moderate} {
 		if err := s.net.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
 			return fmt.Errorf("stack: set %T: %s", o, err)
 		}

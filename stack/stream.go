@@ -63,6 +63,10 @@ func (s *stream) Drain(dst proxy.Stream, most int) (n int, from, to error) {
 	_, err := s.ep.Read(&s.drain, tcpip.ReadOptions{})
 	d := s.drain
 	s.drain = draining{}
+	if d.n > 0 {
+		// The window grows with what is taken, up to maxBufferBytes.
+		s.ep.ModerateRecvBuf(d.n)
+	}
 	if err != nil && d.n == 0 && !d.stopped {
 		from = streamError(err)
 	}
