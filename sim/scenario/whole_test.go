@@ -29,7 +29,9 @@ func wholeCluster(t *testing.T, o Options, seed uint64) *Cluster {
 func comeToRest(t *testing.T, c *Cluster) UseReport {
 	t.Helper()
 	c.Quiet()
-	c.Run(20 * time.Second)
+	// A client whose SYN was lost twice waits 9 s to send a lost segment again, and
+	// 18 for the next time.
+	c.Run(time.Minute)
 	r := c.JudgeUsers()
 	t.Cleanup(func() {
 		t.Logf("%d begun, %d whole, %d lost, %d open, %.1f MB, %d frames", r.Begun, r.Whole, r.Lost, r.Open, float64(r.Bytes)/1e6, r.Frames.Counts.Frames)
