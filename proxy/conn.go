@@ -32,10 +32,7 @@ type Conn struct {
 	readable, writable, finished bool
 }
 
-var (
-	_ Stream = (*Conn)(nil)
-	_ Queued = (*Conn)(nil)
-)
+var _ Stream = (*Conn)(nil)
 
 // Dial starts to connect to the backend on behalf of a client. The result is
 // connecting: wait until it is writable and ask Connected. ErrRefused when
@@ -178,7 +175,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return int(n), nil
 }
 
-// Queued implements Queued: SIOCINQ of tcp(7).
+// Queued implements Stream: SIOCINQ of tcp(7).
 func (c *Conn) Queued() int {
 	if !c.readable {
 		return 0
@@ -190,7 +187,7 @@ func (c *Conn) Queued() int {
 	return int(n)
 }
 
-// Write implements Stream.
+// Write implements Sink.
 func (c *Conn) Write(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -232,7 +229,7 @@ func again(errno unix.Errno) error {
 	return errno
 }
 
-// CloseWrite implements Stream.
+// CloseWrite implements Sink.
 func (c *Conn) CloseWrite() error {
 	if _, _, errno := unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(c.fd), unix.SHUT_WR, 0); errno != 0 {
 		return os.NewSyscallError("shutdown", errno)
@@ -240,7 +237,7 @@ func (c *Conn) CloseWrite() error {
 	return nil
 }
 
-// Close implements Stream.
+// Close implements Sink.
 func (c *Conn) Close() {
 	if c.fd >= 0 {
 		_, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(c.fd), 0, 0)
@@ -248,7 +245,7 @@ func (c *Conn) Close() {
 	}
 }
 
-// Abort implements Stream: with a linger time of zero, close(2) sends a reset.
+// Abort implements Sink: with a linger time of zero, close(2) sends a reset.
 func (c *Conn) Abort() {
 	if c.fd >= 0 {
 		_ = unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})

@@ -33,28 +33,32 @@ const (
 )
 
 // Pump copies bytes between two streams until both directions have finished.
-// It holds back reading while the other side does not take, so that each
-// direction has at most ScratchBytes under way here.
+// It holds back reading while the other side does not take: what the backend does
+// not take stays with the client's stream, and at most ScratchBytes wait here for
+// the client.
 type Pump struct {
-	client, backend Stream
-	up, down        direction
-	ended           bool
+	client   Client
+	backend  Stream
+	up, down direction
+	// pending is what was read of the backend and does not fit yet. Nil when
+	// nothing is.
+	pending []byte
+	// bulk: the last read of the backend filled the buffer, and more is likely to
+	// be there.
+	bulk  bool
+	ended bool
 }
 
 // direction is one of the two.
 type direction struct {
-	// pending is what was read and does not fit yet. Nil when nothing is.
-	pending []byte
 	// read: the source has said that nothing more comes.
 	// finished: the destination has been told.
 	read, finished bool
-	// bulk: the last read filled the buffer, and more is likely to be there.
-	bulk  bool
-	bytes uint64
+	bytes          uint64
 }
 
 // NewPump makes a pump over two connected streams, which it owns from here on.
-func NewPump(client, backend Stream) *Pump {
+func NewPump(client Client, backend Stream) *Pump {
 	return &Pump{client: client, backend: backend}
 }
 
@@ -79,12 +83,12 @@ func (p *Pump) Step(scratch []byte) Outcome {
 	if p.ended {
 		return Done
 	}
-	upMore, err := p.up.step(p.client, p.backend, scratch, p.down.finished)
+	upMore, err := p.stepUp(len(scratch))
 	if err != nil {
 		p.Abort()
 		return Broken
 	}
-	downMore, err := p.down.step(p.backend, p.client, scratch, p.up.finished)
+	downMore, err := p.stepDown(scratch)
 	if err != nil {
 		p.Abort()
 		return Broken
@@ -101,54 +105,75 @@ func (p *Pump) Step(scratch []byte) Outcome {
 	return Waiting
 }
 
-// step moves bytes from src to dst until one of them would block, the
-// direction has finished, or the flow has had its share of this turn; then
-// more is true. last: the other direction has finished, so that dst is closed as
-// soon as this one has, which tells it the end as well.
-func (d *direction) step(src, dst Stream, scratch []byte, last bool) (more bool, err error) {
-	if d.finished {
+// stepUp moves bytes to the backend, most at a time, until one of the two would
+// block, the client has finished, or the flow has had its share of this turn;
+// then more is true.
+func (p *Pump) stepUp(most int) (more bool, err error) {
+	if p.up.finished {
 		return false, nil
 	}
 	for range maxReads {
-		if flushed, err := d.flush(dst); err != nil || !flushed {
-			return false, err
+		if p.up.read {
+			return false, p.up.finish(&p.down, p.backend)
 		}
-		if d.read {
-			d.finished = true
-			if last {
-				return false, nil
-			}
-			return false, dst.CloseWrite()
+		n, from, to := p.client.Drain(p.backend, most)
+		p.up.bytes += uint64(n)
+		if to != nil {
+			return false, unlessAgain(to)
 		}
-		blocked, err := d.move(src, dst, scratch)
-		if blocked || err != nil {
+		if blocked, err := p.up.after(from); blocked || err != nil {
 			return false, err
 		}
 	}
 	return true, nil
 }
 
-// move moves one portion, and reports whether one of the two would block.
-func (d *direction) move(src, dst Stream, scratch []byte) (blocked bool, err error) {
-	if drainer, ok := src.(Drainer); ok {
-		n, from, to := drainer.Drain(dst, len(scratch))
-		d.bytes += uint64(n)
-		if to != nil {
-			return true, unlessAgain(to)
-		}
-		return d.after(from)
+// stepDown moves bytes to the client, as stepUp does to the backend.
+func (p *Pump) stepDown(scratch []byte) (more bool, err error) {
+	if p.down.finished {
+		return false, nil
 	}
-	if d.bulk {
-		if moved, blocked, err := d.fill(src, dst, len(scratch)); moved || err != nil {
-			return blocked, err
+	for range maxReads {
+		if flushed, err := p.flush(); err != nil || !flushed {
+			return false, err
+		}
+		if p.down.read {
+			return false, p.down.finish(&p.up, p.client)
+		}
+		if blocked, err := p.moveDown(scratch); blocked || err != nil {
+			return false, err
 		}
 	}
-	n, err := src.Read(scratch)
-	d.bulk = n == len(scratch)
-	if err := d.forward(dst, scratch[:n]); err != nil {
+	return true, nil
+}
+
+// moveDown moves one portion to the client, and reports whether one of the two
+// would block. Where much is waiting, the client's stream reads it for itself.
+func (p *Pump) moveDown(scratch []byte) (blocked bool, err error) {
+	if p.bulk {
+		waiting := p.backend.Queued()
+		if p.bulk = waiting >= bulkBytes; p.bulk {
+			n, err := p.client.Fill(p.backend, min(waiting, len(scratch)))
+			p.down.bytes += uint64(n)
+			return err != nil, unlessAgain(err)
+		}
+	}
+	n, err := p.backend.Read(scratch)
+	p.bulk = n == len(scratch)
+	if err := p.forward(scratch[:n]); err != nil {
 		return true, err
 	}
-	return d.after(err)
+	return p.down.after(err)
+}
+
+// finish tells dst that nothing more comes. Where the other direction has finished
+// before, closing tells it.
+func (d *direction) finish(other *direction, dst Sink) error {
+	d.finished = true
+	if other.finished {
+		return nil
+	}
+	return dst.CloseWrite()
 }
 
 // after judges what reading came to.
@@ -170,49 +195,32 @@ func unlessAgain(err error) error {
 	return err
 }
 
-// fill lets the destination read for itself where much is waiting; moved is
-// false where that cannot be done.
-func (d *direction) fill(src, dst Stream, most int) (moved, blocked bool, err error) {
-	filler, ok := dst.(Filler)
-	queued, asks := src.(Queued)
-	if !ok || !asks {
-		return false, false, nil
-	}
-	waiting := queued.Queued()
-	if d.bulk = waiting >= bulkBytes; !d.bulk {
-		return false, false, nil
-	}
-	n, err := filler.Fill(src, min(waiting, most))
-	d.bytes += uint64(n)
-	return true, err != nil, unlessAgain(err)
-}
-
 // flush writes what is pending; false while some of it is left.
-func (d *direction) flush(dst Stream) (bool, error) {
-	if len(d.pending) == 0 {
+func (p *Pump) flush() (bool, error) {
+	if len(p.pending) == 0 {
 		return true, nil
 	}
-	n, err := dst.Write(d.pending)
-	d.bytes += uint64(n)
-	d.pending = d.pending[n:]
-	if err != nil && !errors.Is(err, ErrAgain) {
+	n, err := p.client.Write(p.pending)
+	p.down.bytes += uint64(n)
+	p.pending = p.pending[n:]
+	if unlessAgain(err) != nil {
 		return false, err
 	}
-	if len(d.pending) > 0 {
+	if len(p.pending) > 0 {
 		return false, nil
 	}
-	d.pending = nil
+	p.pending = nil
 	return true, nil
 }
 
-// forward writes b and keeps what does not fit.
-func (d *direction) forward(dst Stream, b []byte) error {
+// forward writes b to the client and keeps what does not fit.
+func (p *Pump) forward(b []byte) error {
 	for len(b) > 0 {
-		n, err := dst.Write(b)
-		d.bytes += uint64(n)
+		n, err := p.client.Write(b)
+		p.down.bytes += uint64(n)
 		b = b[n:]
 		if errors.Is(err, ErrAgain) || (err == nil && n == 0) {
-			d.pending = append([]byte(nil), b...)
+			p.pending = append([]byte(nil), b...)
 			return nil
 		}
 		if err != nil {

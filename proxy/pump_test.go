@@ -19,6 +19,7 @@ type fake struct {
 	out              []byte
 	closedWrite      bool
 	closed, aborted  bool
+	fills            int
 	writesAfterClose int
 }
 
@@ -52,6 +53,38 @@ func (f *fake) Write(p []byte) (int, error) {
 	f.out = append(f.out, p[:n]...)
 	return n, nil
 }
+
+// Drain and Fill are a client's.
+func (f *fake) Drain(dst Sink, most int) (n int, from, to error) {
+	if f.readErr != nil {
+		return 0, f.readErr, nil
+	}
+	if len(f.in) == 0 {
+		if f.eof {
+			return 0, io.EOF, nil
+		}
+		return 0, ErrAgain, nil
+	}
+	n, to = dst.Write(f.in[:min(most, len(f.in))])
+	f.in = f.in[n:]
+	return n, nil, to
+}
+
+func (f *fake) Fill(src Stream, n int) (int, error) {
+	f.fills++
+	b := make([]byte, min(n, f.room))
+	if f.writeErr != nil || len(b) == 0 {
+		return f.Write(b)
+	}
+	if k, err := io.ReadFull(streamReader{src}, b); err != nil {
+		return k, err
+	}
+	return f.Write(b)
+}
+
+type streamReader struct{ Stream }
+
+func (f *fake) Queued() int { return len(f.in) }
 
 func (f *fake) CloseWrite() error { f.closedWrite = true; return nil }
 func (f *fake) Close()            { f.closed = true }
@@ -119,16 +152,44 @@ func TestPumpGivesOthersTheirTurn(t *testing.T) {
 
 // A side that does not take holds the other back: what lies here is bounded.
 func TestPumpHoldsBackReading(t *testing.T) {
-	client := &fake{in: make([]byte, 10*ScratchBytes), room: plenty}
-	backend := &fake{room: 10}
-	p, scratch := NewPump(client, backend), make([]byte, ScratchBytes)
-	for range 5 {
-		if o := p.Step(scratch); o != Waiting {
-			t.Fatalf("outcome %v", o)
+	const much = 10 * ScratchBytes
+	for _, c := range []struct {
+		name            string
+		client, backend *fake
+		from            func(client, backend *fake) *fake
+		most            int
+	}{
+		{"up", &fake{in: make([]byte, much), room: plenty}, &fake{room: 10}, func(c, _ *fake) *fake { return c }, 10},
+		{"down", &fake{room: 10}, &fake{in: make([]byte, much), room: plenty}, func(_, b *fake) *fake { return b }, ScratchBytes},
+	} {
+		p, scratch := NewPump(c.client, c.backend), make([]byte, ScratchBytes)
+		for range 5 {
+			if o := p.Step(scratch); o != Waiting && o != More {
+				t.Fatalf("%s: outcome %v", c.name, o)
+			}
+		}
+		if taken := much - len(c.from(c.client, c.backend).in); taken > c.most {
+			t.Errorf("%s: %d bytes were read ahead", c.name, taken)
 		}
 	}
-	if taken := 10*ScratchBytes - len(client.in); taken > ScratchBytes {
-		t.Errorf("%d bytes were read ahead", taken)
+}
+
+// Much that waits at the backend goes past the buffer, and little does not.
+func TestPumpFillsInBulk(t *testing.T) {
+	for waiting, want := range map[int]int{
+		ScratchBytes - 1:             0,
+		ScratchBytes + bulkBytes - 1: 0,
+		ScratchBytes + bulkBytes:     1,
+		3*ScratchBytes + bulkBytes:   3,
+	} {
+		client, backend := &fake{room: plenty}, &fake{in: make([]byte, waiting), room: plenty}
+		p := NewPump(client, backend)
+		if o := p.Step(make([]byte, ScratchBytes)); o != Waiting || client.fills != want {
+			t.Errorf("%d bytes: outcome %v, read for itself %d times, want %d", waiting, o, client.fills, want)
+		}
+		if _, down := p.Bytes(); len(client.out) != waiting || down != uint64(waiting) {
+			t.Errorf("%d bytes: %d came, %d were counted", waiting, len(client.out), down)
+		}
 	}
 }
 

@@ -112,6 +112,12 @@ func (x *transfer) Connected() error   { return nil }
 func (x *transfer) Ready(_, _, _ bool) {}
 func (x *transfer) Close()             {}
 func (x *transfer) Abort()             {}
+func (x *transfer) Queued() int {
+	if x.upload {
+		return 0
+	}
+	return x.left
+}
 func (x *transfer) CloseWrite() error {
 	x.ended = true
 	return nil

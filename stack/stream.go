@@ -15,50 +15,15 @@ import (
 type stream struct {
 	ep     tcpip.Endpoint
 	reader bytes.Reader
-	writer sliceWriter
 	drain  draining
 	fill   filling
 }
 
-var (
-	_ proxy.Stream  = (*stream)(nil)
-	_ proxy.Drainer = (*stream)(nil)
-	_ proxy.Filler  = (*stream)(nil)
-)
+var _ proxy.Client = (*stream)(nil)
 
-// sliceWriter takes what fits.
-type sliceWriter struct {
-	free []byte
-	n    int
-}
-
-// Write implements io.Writer.
-func (w *sliceWriter) Write(p []byte) (int, error) {
-	n := copy(w.free, p)
-	w.free = w.free[n:]
-	w.n += n
-	if n < len(p) {
-		return n, io.ErrShortWrite
-	}
-	return n, nil
-}
-
-// Read implements proxy.Stream. It copies: a view that is only peeked at can be
-// freed by a reset that netstack handles in a goroutine of its own.
-func (s *stream) Read(p []byte) (int, error) {
-	s.writer = sliceWriter{free: p}
-	_, err := s.ep.Read(&s.writer, tcpip.ReadOptions{})
-	n := s.writer.n
-	s.writer.free = nil
-	if n > 0 || err == nil {
-		return n, nil
-	}
-	return 0, streamError(err)
-}
-
-// Drain implements proxy.Drainer. Netstack holds the flow's lock meanwhile, so
+// Drain implements proxy.Client. Netstack holds the flow's lock meanwhile, so
 // that what is being written cannot be freed by a reset.
-func (s *stream) Drain(dst proxy.Stream, most int) (n int, from, to error) {
+func (s *stream) Drain(dst proxy.Sink, most int) (n int, from, to error) {
 	s.drain = draining{dst: dst, left: most}
 	_, err := s.ep.Read(&s.drain, tcpip.ReadOptions{})
 	d := s.drain
@@ -75,7 +40,7 @@ func (s *stream) Drain(dst proxy.Stream, most int) (n int, from, to error) {
 
 // draining is the writer that Drain gives to netstack.
 type draining struct {
-	dst     proxy.Stream
+	dst     proxy.Sink
 	n, left int
 	// stopped: dst took less than it was given, or enough was moved.
 	stopped bool
@@ -100,7 +65,7 @@ func (d *draining) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// Fill implements proxy.Filler.
+// Fill implements proxy.Client.
 func (s *stream) Fill(src proxy.Stream, n int) (int, error) {
 	s.fill = filling{src: src, left: n}
 	moved, err := s.ep.Write(&s.fill, tcpip.WriteOptions{})
@@ -145,7 +110,7 @@ func (f *filling) Read(p []byte) (int, error) {
 // errLostBytes says that a socket had less than it had said.
 var errLostBytes = errors.New("stack: the backend's connection lost what had arrived")
 
-// Write implements proxy.Stream.
+// Write implements proxy.Sink.
 func (s *stream) Write(p []byte) (int, error) {
 	s.reader.Reset(p)
 	n, err := s.ep.Write(&s.reader, tcpip.WriteOptions{})
@@ -156,7 +121,7 @@ func (s *stream) Write(p []byte) (int, error) {
 	return int(n), nil
 }
 
-// CloseWrite implements proxy.Stream.
+// CloseWrite implements proxy.Sink.
 func (s *stream) CloseWrite() error {
 	if err := s.ep.Shutdown(tcpip.ShutdownWrite); err != nil {
 		return streamError(err)
@@ -164,11 +129,11 @@ func (s *stream) CloseWrite() error {
 	return nil
 }
 
-// Close implements proxy.Stream. Both directions have finished: netstack goes
+// Close implements proxy.Sink. Both directions have finished: netstack goes
 // on by itself until our FIN is acknowledged.
 func (s *stream) Close() { s.ep.Close() }
 
-// Abort implements proxy.Stream. Close after it lets netstack free what the
+// Abort implements proxy.Sink. Close after it lets netstack free what the
 // client had sent and nobody read.
 func (s *stream) Abort() {
 	s.ep.Abort()

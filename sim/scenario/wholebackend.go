@@ -133,7 +133,10 @@ func (s *socket) Read(p []byte) (int, error) {
 	return 0, proxy.ErrAgain
 }
 
-// Write implements proxy.Stream.
+// Queued implements proxy.Stream.
+func (s *socket) Queued() int { return len(s.down.data) }
+
+// Write implements proxy.Sink.
 func (s *socket) Write(p []byte) (int, error) {
 	if s.reset || s.gone || s.up.ended {
 		return 0, unix.EPIPE
@@ -148,21 +151,21 @@ func (s *socket) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// CloseWrite implements proxy.Stream.
+// CloseWrite implements proxy.Sink.
 func (s *socket) CloseWrite() error {
 	s.up.ended = true
 	s.work()
 	return nil
 }
 
-// Close implements proxy.Stream. The backend still gets what was written.
+// Close implements proxy.Sink. The backend still gets what was written.
 func (s *socket) Close() {
 	s.up.ended = true
 	s.work()
 	s.forget()
 }
 
-// Abort implements proxy.Stream.
+// Abort implements proxy.Sink.
 func (s *socket) Abort() {
 	s.gone = true
 	s.forget()
