@@ -134,7 +134,7 @@ func (r *rig) run() {
 	p.Node, err = node.New(node.Config{
 		Own: responder.MAC{2, 0, 0, 0, 0, 1}, Address: settings.Self, MTU: 1500, Hasher: hashing.NewHasher(settings.HashKey), Flows: p.Stack,
 		VIPs:     vips,
-		Services: []node.Service{{Listen: svc.Listen, Affinity: hashing.SourceIP}},
+		Services: []node.Service{{Proto: node.TCP, Listen: svc.Listen, Affinity: hashing.SourceIP}},
 	})
 	must(err)
 	p.Loop, err = node.NewLoop(node.LoopConfig{Node: p.Node, Stack: p.Stack, Device: p.Device, Poller: p.Poller,

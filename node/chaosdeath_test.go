@@ -40,7 +40,7 @@ func (c *chaos) boot(h *chaosHost) {
 	h.Node, err = New(Config{
 		Own: ownMAC, Address: ownAddr, MTU: 1500,
 		VIPs:     []VIP{{VIP: responder.VIP{Addr: vipAddr, MAC: clusterMAC}, LAN: lan}},
-		Services: []Service{{Listen: netip.AddrPortFrom(vipAddr, 22)}},
+		Services: []Service{{Proto: TCP, Listen: netip.AddrPortFrom(vipAddr, 22)}},
 		Hasher:   hashing.NewHasher(key), Flows: h.tcp,
 	})
 	if err != nil {

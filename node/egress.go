@@ -24,7 +24,7 @@ func (n *Node) MayLeave(now time.Duration, ip []byte) Verdict {
 }
 
 func (n *Node) mayLeave(now time.Duration, s *outgoing) Verdict {
-	service, ok := n.byListen.find(s.flow.Dst, s.flow.DstPort)
+	service, ok := n.byListen.find(n.vip(s.flow.Dst), s.flow.Proto, s.flow.DstPort)
 	if !ok {
 		return UnearnedReset
 	}

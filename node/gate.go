@@ -106,7 +106,7 @@ func (n *Node) handleICMP(now time.Duration, vip int, frame []byte) Handled {
 
 // holds reports whether our TCP holds the flow.
 func (n *Node) holds(now time.Duration, f *hashing.Flow) bool {
-	service, ok := n.byListen.find(f.Dst, f.DstPort)
+	service, ok := n.byListen.find(n.vip(f.Dst), f.Proto, f.DstPort)
 	if !ok {
 		return false
 	}

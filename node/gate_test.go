@@ -43,7 +43,7 @@ func newNode(t testing.TB) (*Node, *modelFlows) {
 	n, err := New(Config{
 		Own: ownMAC, Address: ownAddr, MTU: 1500,
 		VIPs:     []VIP{{VIP: responder.VIP{Addr: vipAddr, MAC: clusterMAC}, LAN: lan}},
-		Services: []Service{{Listen: netip.AddrPortFrom(vipAddr, 22)}},
+		Services: []Service{{Proto: TCP, Listen: netip.AddrPortFrom(vipAddr, 22)}},
 		Hasher:   hashing.NewHasher(key), Flows: flows,
 	})
 	if err != nil {

@@ -50,9 +50,9 @@ func newInKernel(t testing.TB, seed uint64) *inKernel {
 	k := &inKernel{t: t, flows: &modelFlows{states: map[hashing.Flow]flowstate.State{}}, random: rand.New(rand.NewPCG(seed, 0))}
 	var services []Service
 	for a := hashing.SourceIP; a <= hashing.SourceIPPortDestPort; a++ {
-		services = append(services, Service{netip.AddrPortFrom(vipAddr, 22+uint16(a)), a})
+		services = append(services, Service{Proto: protoTCP, Listen: netip.AddrPortFrom(vipAddr, 22+uint16(a)), Affinity: a})
 	}
-	services = append(services, Service{netip.AddrPortFrom(vip2Addr, 22), hashing.SourceIP})
+	services = append(services, Service{Proto: protoTCP, Listen: netip.AddrPortFrom(vip2Addr, 22), Affinity: hashing.SourceIP})
 	var err error
 	k.n, err = New(Config{
 		Own: ownMAC, Address: ownAddr, MTU: 1500, Services: services, Hasher: hashing.NewHasher(key), Flows: k.flows,
@@ -215,7 +215,7 @@ func (k *inKernel) judge(b []byte, pass bool) error {
 		return err
 	}
 	flow := &k.n.decoded.Flow
-	service, ok := k.n.byListen.find(flow.Dst, flow.DstPort)
+	service, ok := k.n.byListen.find(k.n.vip(flow.Dst), protoTCP, flow.DstPort)
 	ok = ok && flow.Proto == protoTCP
 	switch {
 	case classic == 0:

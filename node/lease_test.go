@@ -18,7 +18,7 @@ func TestR6EachVIPHasItsLease(t *testing.T) {
 	n, err := New(Config{
 		Own: ownMAC, Address: ownAddr, MTU: 1500, Hasher: hashing.NewHasher(key), Flows: flows,
 		VIPs:     []VIP{{VIP: responder.VIP{Addr: vipAddr, MAC: clusterMAC}, LAN: lan}, {VIP: responder.VIP{Addr: other, MAC: otherMAC}, LAN: lan}},
-		Services: []Service{{Listen: netip.AddrPortFrom(other, 22)}, {Listen: netip.AddrPortFrom(vipAddr, 22)}},
+		Services: []Service{{Proto: TCP, Listen: netip.AddrPortFrom(other, 22)}, {Proto: TCP, Listen: netip.AddrPortFrom(vipAddr, 22)}},
 	})
 	if err != nil {
 		t.Fatal(err)

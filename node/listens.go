@@ -1,53 +1,71 @@
 package node
 
 import (
-	"encoding/binary"
-	"net/netip"
+	"cmp"
+	"fmt"
+	"slices"
 )
 
-// listens finds the service of an address and port. A cluster has few, and looking
-// through them is several times faster than a map.
-type listens struct {
-	few  []uint64 // by service
-	many map[uint64]int
+// IP protocols of a Service.
+const (
+	TCP = protoTCP
+	UDP = protoUDP
+)
+
+// listens finds the service of a VIP's protocol and port. By VIP, in the order of
+// their ports: to look through a few is several times faster than a map.
+type listens [][]listened
+
+// listened are the ports of a service: those from first to last, each the protocol
+// and the port below it.
+type listened struct {
+	first, last uint32
+	service     int
 }
 
-// maxFew is up to how many services are looked through.
-const maxFew = 16
+func protoPort(proto uint8, port uint16) uint32 { return uint32(proto)<<16 | uint32(port) }
 
-// newListens knows the services by their index.
-func newListens(services []Service) listens {
-	l := listens{many: make(map[uint64]int, len(services))}
+// newListens knows the services by their index, each with the VIP that vip finds
+// for its address. A service on another address, and two on one port, are an error.
+func newListens(vips []VIP, services []Service) (listens, error) {
+	l := make(listens, len(vips))
 	for i := range services {
-		k := listenKey(services[i].Listen.Addr(), services[i].Listen.Port())
-		l.many[k] = i
-		l.few = append(l.few, k)
+		s := &services[i]
+		vip := slices.IndexFunc(vips, func(v VIP) bool { return v.Addr == s.Listen.Addr() })
+		if vip < 0 {
+			return nil, fmt.Errorf("node: service on %s, which is not a VIP", s.Listen)
+		}
+		last := max(s.LastPort, s.Listen.Port())
+		l[vip] = append(l[vip], listened{protoPort(s.Proto, s.Listen.Port()), protoPort(s.Proto, last), i})
 	}
-	if len(l.few) > maxFew {
-		l.few = nil
-	}
-	return l
-}
-
-// listenKey is an IPv4 address and a port; no other address is anybody's.
-func listenKey(addr netip.Addr, port uint16) uint64 {
-	if !addr.Is4() {
-		return 0
-	}
-	a := addr.As4()
-	return uint64(binary.BigEndian.Uint32(a[:]))<<16 | uint64(port)
-}
-
-// find is the service that listens there.
-func (l *listens) find(addr netip.Addr, port uint16) (service int, ok bool) {
-	k := listenKey(addr, port)
-	for i, few := range l.few {
-		if few == k {
-			return i, true
+	for _, rows := range l {
+		slices.SortFunc(rows, func(a, b listened) int { return cmp.Compare(a.first, b.first) })
+		for i := 1; i < len(rows); i++ {
+			if rows[i].first <= rows[i-1].last {
+				return nil, fmt.Errorf("node: two services on %s", services[rows[i].service].Listen)
+			}
 		}
 	}
-	if l.few == nil {
-		service, ok = l.many[k]
+	return l, nil
+}
+
+// find is the service that listens on that port of the VIP with that index.
+func (l listens) find(vip int, proto uint8, port uint16) (service int, ok bool) {
+	if vip < 0 {
+		return 0, false
 	}
-	return service, ok
+	k, rows := protoPort(proto, port), l[vip]
+	// The first row that ends at the port or behind it.
+	from, to := 0, len(rows)
+	for from < to {
+		if at := int(uint(from+to) / 2); rows[at].last < k {
+			from = at + 1
+		} else {
+			to = at
+		}
+	}
+	if from < len(rows) && rows[from].first <= k {
+		return rows[from].service, true
+	}
+	return 0, false
 }

@@ -100,7 +100,7 @@ func newBenchFor(t *testing.T, backend netip.AddrPort) *bench {
 	b.node, err = New(Config{
 		Own: ownMAC, Address: ownAddr, MTU: 1500,
 		VIPs:     []VIP{{VIP: responder.VIP{Addr: vipAddr, MAC: clusterMAC}, LAN: lan}},
-		Services: []Service{{Listen: listen}},
+		Services: []Service{{Proto: TCP, Listen: listen}},
 		Hasher:   hashing.NewHasher(key), Flows: b.stack,
 	})
 	if err != nil {

@@ -13,9 +13,13 @@ import (
 	"onevoice/responder"
 )
 
-// Service is one TCP port of a VIP, as the gate needs it.
+// Service is a port of a VIP, or several that follow each other, as the gate needs it.
 type Service struct {
-	Listen   netip.AddrPort
+	// Proto is TCP or UDP.
+	Proto  uint8
+	Listen netip.AddrPort
+	// LastPort is the last port of several, 0 where there is only Listen's.
+	LastPort uint16
 	Affinity hashing.Affinity
 }
 
@@ -141,7 +145,6 @@ func New(cfg Config) (*Node, error) {
 		mtu:         cfg.MTU,
 		vips:        cfg.VIPs,
 		services:    cfg.Services,
-		byListen:    newListens(cfg.Services),
 		hasher:      cfg.Hasher,
 		mappings:    make([]mapping, len(cfg.Services)),
 		vipMappings: make([]mapping, len(cfg.VIPs)),
@@ -175,6 +178,9 @@ func New(cfg Config) (*Node, error) {
 		vips[i] = v.VIP
 	}
 	var err error
+	if n.byListen, err = newListens(cfg.VIPs, cfg.Services); err != nil {
+		return nil, err
+	}
 	if n.arp, err = responder.NewARP(cfg.Own, cfg.Address, vips); err != nil {
 		return nil, err
 	}
@@ -183,11 +189,7 @@ func New(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	for i, s := range cfg.Services {
-		vip := n.vip(s.Listen.Addr())
-		if vip < 0 {
-			return nil, fmt.Errorf("node: service on %s, which is not a VIP", s.Listen)
-		}
-		n.rights[i].lease = &n.leases[vip]
+		n.rights[i].lease = &n.leases[n.vip(s.Listen.Addr())]
 	}
 	return n, nil
 }

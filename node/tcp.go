@@ -11,7 +11,7 @@ import (
 // handleTCP is the gate for TCP (OWNERSHIP.md R12 to R14).
 func (n *Node) handleTCP(now time.Duration, vip int, frame []byte) Handled {
 	d := &n.decoded
-	service, ok := n.byListen.find(d.Flow.Dst, d.Flow.DstPort)
+	service, ok := n.byListen.find(vip, protoTCP, d.Flow.DstPort)
 	if !ok {
 		return n.closedPort(now, vip, frame)
 	}

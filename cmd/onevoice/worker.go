@@ -356,7 +356,7 @@ func (s *serving) nodeConfig() (node.Config, error) {
 		if err != nil {
 			return node.Config{}, err
 		}
-		c.Services = append(c.Services, node.Service{Listen: svc.Listen, Affinity: affinity})
+		c.Services = append(c.Services, node.Service{Proto: node.TCP, Listen: svc.Listen, Affinity: affinity})
 	}
 	return c, nil
 }

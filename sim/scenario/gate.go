@@ -93,7 +93,7 @@ func (h *Host) newNode(flows node.Flows) *node.Node {
 		Hasher: hashing.NewHasher(hashing.Key{1}), ListKey: hashing.Key{2}, Flows: flows,
 	}
 	for i := range c.o.Services {
-		cfg.Services = append(cfg.Services, node.Service{Listen: netip.AddrPortFrom(VIP(), servicePort+uint16(i)), Affinity: affinity})
+		cfg.Services = append(cfg.Services, node.Service{Proto: node.TCP, Listen: netip.AddrPortFrom(VIP(), servicePort+uint16(i)), Affinity: affinity})
 	}
 	n, err := node.New(cfg)
 	if err != nil {
