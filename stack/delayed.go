@@ -33,9 +33,9 @@ type delayedACKs struct {
 	// most is how many bytes may wait for one acknowledgment.
 	most uint32
 	// batch counts the calls of Egress: a FIN joins data of its own batch only.
-	batch  uint64
-	merged uint64
-	spared uint64
+	batch uint64
+	// sparedACKs left in another packet, joinedFINs with the data before them.
+	sparedACKs, joinedFINs uint64
 }
 
 // delayed is an acknowledgment that waits in a slot since a time.
@@ -109,7 +109,7 @@ func (d *delayedACKs) pass(now time.Duration, p *netstack.PacketBuffer, out []*n
 		return out
 	}
 	if s.flags()&header.TCPFlagFin != 0 && slot.join(d.batch, &s) {
-		d.merged++
+		d.joinedFINs++
 		slot.drop(d)
 		slot.known = false
 		p.DecRef()
@@ -148,7 +148,7 @@ func acknowledges(p *netstack.PacketBuffer) uint32 {
 func (d *delayedACKs) keep(now time.Duration, slot *delaySlot, p *netstack.PacketBuffer) {
 	if slot.ack != nil {
 		slot.ack.DecRef()
-		d.spared++
+		d.sparedACKs++
 	} else {
 		slot.since = now
 		d.waiting = append(d.waiting, delayed{slot, now})
@@ -161,7 +161,7 @@ func (slot *delaySlot) drop(d *delayedACKs) {
 	if slot.ack != nil {
 		slot.ack.DecRef()
 		slot.ack = nil
-		d.spared++
+		d.sparedACKs++
 	}
 }
 
@@ -201,7 +201,9 @@ func (d *delayedACKs) due(now time.Duration, out []*netstack.PacketBuffer) []*ne
 			w.slot.acked, w.slot.ack = acknowledges(w.slot.ack), nil
 		}
 	}
-	d.waiting = append(d.waiting[:0], d.waiting[n:]...)
+	if n > 0 {
+		d.waiting = append(d.waiting[:0], d.waiting[n:]...)
+	}
 	return out
 }
 

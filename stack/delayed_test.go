@@ -162,4 +162,7 @@ func TestDelayedACKsAreACache(t *testing.T) {
 	if _, ok := d.next(); ok {
 		t.Error("something still waits")
 	}
+	if d.sparedACKs != 0 {
+		t.Errorf("%d count as spared", d.sparedACKs)
+	}
 }

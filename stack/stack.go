@@ -104,6 +104,11 @@ type Counters struct {
 	BytesDown uint64 `json:"bytes_down"`
 	// EgressDropped packets did not fit into the egress queue.
 	EgressDropped uint64 `json:"egress_dropped"`
+	// SparedACKs need no packet of their own, JoinedFINs left with the data before
+	// them, and JoinedSegments came to netstack as a part of another.
+	SparedACKs     uint64 `json:"spared_acks"`
+	JoinedFINs     uint64 `json:"joined_fins"`
+	JoinedSegments uint64 `json:"joined_segments"`
 	// Of netstack.
 	Retransmitted uint64 `json:"retransmitted"`
 	ResetsSent    uint64 `json:"resets_sent"`
@@ -232,6 +237,7 @@ func (s *Stack) Full() bool { return len(s.flows) >= MaxFlows }
 func (s *Stack) Counters() Counters {
 	c := s.counters
 	c.EgressDropped = s.link.dropped.Load()
+	c.SparedACKs, c.JoinedFINs, c.JoinedSegments = s.link.delayed.sparedACKs, s.link.delayed.joinedFINs, s.gathering.joined
 	t := s.net.Stats().TCP
 	c.Retransmitted = t.Retransmits.Value()
 	c.ResetsSent = t.ResetsSent.Value()
