@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"onevoice/internal/pcap"
 	"onevoice/responder"
 )
 
@@ -24,7 +25,7 @@ type Sniffer struct {
 	ring  *ring
 	wake  [2]int
 	hosts map[int]Sender
-	pcap  *pcapFile
+	pcap  *pcap.Writer
 	calls chan func()
 	done  chan struct{}
 
@@ -36,9 +37,9 @@ type Sniffer struct {
 	failed  error
 }
 
-// NewSniffer opens a sniffer on the LAN. pcap, when not nil, gets all frames in
+// NewSniffer opens a sniffer on the LAN. capture, when not nil, gets all frames in
 // pcap form, cut to about slotBytes; Close writes the last of it.
-func NewSniffer(l *LAN, pcap io.Writer) (*Sniffer, error) {
+func NewSniffer(l *LAN, capture io.Writer) (*Sniffer, error) {
 	services := []netip.AddrPort{netip.AddrPortFrom(VIP(), 22)}
 	if l.Spec.Beat {
 		services = append(services, beatService())
@@ -61,8 +62,8 @@ func NewSniffer(l *LAN, pcap io.Writer) (*Sniffer, error) {
 	if err := unix.Pipe2(s.wake[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return nil, errors.Join(os.NewSyscallError("pipe2", err), s.ring.close())
 	}
-	if pcap != nil {
-		s.pcap = newPcapFile(pcap)
+	if capture != nil {
+		s.pcap = pcap.NewWriter(capture)
 	}
 	go s.run()
 	return s, nil
@@ -102,7 +103,7 @@ func (s *Sniffer) drain() {
 		}
 		s.judge.Frame(at.Sub(s.began), s.hosts[port], &s.capture)
 		if s.pcap != nil {
-			s.pcap.frame(at, &s.capture)
+			s.pcap.Part(time.Duration(at.UnixNano()), s.capture.Data, s.capture.Bytes)
 		}
 		s.ring.release()
 	}
@@ -149,7 +150,7 @@ func (s *Sniffer) Close() error {
 	<-s.done
 	errs := []error{s.failed, s.ring.close(), unix.Close(s.wake[0]), unix.Close(s.wake[1])}
 	if s.pcap != nil {
-		errs = append(errs, s.pcap.close())
+		errs = append(errs, s.pcap.Flush())
 	}
 	return errors.Join(errs...)
 }

@@ -2,7 +2,6 @@ package lab
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -13,11 +12,12 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"onevoice/internal/pcap"
 	"onevoice/link"
 )
 
 // testLAN builds a LAN without daemons and a sniffer on it.
-func testLAN(t *testing.T, spec Spec, pcap io.Writer) (*LAN, *Sniffer) {
+func testLAN(t *testing.T, spec Spec, capture io.Writer) (*LAN, *Sniffer) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root for network namespaces (CAP_SYS_ADMIN) and packet sockets (CAP_NET_RAW)")
@@ -31,7 +31,7 @@ func testLAN(t *testing.T, spec Spec, pcap io.Writer) (*LAN, *Sniffer) {
 			t.Error(err)
 		}
 	})
-	s, err := NewSniffer(l, pcap)
+	s, err := NewSniffer(l, capture)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,13 +129,19 @@ func transfer(t *testing.T, l *LAN, size int) {
 // pcapFrames counts the frames of a pcap file.
 func pcapFrames(t *testing.T, b []byte) (n uint64) {
 	t.Helper()
-	if len(b) < 24 || binary.LittleEndian.Uint32(b) != pcapNanoseconds {
-		t.Fatal("no pcap header")
+	r, err := pcap.NewReader(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
 	}
-	for b = b[24:]; len(b) > 0; n++ {
-		b = b[16+binary.LittleEndian.Uint32(b[8:]):]
+	for {
+		switch _, err := r.Next(); {
+		case err == io.EOF:
+			return n
+		case err != nil:
+			t.Fatal(err)
+		}
+		n++
 	}
-	return n
 }
 
 // Two kernels with the VIP answer one question: as on the wire, so in the

@@ -329,33 +329,6 @@ func TestClaimIsForOneAtATime(t *testing.T) {
 	again.Close()
 }
 
-func TestTapWritesWhatPasses(t *testing.T) {
-	inNamespace(t)
-	var file bytes.Buffer
-	at := time.Unix(1_700_000_000, 5)
-	a := NewTap(open(t, "a"), &file, func() time.Time { return at })
-	b := open(t, "b")
-	sent := ethernet(group, own, 0x0800, ipv4To(vip))
-	got := ethernet(own, other, 0x0800, ipv4To(vip))
-	send(t, a, Vector{Pieces: [][]byte{sent[:14], sent[14:]}})
-	send(t, b, Vector{Pieces: [][]byte{got}})
-	wait(t, a, make([]Frame, MaxBatch))
-	if a.Err() != nil {
-		t.Fatal(a.Err())
-	}
-	want := binary.LittleEndian.AppendUint32(nil, 0xa1b23c4d)
-	if !bytes.HasPrefix(file.Bytes(), want) || file.Len() != 24+2*16+len(sent)+len(got) {
-		t.Fatalf("file of %d bytes: %x", file.Len(), file.Bytes())
-	}
-	record := file.Bytes()[24:]
-	if s, ns := binary.LittleEndian.Uint32(record), binary.LittleEndian.Uint32(record[4:]); int64(s) != at.Unix() || ns != 5 {
-		t.Errorf("time stamp %d.%09d", s, ns)
-	}
-	if !bytes.Equal(record[16:16+len(sent)], sent) {
-		t.Error("the sent frame differs in the file")
-	}
-}
-
 // Each frame tells when the kernel took it in, on the clock that says the time
 // of day, which no earlier batch's frame in the same buffer can leave behind.
 func TestPacketStampsFrames(t *testing.T) {

@@ -233,7 +233,7 @@ func (f *simFlags) simulate(ctx context.Context, spec *library.Spec, progress io
 		if r, err = library.Run(ctx, spec, o); err != nil {
 			return err
 		}
-		return capture.Close()
+		return capture.Flush()
 	})
 	return r, err
 }

@@ -22,6 +22,7 @@ import (
 	"onevoice/link"
 	"onevoice/link/egress"
 	"onevoice/link/ingress"
+	"onevoice/link/tap"
 	"onevoice/node"
 	"onevoice/proxy"
 	"onevoice/responder"
@@ -209,9 +210,9 @@ func (s *serving) openDevice() error {
 	if err != nil {
 		return err
 	}
-	tap := link.NewTap(dev, f, time.Now)
-	s.opened(func() error { return errors.Join(tap.Err(), f.Close()) })
-	s.parts.Device = tap
+	recorded := tap.New(dev, f, time.Now)
+	s.opened(func() error { return errors.Join(recorded.Err(), f.Close()) })
+	s.parts.Device = recorded
 	return nil
 }
 

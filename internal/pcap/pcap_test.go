@@ -21,7 +21,7 @@ func written(frames ...[]byte) []byte {
 	for i, f := range frames {
 		w.Frame(1_700_000_000*time.Second+time.Duration(i)*1234567*time.Nanosecond, f)
 	}
-	_ = w.Close()
+	_ = w.Flush()
 	return b.Bytes()
 }
 

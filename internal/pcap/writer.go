@@ -40,16 +40,19 @@ func NewWriter(w io.Writer) *Writer {
 }
 
 // Frame writes one frame that was seen at a time since 1970.
-func (p *Writer) Frame(at time.Duration, frame []byte) {
+func (p *Writer) Frame(at time.Duration, frame []byte) { p.Part(at, frame, len(frame)) }
+
+// Part writes the first bytes of a frame that was longer.
+func (p *Writer) Part(at time.Duration, frame []byte, bytes int) {
 	kept := min(len(frame), MaxFrame)
 	b := binary.LittleEndian.AppendUint32(p.buf[:0], uint32(at/time.Second))
 	b = binary.LittleEndian.AppendUint32(b, uint32(at%time.Second))
 	b = binary.LittleEndian.AppendUint32(b, uint32(kept))
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(frame)))
+	b = binary.LittleEndian.AppendUint32(b, uint32(bytes))
 	p.buf = append(b, frame[:kept]...)
 	_, _ = p.w.Write(p.buf)
 }
 
-// Close writes what is left and returns the first error there was. The file is
+// Flush writes what is left and returns the first error there was. The file is
 // the caller's to close.
-func (p *Writer) Close() error { return p.w.Flush() }
+func (p *Writer) Flush() error { return p.w.Flush() }

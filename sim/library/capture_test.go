@@ -33,7 +33,7 @@ func capture(gap time.Duration, frames ...[]byte) []byte {
 	for i, f := range frames {
 		w.Frame(time.Hour+time.Duration(i)*gap, f)
 	}
-	_ = w.Close()
+	_ = w.Flush()
 	return b.Bytes()
 }
 
