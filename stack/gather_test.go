@@ -37,19 +37,27 @@ type piece struct {
 	flags       header.TCPFlags
 	window, tos int
 	ack, stamp  uint32
+	// hops are taken off the time to live, ipFlags are those of fragments, and
+	// options are words of IP header and of TCP header beyond the usual.
+	hops, ipFlags       uint8
+	ipOptions, tcpWords int
 }
 
 func (p piece) packet() []byte {
-	const options = 12
-	b := make([]byte, headerBytes+options+p.size)
-	header.IPv4(b).Encode(&header.IPv4Fields{TotalLength: uint16(len(b)), TTL: 64, TOS: uint8(p.tos), Protocol: 6, SrcAddr: toAddress(client), DstAddr: toAddress(vip), ID: uint16(p.seq)})
+	options, ipBytes := 12+4*p.tcpWords, 20+4*p.ipOptions
+	b := make([]byte, ipBytes+20+options+p.size)
+	header.IPv4(b).Encode(&header.IPv4Fields{TotalLength: uint16(len(b)), TTL: 64 - p.hops, TOS: uint8(p.tos), Flags: p.ipFlags, Protocol: 6, SrcAddr: toAddress(client), DstAddr: toAddress(vip), ID: uint16(p.seq)})
+	b[0] = 0x45 + byte(p.ipOptions)
+	for i := 20; i < ipBytes; i++ {
+		b[i] = 1 // no operation
+	}
 	header.IPv4(b).SetChecksum(^header.IPv4(b).CalculateChecksum())
-	tcp := header.TCP(b[20:])
-	tcp.Encode(&header.TCPFields{SrcPort: p.port, DstPort: 22, SeqNum: p.seq, AckNum: 7 + p.ack, DataOffset: 20 + options, Flags: p.flags | header.TCPFlagAck, WindowSize: uint16(500 + p.window)})
+	tcp := header.TCP(b[ipBytes:])
+	tcp.Encode(&header.TCPFields{SrcPort: p.port, DstPort: 22, SeqNum: p.seq, AckNum: 7 + p.ack, DataOffset: uint8(20 + options), Flags: p.flags | header.TCPFlagAck, WindowSize: uint16(500 + p.window)})
 	copy(tcp[20:], []byte{1, 1, 8, 10})
 	binary.BigEndian.PutUint32(tcp[24:], 99+p.stamp)
 	for i := range p.size {
-		b[headerBytes+options+i] = byte((p.seq + uint32(i)) * 31)
+		b[ipBytes+20+options+i] = byte((p.seq + uint32(i)) * 31)
 	}
 	return b
 }
@@ -79,6 +87,12 @@ func TestGather(t *testing.T) {
 		{"a FIN after data", []piece{full(0), {port: a, seq: 100, size: 100, flags: header.TCPFlagFin}}, "1000:0+100 1000:100+100"},
 		{"a pure acknowledgment between", []piece{full(0), {port: a, seq: 100}, full(100)}, "1000:0+100 1000:100+0 1000:100+100"},
 		{"urgent", []piece{full(0), {port: a, seq: 100, size: 100, flags: header.TCPFlagUrg}}, "1000:0+100 1000:100+100"},
+		{"a push begins it", []piece{{port: a, seq: 0, size: 100, flags: header.TCPFlagPsh}, full(100), full(200)}, "1000:0+100P 1000:100+200"},
+		{"more options", []piece{full(0), {port: a, seq: 100, size: 100, tcpWords: 1}}, "1000:0+100 1000:100+100"},
+		{"less to live", []piece{full(0), {port: a, seq: 100, size: 100, hops: 1}}, "1000:0+100 1000:100+100"},
+		{"must not be cut", []piece{full(0), {port: a, seq: 100, size: 100, ipFlags: header.IPv4FlagDontFragment}}, "1000:0+100 1000:100+100"},
+		{"IP options between", []piece{full(0), {port: a, seq: 100, size: 100, ipOptions: 1}, full(200)}, "1000:0+100 1000:100+100 1000:200+100"},
+		{"three flows, one of them broken", []piece{full(0), {port: b, size: 10}, {port: 3, size: 10}, full(500)}, "1000:0+100 2000:0+10 3:0+10 1000:500+100"},
 	} {
 		s, d := newTaken()
 		for _, p := range tt.in {
@@ -96,7 +110,8 @@ func (d *taken) describe(t *testing.T) string {
 	t.Helper()
 	var out []byte
 	for _, p := range d.packets {
-		ip, tcp := header.IPv4(p), header.TCP(p[20:])
+		ip := header.IPv4(p)
+		tcp := header.TCP(p[ip.HeaderLength():])
 		if !ip.IsChecksumValid() || int(ip.TotalLength()) != len(p) {
 			t.Errorf("a header that is wrong: %x", p[:20])
 		}
@@ -133,6 +148,9 @@ func TestGatherKeepsOrder(t *testing.T) {
 			next[p.port] = p.seq + uint32(p.size)
 			want[p.port] = appendBytes(want[p.port], p.seq, p.size)
 			s.Gather(p.packet())
+			if n := len(s.gathering.open); n > maxGathered {
+				t.Fatalf("%d flows are gathered", n)
+			}
 			if r.IntN(40) == 0 {
 				s.Flush()
 			}
