@@ -41,6 +41,7 @@ fuzz: ## the fuzz targets, FUZZTIME=30s each
 	$(FUZZ) '^FuzzARP$$' ./responder
 	$(FUZZ) '^FuzzEcho$$' ./responder
 	$(FUZZ) '^FuzzReset$$' ./responder
+	$(FUZZ) '^FuzzAdd$$' ./reassembly
 	$(FUZZ) '^FuzzParse$$' ./config
 	$(FUZZ) '^FuzzHeartbeat$$' ./cluster
 	$(FUZZ) '^FuzzDatagram$$' ./cluster
