@@ -40,6 +40,8 @@ type Decoded struct {
 type TCPFields struct {
 	Flags    uint8
 	Seq, Ack uint32
+	// Stamped: it has a Timestamps option (RFC 7323 §3.2).
+	Stamped bool
 }
 
 // Flags of a TCP header, RFC 9293 §3.1.
@@ -178,7 +180,8 @@ func (d *Decoded) decodeTCP() Verdict {
 	if badFlags(s[13]) {
 		return BadTCPFlags
 	}
-	if v := tcpOptions(s[20:offset]); v != Undecided {
+	var v Verdict
+	if v, d.TCP.Stamped = tcpOptions(s[20:offset]); v != Undecided {
 		return v
 	}
 	if !d.Vouched && d.transportSum() != 0xffff {
@@ -204,23 +207,30 @@ func badFlags(flags uint8) bool {
 	return flags&(flagACK|flagRST) == 0
 }
 
-// tcpOptions walks the options of a TCP header, RFC 9293 §3.2.
-func tcpOptions(b []byte) Verdict {
-	const end, nop = 0, 1
+// tcpOptions walks the options of a TCP header, RFC 9293 §3.2, and reports whether
+// a Timestamps option of the right length is among them.
+func tcpOptions(b []byte) (v Verdict, stamped bool) {
+	const end, nop, timestamps, timestampsBytes = 0, 1, 8, 10
+	// All that most segments have, as RFC 7323 appendix A lays it out.
+	const alone = nop<<24 | nop<<16 | timestamps<<8 | timestampsBytes
+	if len(b) == 2+timestampsBytes && binary.BigEndian.Uint32(b) == alone {
+		return Undecided, true
+	}
 	for len(b) > 0 {
 		switch b[0] {
 		case end:
-			return Undecided
+			return Undecided, stamped
 		case nop:
 			b = b[1:]
 			continue
 		}
 		if len(b) < 2 || b[1] < 2 || int(b[1]) > len(b) {
-			return BadTCPOptions
+			return BadTCPOptions, false
 		}
+		stamped = stamped || b[0] == timestamps && b[1] == timestampsBytes
 		b = b[b[1]:]
 	}
-	return Undecided
+	return Undecided, stamped
 }
 
 // decodeUDP checks the header of RFC 768. A checksum of 0 means none.

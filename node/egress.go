@@ -86,6 +86,7 @@ func (n *Node) maySYNACK(now time.Duration, service int, e *tracked, s *outgoing
 	}
 	e = n.table.add(&s.flow, service, bucket, now)
 	e.ownISN, e.clientISN, e.windows.scale = s.seq, s.ack-1, s.scale()
+	_, e.stamped = tcpOptions(s.options)
 	e.windows.told(s)
 	return Undecided
 }

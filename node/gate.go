@@ -44,7 +44,7 @@ func (n *Node) handleIPv4(now time.Duration, frame []byte) Handled {
 	if vip < 0 {
 		return Handled{Verdict: OtherAddress}
 	}
-	if n.broadcastSource(vip) {
+	if n.broadcastSource(vip) || n.ourSource() {
 		return Handled{Verdict: MartianSource}
 	}
 	switch d.Flow.Proto {
@@ -66,6 +66,13 @@ func (n *Node) broadcastSource(vip int) bool {
 	}
 	v := src & lan.host
 	return v == 0 || v == lan.host
+}
+
+// ourSource reports a source that is an address of ours: such a packet comes from
+// this host, and not over a wire (RFC 1812 §5.3.8).
+func (n *Node) ourSource() bool {
+	src := n.decoded.Flow.Src
+	return src == n.address || n.vip(src) >= 0
 }
 
 // subnet is a VIP's network: its address, and the bits of hosts in it.

@@ -78,6 +78,7 @@ const (
 // Node is the pipeline from frame to verdict. It belongs to one goroutine.
 type Node struct {
 	own                   responder.MAC
+	address               netip.Addr
 	mtu                   int
 	vips                  []VIP
 	lans                  []subnet // by VIP
@@ -142,6 +143,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		own:         cfg.Own,
+		address:     cfg.Address,
 		mtu:         cfg.MTU,
 		vips:        cfg.VIPs,
 		services:    cfg.Services,

@@ -50,6 +50,8 @@ type tracked struct {
 	// ownISN and clientISN are those of a flow that began with a SYN-ACK of ours
 	// which the TCP remembers; a SYN cookie's are not known.
 	ownISN, clientISN uint32
+	// stamped: that SYN-ACK agreed on time stamps.
+	stamped bool
 	// since is when that SYN-ACK first left.
 	since time.Duration
 	// proven: this node saw the handshake complete.

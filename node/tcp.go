@@ -66,6 +66,10 @@ func (n *Node) foreignSYN(now time.Duration, service int, bucket uint8, e *track
 func (n *Node) handleHeld(now time.Duration, service int, e *tracked, state flowstate.State, answers bool) Handled {
 	d := &n.decoded
 	switch {
+	case e.stamped && !d.TCP.Stamped && d.TCP.Flags&flagRST == 0:
+		// RFC 7323 §3.2: "If a non-<RST> segment is received without a TSopt, a TCP
+		// SHOULD silently drop the segment." Ours does so only before a flow is open.
+		return Handled{Verdict: Unstamped}
 	case state == flowstate.HalfOpen:
 		return n.handleHandshake(now, service, e, answers)
 	case answers && d.TCP.Flags&flagACK != 0 && e.windows.beyond(d.TCP.Ack):

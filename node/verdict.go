@@ -70,6 +70,9 @@ const (
 	// OutsideWindows: belongs to the tuple of a flow that we hold in another
 	// node's bucket, and cannot be that flow's.
 	OutsideWindows
+	// Unstamped: belongs to a flow that agreed on time stamps, and has none (RFC 7323
+	// §3.2).
+	Unstamped
 	// StrayInGrace: belongs to no flow of ours, in a bucket of ours whose flows a
 	// node may hold that is not known to be dead.
 	StrayInGrace
@@ -182,6 +185,7 @@ func (v Verdict) String() string {
 		BadHandshakeACK:   "bad-handshake-ack",
 		UnsentACK:         "unsent-ack",
 		OutsideWindows:    "outside-windows",
+		Unstamped:         "unstamped",
 		StrayInGrace:      "stray-in-grace",
 		StrayShared:       "stray-shared",
 		StrayListed:       "stray-listed",
