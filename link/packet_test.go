@@ -287,6 +287,16 @@ func TestWatchTellsOfAnInterfaceThatChanges(t *testing.T) {
 	if got := w.Changed(now); got != "" {
 		t.Errorf("it looks again at once: %q", got)
 	}
+	if err := netlink.LinkSetDown(l); err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkSetName(l, "c"); err != nil {
+		t.Fatal(err)
+	}
+	say("a lower MTU, and another name", "its MTU is 1400, and was 1500; its name is c, and was a")
+	if err := netlink.LinkSetName(l, "a"); err != nil {
+		t.Fatal(err)
+	}
 	say("a lower MTU", "its MTU is 1400, and was 1500")
 	mac := net.HardwareAddr{2, 0, 0, 0, 0, 9}
 	if err := netlink.LinkSetHardwareAddr(l, mac); err != nil {

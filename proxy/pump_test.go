@@ -112,6 +112,9 @@ func TestPumpKeepsHalfClose(t *testing.T) {
 	if string(client.out) != "a late answer" || !client.closed || !backend.closed {
 		t.Errorf("client got %q, %+v", client.out, client)
 	}
+	if client.closedWrite {
+		t.Error("the last direction's end was told twice, once by closing")
+	}
 	if up, down := p.Bytes(); up != 8 || down != 13 {
 		t.Errorf("counted %d and %d bytes", up, down)
 	}
@@ -140,13 +143,13 @@ func TestPumpBreaksBothSidesWhenOneFails(t *testing.T) {
 
 func TestPumpGivesOthersTheirTurn(t *testing.T) {
 	client := &fake{in: make([]byte, 100*ScratchBytes), room: plenty}
-	backend := &fake{room: plenty}
+	backend := &fake{in: make([]byte, 100*ScratchBytes), room: plenty}
 	p, scratch := NewPump(client, backend), make([]byte, ScratchBytes)
 	if o := p.Step(scratch); o != More {
 		t.Fatalf("outcome %v", o)
 	}
-	if len(backend.out) != maxReads*ScratchBytes {
-		t.Errorf("one step copied %d bytes", len(backend.out))
+	if len(backend.out) != maxReads*ScratchBytes || len(client.out) != maxReads*ScratchBytes {
+		t.Errorf("one step copied %d bytes up and %d down", len(backend.out), len(client.out))
 	}
 }
 

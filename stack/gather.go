@@ -123,12 +123,12 @@ func sameFlow(a, b []byte) bool {
 }
 
 // join takes a packet as the next of the run, if it is: the numbers follow, and
-// type of service, flags of fragments, time to live, acknowledgment, window and
-// options are the same.
+// type of service, flags of fragments, time to live, acknowledgment, length of
+// the header, window and options are the same.
 func (g *gathered) join(ip []byte, headers int) bool {
 	a, size := g.head, len(ip)-headers
 	switch {
-	case g.ended, headers != g.headers, size > g.segment, g.total+size > maxPacketBytes,
+	case g.ended, size > g.segment, g.total+size > maxPacketBytes,
 		binary.BigEndian.Uint32(ip[24:]) != g.next,
 		a[1] != ip[1], [2]byte(a[6:]) != [2]byte(ip[6:]), a[8] != ip[8],
 		[5]byte(a[28:]) != [5]byte(ip[28:]), [2]byte(a[34:]) != [2]byte(ip[34:]),
