@@ -19,7 +19,7 @@ func notYets() []notYet {
 	return []notYet{
 		{"admin.listen", nil, "leave it out"},
 		{"vip.address", isIPv6Prefix, "write an IPv4 address"},
-		{"vip.mac_mode", anyOf(MACIGMP, MACUnicast), `write "multicast"`},
+		{"vip.mac_mode", anyOf(MACIGMP), `write "multicast" or "unicast"`},
 		{"service.listen", isUDP, `write a TCP address and port, such as "10.77.0.2:22"`},
 		{"service.backend", isIPv6Port, `write an IPv4 address and port, such as "127.0.0.1:22"`},
 		{"service.source", anyOf(SourceProxyV1, SourceProxyV2), `write "transparent" or "plain"`},

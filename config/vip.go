@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 )
@@ -22,8 +21,9 @@ func (p *problems) vips(raw []rawVIP, c *Config) {
 	for i := range raw {
 		key := fmt.Sprintf("vip[%d]", i)
 		v := VIP{MACMode: MACMode(or(raw[i].MACMode, string(MACMulticast)))}
-		if v.MACMode != MACMulticast {
-			p.at(key+".mac_mode", "%s is not a mode; write %q", shown(string(v.MACMode)), MACMulticast)
+		if !v.MACMode.known() {
+			p.at(key+".mac_mode", "%s is not a mode; write %q, %q or %q", shown(string(v.MACMode)), MACMulticast, MACIGMP, MACUnicast)
+			v.MACMode = MACMulticast
 		}
 		if p.vipAddress(key+".address", raw[i].Address, c, &v) && p.vipMAC(key, raw[i].MAC, &v) {
 			c.VIPs = append(c.VIPs, v)
@@ -69,43 +69,6 @@ func broadcast(p netip.Prefix) netip.Addr {
 		b[bit/8] |= 0x80 >> (bit % 8)
 	}
 	return netip.AddrFrom4(b)
-}
-
-// vipMAC derives the cluster MAC as RFC 1112 §6.4 derives a group's: 01:00:5e
-// and the low 23 bits of the address. One in the file takes its place.
-func (p *problems) vipMAC(key string, raw *string, v *VIP) bool {
-	if raw == nil {
-		a := v.Address.Addr().As4()
-		v.MAC = net.HardwareAddr{0x01, 0x00, 0x5e, a[1] & 0x7f, a[2], a[3]}
-		if reserved(v.MAC) {
-			p.at(key+".address", "gives the cluster MAC %s, which belongs to a protocol of routers (224.0.0.x); write mac = \"03:00:5e:%02x:%02x:%02x\" beside it, or another address", v.MAC, a[1], a[2], a[3])
-			return false
-		}
-		return true
-	}
-	mac, err := net.ParseMAC(*raw)
-	switch key += ".mac"; {
-	case err != nil || len(mac) != 6:
-		p.at(key, "%s is not a MAC; write one like \"01:00:5e:4d:00:02\"", shown(*raw))
-	case mac[0]&1 == 0:
-		p.at(key, "%s is not a group address, which mode multicast needs; write one whose first byte is odd", mac)
-	case mac.String() == "ff:ff:ff:ff:ff:ff":
-		p.at(key, "%s is everybody's; write a group address", mac)
-	case reserved(mac):
-		p.at(key, "%s belongs to a protocol; write another", mac)
-	default:
-		v.MAC = mac
-		return true
-	}
-	return false
-}
-
-// reserved reports the groups of local network control (RFC 5771 §4) and of
-// bridges (IEEE 802.1D, table 7-10), which switches treat in their own way.
-func reserved(m net.HardwareAddr) bool {
-	control := m[0] == 0x01 && m[1] == 0x00 && m[2] == 0x5e && m[3] == 0 && m[4] == 0
-	bridges := m[0] == 0x01 && m[1] == 0x80 && m[2] == 0xc2 && m[3] == 0 && m[4] == 0
-	return control || bridges
 }
 
 // warnings are about what is allowed and may bite.

@@ -90,6 +90,10 @@ func settings(l *LAN, d *Daemon, keyFile string) string {
 	if l.Spec.Timing != "" {
 		two += fmt.Sprintf("timing = %q\n", l.Spec.Timing)
 	}
+	mode := ""
+	if l.Spec.MACMode != "" {
+		mode = fmt.Sprintf("mac_mode = %q\n", l.Spec.MACMode)
+	}
 	beat := ""
 	if l.Spec.Beat {
 		beat = fmt.Sprintf("\n[[service]]\nname = \"beat\"\nlisten = %q\nbackend = %q\n", beatService(), beatBackend())
@@ -109,12 +113,12 @@ socket = %q
 
 [[vip]]
 address = "%s/%d"
-
+%s
 [[service]]
 name = "ssh"
 listen = "%s:22"
 backend = "127.0.0.1:22"
-%s`, hostDevice, keyFile, strings.Join(peers, ", "), two, d.Host.Name, d.Dir, d.Socket(), VIP(), prefixBits, VIP(), beat)
+%s`, hostDevice, keyFile, strings.Join(peers, ", "), two, d.Host.Name, d.Dir, d.Socket(), VIP(), prefixBits, mode, VIP(), beat)
 }
 
 // Start starts the daemon and waits until it answers on its socket.

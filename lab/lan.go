@@ -56,6 +56,8 @@ type Spec struct {
 	Witness bool
 	// Timing is [cluster] timing of the nodes, "" for the default.
 	Timing string
+	// MACMode is the VIP's mac_mode, "" for the default.
+	MACMode string
 }
 
 // Check refuses what cannot be built.
@@ -78,6 +80,9 @@ func (s *Spec) Check() error {
 	if !slices.Contains([]string{"", "fast", "lan", "calm"}, s.Timing) {
 		return fmt.Errorf("--timing is %q; write fast, lan or calm", s.Timing)
 	}
+	if !slices.Contains([]string{"", "multicast", "unicast"}, s.MACMode) {
+		return fmt.Errorf("--mac-mode is %q; write multicast or unicast", s.MACMode)
+	}
 	if s.LAN != Switch && s.LAN != Hub {
 		return fmt.Errorf("--lan is %q; write switch or hub", s.LAN)
 	}
@@ -89,6 +94,14 @@ func VIP() netip.Addr { return netip.MustParseAddr("10.77.0.2") }
 
 // ClusterMAC is the VIP's, by the rule of mode multicast.
 func ClusterMAC() net.HardwareAddr { return net.HardwareAddr{0x01, 0x00, 0x5e, 0x4d, 0x00, 0x02} }
+
+// clusterMAC is the VIP's in the mode that the lab is in.
+func (s *Spec) clusterMAC() net.HardwareAddr {
+	if s.MACMode == "unicast" {
+		return net.HardwareAddr{0x02, 0xbf, 0x0a, 0x4d, 0x00, 0x02}
+	}
+	return ClusterMAC()
+}
 
 const (
 	lanName    = "ov-lan"
@@ -112,6 +125,8 @@ type Host struct {
 	Port int
 
 	ns *netns.NS
+	// cluster is the VIP's MAC.
+	cluster net.HardwareAddr
 }
 
 // Do runs fn on a thread of the host.
@@ -253,7 +268,7 @@ func (l *LAN) addHost(h *Host) error {
 	if err != nil {
 		return err
 	}
-	h.ns = ns
+	h.ns, h.cluster = ns, l.Spec.clusterMAC()
 	l.Hosts = append(l.Hosts, h)
 	for _, step := range []step{
 		{ns, quiet}, {ns, setDefaults}, {l.ns, func() error { return l.plug(h) }},

@@ -143,7 +143,7 @@ func TestNoteAddress(t *testing.T) {
 func TestProbesAskWell(t *testing.T) {
 	mac, from := macOf("client1"), netip.MustParseAddr("10.77.0.101")
 	j := newTestJudge()
-	for _, b := range [][]byte{arpQuestion(mac[:], from), echoQuestion(mac[:], from)} {
+	for _, b := range [][]byte{arpQuestion(mac[:], from), echoQuestion(ClusterMAC(), mac[:], from)} {
 		j.Frame(time.Second, Sender{Host: "client1"}, &Capture{Data: b, Bytes: len(b)})
 	}
 	if a, e := j.ARPAnswers(from), j.EchoAnswers(from); a.Asked != 1 || e.Asked != 1 {

@@ -37,7 +37,7 @@ func ProbeARP(h *Host) (Answers, error) {
 // ProbeEcho pings the VIP from every address of a client and counts the
 // answers that each gets.
 func ProbeEcho(h *Host) (Answers, error) {
-	return probe(h, func(from netip.Addr) []byte { return echoQuestion(h.MAC, from) }, func(f []byte) (netip.Addr, bool) {
+	return probe(h, func(from netip.Addr) []byte { return echoQuestion(h.cluster, h.MAC, from) }, func(f []byte) (netip.Addr, bool) {
 		// An echo reply from the VIP, RFC 792.
 		if binary.BigEndian.Uint16(f[12:]) != 0x0800 || len(f) < 42 || f[23] != 1 || f[34] != 0 || netip.AddrFrom4([4]byte(f[26:30])) != VIP() {
 			return netip.Addr{}, false
@@ -119,8 +119,8 @@ func arpQuestion(mac net.HardwareAddr, from netip.Addr) []byte {
 }
 
 // echoQuestion is a ping to the VIP at the cluster MAC.
-func echoQuestion(mac net.HardwareAddr, from netip.Addr) []byte {
-	b := append(append(append([]byte{}, ClusterMAC()...), mac...), 0x08, 0x00)
+func echoQuestion(cluster, mac net.HardwareAddr, from netip.Addr) []byte {
+	b := append(append(append([]byte{}, cluster...), mac...), 0x08, 0x00)
 	ip := []byte{0x45, 0, 0, 36, 0, 0, 0x40, 0, 64, 1, 0, 0}
 	ip = append(append(ip, from.AsSlice()...), VIP().AsSlice()...)
 	binary.BigEndian.PutUint16(ip[10:], ^foldedSum(0, ip))

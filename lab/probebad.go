@@ -34,8 +34,8 @@ const (
 // badFrames are one or more for each way in which a frame can be bad. All come
 // from mac and, where the address is not what is bad, from an address that
 // nobody has.
-func badFrames(mac net.HardwareAddr, from netip.Addr) []badFrame {
-	eth := append(append(append([]byte{}, ClusterMAC()...), mac...), 0x08, 0x00)
+func badFrames(cluster, mac net.HardwareAddr, from netip.Addr) []badFrame {
+	eth := append(append(append([]byte{}, cluster...), mac...), 0x08, 0x00)
 	// packet is a whole frame; options make the IPv4 header longer.
 	packet := func(proto byte, options, body []byte) []byte {
 		h := make([]byte, 20, 20+len(options))
@@ -140,7 +140,7 @@ func nobody() netip.Addr { return address(250) }
 // another's where that cannot be seen there.
 func nonsense(ctx context.Context, n *narrator, w *watched) error {
 	client := w.LAN.Clients()[0]
-	bad := badFrames(client.MAC, nobody())
+	bad := badFrames(client.cluster, client.MAC, nobody())
 	n.title("%s sends %d frames that deserve no answer", client.Name, len(bad))
 	want := map[string]uint64{}
 	var frames [][]byte

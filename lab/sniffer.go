@@ -48,7 +48,7 @@ func NewSniffer(l *LAN, capture io.Writer) (*Sniffer, error) {
 		hosts: map[int]Sender{},
 		calls: make(chan func()),
 		done:  make(chan struct{}),
-		judge: NewJudge([]JudgedAddress{{VIP(), responder.MAC(ClusterMAC())}}, services),
+		judge: NewJudge([]JudgedAddress{{VIP(), responder.MAC(l.Spec.clusterMAC())}}, services),
 		began: time.Now(),
 	}
 	ports := make([]int, 0, len(l.Hosts))

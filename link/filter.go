@@ -22,7 +22,7 @@ const (
 type Filter struct {
 	// Addresses are the VIPs: an IPv4 packet passes if it is for one of them.
 	Addresses []netip.Addr
-	// Groups are the cluster MACs.
+	// Groups are the cluster MACs, groups or single ones.
 	Groups []net.HardwareAddr
 	// Port, when it is not 0, lets nothing pass but whole UDP datagrams to that
 	// port of an address: the heartbeats of a cluster.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -37,7 +38,7 @@ type Packet struct {
 var _ Device = (*Packet)(nil)
 
 // Open opens an AF_PACKET device on the named interface that receives what
-// filter lets pass and is a member of filter's groups. The error says which
+// filter lets pass, for the cluster MACs of the filter too. The error says which
 // step failed; os.ErrPermission when the right CAP_NET_RAW is missing.
 //
 // The order matters: the socket rejects everything from before bind until the
@@ -81,14 +82,19 @@ func openSocket(ifi *net.Interface, filter *Filter) (int, error) {
 		return -1, err
 	}
 	defer conn.Close()
-	for _, g := range filter.Groups {
-		if err := conn.JoinGroup(g); err != nil {
-			return -1, fmt.Errorf("join %s: %w", g, err)
-		}
-	}
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return -1, err
+	}
+	for _, m := range filter.Groups {
+		if m[0]&1 == 0 {
+			err = addUnicast(raw, ifi.Index, m)
+		} else {
+			err = conn.JoinGroup(m)
+		}
+		if err != nil {
+			return -1, fmt.Errorf("receive for %s: %w", m, err)
+		}
 	}
 	fd := -1
 	var inner error
@@ -109,6 +115,23 @@ func openSocket(ifi *net.Interface, filter *Filter) (int, error) {
 		return -1, err
 	}
 	return fd, nil
+}
+
+// addUnicast has the device take in frames for a MAC that is not its own, for as
+// long as the socket lives (packet(7), PACKET_MR_UNICAST): it goes into the
+// device's list of addresses, and a device that has no such list is made to take
+// all frames. To the kernel's own protocols such a frame is another host's
+// (eth_type_trans in net/ethernet/eth.c), which they neither answer nor forward.
+func addUnicast(raw syscall.RawConn, index int, mac net.HardwareAddr) error {
+	request := unix.PacketMreq{Ifindex: int32(index), Type: unix.PACKET_MR_UNICAST, Alen: uint16(len(mac))}
+	copy(request.Address[:], mac)
+	var inner error
+	if err := raw.Control(func(fd uintptr) {
+		inner = unix.SetsockoptPacketMreq(int(fd), unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &request)
+	}); err != nil {
+		return err
+	}
+	return os.NewSyscallError("setsockopt PACKET_ADD_MEMBERSHIP", inner)
 }
 
 func setOptions(fd int) error {

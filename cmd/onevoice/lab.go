@@ -65,12 +65,13 @@ func labFlags(cmd *cobra.Command, spec *lab.Spec, kind *string) {
 	cmd.Flags().IntVar(&spec.Addresses, "addresses", 16, fmt.Sprintf("addresses per client, at most %d in all", lab.MaxClientAddresses))
 	cmd.Flags().StringVar(kind, "lan", "switch", "what connects them: switch or hub")
 	cmd.Flags().StringVar(&spec.Timing, "timing", "lan", "lease time: fast, lan or calm")
+	cmd.Flags().StringVar(&spec.MACMode, "mac-mode", "multicast", "`mode`: multicast or unicast")
 }
 
 // insideArgs are the arguments of `lab inside`.
 func insideArgs(what string, spec lab.Spec, kind string, more ...string) []string {
 	args := []string{"inside", what, "--lan=" + kind, fmt.Sprintf("--nodes=%d", spec.Nodes),
-		fmt.Sprintf("--clients=%d", spec.Clients), fmt.Sprintf("--addresses=%d", spec.Addresses), "--timing=" + spec.Timing}
+		fmt.Sprintf("--clients=%d", spec.Clients), fmt.Sprintf("--addresses=%d", spec.Addresses), "--timing=" + spec.Timing, "--mac-mode=" + spec.MACMode}
 	return append(args, more...)
 }
 

@@ -102,7 +102,7 @@ func (r *run) findLAN() {
 			"the switch passes nothing between the nodes' ports: it dropped %d frames from one isolated port to another, so that no node hears another", c[sim.DroppedIsolated])
 	}
 	if dropped := r.keptFromNodes(); dropped > 0 && !r.found(pruned) && len(r.out()) > 0 {
-		r.find(unregistered, "let the switch flood this group (switch snooping off for this VLAN, or enter the MAC at the nodes' ports by hand), or "+useUnicast(),
+		r.find(unregistered, "let the switch flood this group (switch snooping off for this VLAN, or enter the MAC at the nodes' ports by hand), or "+useUnicast,
 			"the switch keeps frames to the shared MAC from the nodes: it dropped %d copies, for it knows no member of a group behind those ports", dropped)
 	}
 	if n := c[sim.DroppedInspection]; n > 0 {
@@ -129,14 +129,14 @@ func (r *run) mendOf(f sim.Finding) (code, mend string) {
 	case sim.Storm:
 		return storms, "switch spanning tree on, on both switches, or take one of the trunks out"
 	case sim.Pruned:
-		return pruned, "let a switch or router ask (IGMP querier), switch snooping off for this VLAN, or " + useUnicast()
+		return pruned, "let a switch or router ask (IGMP querier), switch snooping off for this VLAN, or " + useUnicast
 	case sim.RefusedARP:
 		if router := r.network.routers[f.Where]; router != nil && router.Counts.RefusedInvalid > 0 {
 			return validatesARP, "enter the VIP with the shared MAC in the router by hand, or switch the check of source MACs off for it"
 		}
-		return refusesGroups, useUnicast() + ", for your router refuses group MACs; or enter the VIP with the shared MAC in the router by hand"
+		return refusesGroups, useUnicast + ", for your router refuses group MACs; or enter the VIP with the shared MAC in the router by hand"
 	case sim.RoutedInCircles:
-		return circles, "let the routers route no frames that came to a group MAC (RFC 1812, 5.3.4), or " + useUnicast()
+		return circles, "let the routers route no frames that came to a group MAC (RFC 1812, 5.3.4), or " + useUnicast
 	}
 	return "", ""
 }

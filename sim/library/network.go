@@ -245,16 +245,10 @@ func (s *Spec) clusterMAC() sim.MAC {
 
 // served tells whether `onevoice run` of this version has a mac_mode; its file
 // refuses the others.
-func served(mode string) bool { return mode == "multicast" }
+func served(mode string) bool { return mode != "igmp" }
 
-// useUnicast is the advice to use that mode, and whether one can already.
-func useUnicast() string {
-	const advice = "use mac_mode = \"unicast\""
-	if served("unicast") {
-		return advice
-	}
-	return advice + " (`onevoice run` of this version cannot yet)"
-}
+// useUnicast is the advice to use that mode.
+const useUnicast = "use mac_mode = \"unicast\""
 
 // limits are what this version's node cannot do of what is asked for.
 func (s *Spec) limits() (out []string) {

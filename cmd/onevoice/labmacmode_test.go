@@ -1,0 +1,110 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+
+	"onevoice/admin"
+)
+
+// macLab is a lab of three nodes in a MAC mode.
+type macLab struct{ t *testing.T }
+
+func newMACLab(t *testing.T, mode string) *macLab {
+	t.Helper()
+	ownStateDir(t)
+	l := &macLab{t}
+	// The leases are long, for the machine may be busy.
+	code, out := runProgram(t, labProgram(t, "up", "--nodes=3", "--clients=1", "--addresses=4", "--timing=calm", "--mac-mode="+mode), (*exec.Cmd).Start)
+	skipWithoutLab(t, out)
+	if code != 0 {
+		t.Fatalf("lab up: exit %d:\n%s", code, out)
+	}
+	t.Cleanup(func() { runProgram(t, labProgram(t, "down"), (*exec.Cmd).Start) })
+	return l
+}
+
+// on runs a command on a host and returns what it says.
+func (l *macLab) on(host string, argv ...string) (int, string) {
+	l.t.Helper()
+	return runProgram(l.t, labProgram(l.t, append([]string{"exec", host, "--"}, argv...)...), (*exec.Cmd).Start)
+}
+
+func (l *macLab) status(node string) (s admin.Status) {
+	l.t.Helper()
+	code, out := l.on(node, "onevoice", "status", "--json")
+	if err := json.Unmarshal([]byte(out), &s); code != 0 || err != nil {
+		l.t.Fatalf("status: exit %d, %v: %s", code, err, out)
+	}
+	return s
+}
+
+func macNodes() []string { return []string{"ov-n1", "ov-n2", "ov-n3"} }
+
+// In mode unicast the switch never learns where the cluster MAC is, so that all
+// nodes hear what is for it; one answers, and names it.
+func TestUnicastModeOnALearningSwitch(t *testing.T) {
+	needTools(t, "bridge", "ip", "ping")
+	l := newMACLab(t, "unicast")
+	const cluster = "02:bf:0a:4d:00:02"
+	for i := range 4 {
+		from := fmt.Sprintf("10.77.0.%d", 101+i)
+		if code, out := l.on("ov-client1", "ping", "-c", "2", "-i", "0.2", "-W", "5", "-I", from, "10.77.0.2"); code != 0 || !strings.Contains(out, "2 received") || strings.Contains(out, "DUP") {
+			t.Errorf("ping from %s: exit %d: %s", from, code, out)
+		}
+	}
+	if _, err := exec.LookPath("arping"); err == nil {
+		_, out := l.on("ov-client1", "arping", "-c", "2", "-i", "eth0", "-S", "10.77.0.101", "10.77.0.2")
+		if n := strings.Count(out, "bytes from "); n != 2 || !strings.Contains(out, "(0 extra)") {
+			t.Errorf("arping has %d answers, want 2 and no others:\n%s", n, out)
+		}
+	}
+	if _, out := l.on("ov-client1", "ip", "neigh", "show", "10.77.0.2"); !strings.Contains(out, cluster) {
+		t.Errorf("the client knows the VIP as %s", out)
+	}
+	_, learned := l.on("ov-lan", "bridge", "fdb", "show", "br", "br0")
+	if strings.Contains(learned, cluster) {
+		t.Errorf("the switch has learned the cluster MAC:\n%s", learned)
+	}
+	for i, name := range macNodes() {
+		if own := fmt.Sprintf("02:4f:56:00:00:%02x dev n%d", 11+i, i+1); !strings.Contains(learned, own) {
+			t.Errorf("the switch has not learned %q: the check cannot fail:\n%s", own, learned)
+		}
+		s := l.status(name)
+		if s.VIPs[0].MACMode != "unicast" || s.VIPs[0].MAC != cluster || s.Verdicts["cluster-mac-source"] != 0 {
+			t.Errorf("%s: VIPs %+v, verdicts %v", name, s.VIPs, s.Verdicts)
+		}
+		for _, n := range s.Nodes {
+			if !n.Leased || !n.Self && (n.Heard < 0 || n.Heard > 5) {
+				t.Errorf("%s has heard %s %f s ago, leased %v", name, n.Name, n.Heard, n.Leased)
+			}
+		}
+		if _, out := l.on(name, "ip", "-d", "link", "show", "eth0"); !regexp.MustCompile(`promiscuity [1-9]`).MatchString(out) {
+			t.Errorf("%s: the cluster MAC is not in the interface's list: %s", name, out)
+		}
+	}
+	hostsOwnTraffic(t, l)
+}
+
+// hostsOwnTraffic is what a node's host does besides.
+func hostsOwnTraffic(t *testing.T, l *macLab) {
+	t.Helper()
+	for _, c := range [][2]string{{"ov-client1", "10.77.0.11"}, {"ov-n1", "10.77.0.101"}, {"ov-n1", "10.77.0.12"}} {
+		if code, out := l.on(c[0], "ping", "-c", "2", "-i", "0.2", "-W", "5", c[1]); code != 0 || strings.Contains(out, "DUP") {
+			t.Errorf("%s pings %s: exit %d: %s", c[0], c[1], code, out)
+		}
+	}
+}
+
+func needTools(t *testing.T, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skip("needs", name)
+		}
+	}
+}
