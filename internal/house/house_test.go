@@ -40,7 +40,9 @@ func floors() map[string]int {
 }
 
 // pure folders have neither clock nor socket.
-func pure() []string { return []string{"link/tap", "hashing", "responder", "reassembly", "config", "sim", "cluster"} }
+func pure() []string {
+	return []string{"link/tap", "hashing", "responder", "reassembly", "config", "sim", "cluster"}
+}
 
 const maxLines = 500
 
