@@ -72,6 +72,8 @@ func (d *Decoded) Decode(f *link.Frame) Verdict {
 		return Undecided
 	case etherTypeIPv4:
 		return d.decodeIPv4(b[ethernetBytes:], &f.Offload)
+	case etherTypeIPv6:
+		return d.decodeIPv6(b[ethernetBytes:], &f.Offload)
 	}
 	return OtherEtherType
 }
@@ -139,13 +141,9 @@ func martian(src, dst [4]byte) bool {
 }
 
 func (d *Decoded) decodeTransport(header int, o *link.Offload) Verdict {
-	// The header describes the transport it was made for; one that points
-	// elsewhere is the work of a program on this host that writes raw frames.
-	if o.Partial && (int(o.ChecksumStart) != ethernetBytes+header ||
-		int(o.ChecksumStart)+int(o.ChecksumOffset)+2 > ethernetBytes+len(d.IP)) {
+	if !d.judgeOffload(header, o) {
 		return BadOffload
 	}
-	d.Vouched = o.Partial || o.Validated
 	switch d.Flow.Proto {
 	case protoTCP:
 		return d.decodeTCP()
@@ -155,6 +153,18 @@ func (d *Decoded) decodeTransport(header int, o *link.Offload) Verdict {
 		return d.decodeICMP()
 	}
 	return Undecided
+}
+
+// judgeOffload reports whether the kernel's header fits the packet. It describes
+// the transport it was made for; one that points elsewhere is the work of a program
+// on this host that writes raw frames.
+func (d *Decoded) judgeOffload(header int, o *link.Offload) bool {
+	if o.Partial && (int(o.ChecksumStart) != ethernetBytes+header ||
+		int(o.ChecksumStart)+int(o.ChecksumOffset)+2 > ethernetBytes+len(d.IP)) {
+		return false
+	}
+	d.Vouched = o.Partial || o.Validated
+	return true
 }
 
 // decodeTCP checks the header of RFC 9293 §3.1:
@@ -193,6 +203,10 @@ func (d *Decoded) decodeTCP() Verdict {
 // transportSum is the sum over pseudo-header and segment, 0xffff when the
 // checksum inside is right.
 func (d *Decoded) transportSum() uint16 {
+	if d.EtherType == etherTypeIPv6 {
+		pseudo := responder.PseudoSum6((*[16]byte)(d.IP[8:]), (*[16]byte)(d.IP[24:]), d.Flow.Proto, len(d.Segment))
+		return responder.Sum(pseudo, d.Segment)
+	}
 	pseudo := responder.PseudoSum([4]byte(d.IP[12:16]), [4]byte(d.IP[16:20]), d.Flow.Proto, len(d.Segment))
 	return responder.Sum(pseudo, d.Segment)
 }
@@ -233,7 +247,8 @@ func tcpOptions(b []byte) (v Verdict, stamped bool) {
 	return Undecided, stamped
 }
 
-// decodeUDP checks the header of RFC 768. A checksum of 0 means none.
+// decodeUDP checks the header of RFC 768. A checksum of 0 means none over IPv4, and
+// has no place over IPv6 (RFC 8200 §8.1).
 func (d *Decoded) decodeUDP() Verdict {
 	s := d.Segment
 	if len(s) < 8 {
@@ -246,7 +261,8 @@ func (d *Decoded) decodeUDP() Verdict {
 	}
 	d.Flow.SrcPort, d.Flow.DstPort = binary.BigEndian.Uint16(s), binary.BigEndian.Uint16(s[2:])
 	d.Segment = s
-	if !d.Vouched && binary.BigEndian.Uint16(s[6:]) != 0 && d.transportSum() != 0xffff {
+	none := d.EtherType == etherTypeIPv4 && binary.BigEndian.Uint16(s[6:]) == 0
+	if !d.Vouched && !none && d.transportSum() != 0xffff {
 		return BadUDP
 	}
 	return Undecided

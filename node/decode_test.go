@@ -127,7 +127,7 @@ func TestDecodeNamesWhatIsWrong(t *testing.T) {
 		want  Verdict
 	}{
 		{"13 bytes", &link.Frame{Data: make([]byte, 13)}, Runt},
-		{"IPv6", frame(0x86dd, make([]byte, 40)), OtherEtherType},
+		{"a frame of LLDP", frame(0x88cc, make([]byte, 40)), OtherEtherType},
 		{"a tag that the kernel took out", &link.Frame{Data: frame(etherTypeIPv4, good()).Data, Tagged: true}, VLANTag},
 		{"a tag in the frame", frame(0x8100, append([]byte{0, 5, 8, 0}, good()...)), VLANTag},
 		{"a service tag in the frame", frame(0x88a8, append([]byte{0, 5, 8, 0}, good()...)), VLANTag},

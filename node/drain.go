@@ -56,14 +56,17 @@ func (n *Node) forgetLists(service int) { clear(n.lists[service][:]) }
 // FlowHash is the hash by which nodes name a flow to each other: SipHash-2-4
 // under Config.ListKey of source, destination and protocol.
 func (n *Node) FlowHash(f *hashing.Flow) uint64 {
-	var b [13]byte
-	src, dst := f.Src.As4(), f.Dst.As4()
-	copy(b[0:], src[:])
-	copy(b[4:], dst[:])
-	binary.BigEndian.PutUint16(b[8:], f.SrcPort)
-	binary.BigEndian.PutUint16(b[10:], f.DstPort)
-	b[12] = f.Proto
-	return siphash.Hash(n.listKey[0], n.listKey[1], b[:])
+	b := make([]byte, 0, 37)
+	if f.Dst.Is4() {
+		src, dst := f.Src.As4(), f.Dst.As4()
+		b = append(append(b, src[:]...), dst[:]...)
+	} else {
+		src, dst := f.Src.As16(), f.Dst.As16()
+		b = append(append(b, src[:]...), dst[:]...)
+	}
+	b = binary.BigEndian.AppendUint16(b, f.SrcPort)
+	b = binary.BigEndian.AppendUint16(b, f.DstPort)
+	return siphash.Hash(n.listKey[0], n.listKey[1], append(b, f.Proto))
 }
 
 // Held is what this node holds of one bucket of a service.

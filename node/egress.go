@@ -8,7 +8,7 @@ import (
 	"onevoice/internal/flowstate"
 )
 
-// MayLeave judges an IPv4 packet that our TCP has made, of which at least all
+// MayLeave judges an IP packet that our TCP has made, of which at least all
 // headers are in ip, and learns from it what the flow expects. Undecided lets it
 // leave; any other verdict is why it may not, and is counted.
 func (n *Node) MayLeave(now time.Duration, ip []byte) Verdict {
@@ -124,10 +124,14 @@ func (n *Node) Address(now time.Duration, to netip.Addr, header []byte) bool {
 	}
 	copy(header[0:6], mac[:])
 	copy(header[6:12], n.own[:])
-	binary.BigEndian.PutUint16(header[12:], etherTypeIPv4)
+	etherType := uint16(etherTypeIPv4)
+	if to.Is6() {
+		etherType = etherTypeIPv6
+	}
+	binary.BigEndian.PutUint16(header[12:], etherType)
 	return true
 }
 
-// Ask makes an ARP request for the next hop that Address lacked, from this
+// Ask makes an ARP request, or a neighbour solicitation, for the next hop that Address lacked, from this
 // node's own address; nil when one was sent a moment ago.
 func (n *Node) Ask(now time.Duration, to netip.Addr) []byte { return n.neighbours.Ask(now, to) }

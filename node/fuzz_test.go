@@ -28,6 +28,13 @@ func seeds(add func(*link.Frame)) {
 	for _, s := range segments() {
 		add(frame(etherTypeIPv4, s))
 	}
+	for _, c := range badPackets6() {
+		add(frame6(c.packet))
+	}
+	add(frame6(tcp6(asker6, 40000, 22, flagSYN, nil)))
+	add(frame6(chained(udp6(asker6, 40000, 53, nil), []uint8{nextHopByHop, nextDestination}, padding(), padding())))
+	add(frame6(icmp6(asker6, icmp6PacketTooBig, out6(40000, flagACK, 1, 1))))
+	add(frame6(ip6(asker6, vip6Addr, protoICMPv6, []byte{135, 0, 0, 0, 0, 0, 0, 0})))
 }
 
 func fuzzFrame(data []byte, tagged, partial, validated bool, start uint16) *link.Frame {

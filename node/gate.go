@@ -79,6 +79,9 @@ func (n *Node) ourSource() bool {
 type subnet struct{ net, host uint32 }
 
 func subnetOf(p netip.Prefix) subnet {
+	if !p.Addr().Is4() {
+		return subnet{} // IPv6 has no broadcast
+	}
 	a := p.Addr().As4()
 	host := uint32(uint64(1)<<(32-p.Bits()) - 1)
 	return subnet{binary.BigEndian.Uint32(a[:]) &^ host, host}

@@ -325,8 +325,11 @@ func (l *Loop) receive() {
 			if h.Reply != nil {
 				l.replies.add(h.vip, h.Reply)
 			}
-			if h.Verdict == StrangerClaim {
+			switch h.Verdict {
+			case StrangerClaim:
 				l.tellStranger(now)
+			case LearnedMTU:
+				l.stack.SetMTU6(l.node.MTU6())
 			}
 		}
 		// The frames' bytes are the device's until its next call.
@@ -341,7 +344,7 @@ func (l *Loop) receive() {
 // tellStranger logs that somebody claims an address of ours.
 func (l *Loop) tellStranger(now time.Duration) {
 	if s := l.node.LastStranger(); l.strangers.due(now) {
-		l.log.Warn("somebody else claims an address of this cluster in ARP", "address", s.Address, "mac", s.MAC, "sent_from", s.From)
+		l.log.Warn("somebody else claims an address of this cluster", "address", s.Address, "mac", s.MAC, "sent_from", s.From)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"onevoice/hashing"
@@ -37,6 +38,9 @@ type Config struct {
 	Address netip.Addr
 	// Gateway is the LAN's router, the zero Addr when there is none.
 	Gateway netip.Addr
+	// Address6 and Gateway6 are the same for IPv6, each the zero Addr when there is
+	// none.
+	Address6, Gateway6 netip.Addr
 	// MTU of the interface in bytes; no reply is longer.
 	MTU      int
 	VIPs     []VIP
@@ -88,6 +92,9 @@ type Node struct {
 	mappings, vipMappings []mapping
 	flows                 Flows
 	arp                   *responder.ARP
+	ndp                   *responder.NDP
+	groups                []responder.MAC
+	mtu6                  int
 	neighbours            *responder.Neighbours
 	resets                *responder.Limit
 	strays                *responder.Limit
@@ -127,7 +134,8 @@ type Node struct {
 	counts   [VerdictCount]uint64
 }
 
-// Stranger is somebody who claims in ARP a VIP, or this node's own address.
+// Stranger is somebody who claims, in ARP or neighbour discovery, a VIP or this
+// node's own address.
 type Stranger struct {
 	Address netip.Addr
 	// MAC is what it claims the address is at, and From the MAC that it sent
@@ -145,6 +153,8 @@ func New(cfg Config) (*Node, error) {
 		own:         cfg.Own,
 		address:     cfg.Address,
 		mtu:         cfg.MTU,
+		mtu6:        cfg.MTU,
+		groups:      groups6(cfg.VIPs),
 		vips:        cfg.VIPs,
 		services:    cfg.Services,
 		hasher:      cfg.Hasher,
@@ -186,14 +196,34 @@ func New(cfg Config) (*Node, error) {
 	if n.arp, err = responder.NewARP(cfg.Own, cfg.Address, vips); err != nil {
 		return nil, err
 	}
-	n.neighbours, err = responder.NewNeighbours(cfg.Own, cfg.Address, cfg.VIPs[0].LAN, cfg.Gateway, vips, responder.MaxNeighbours)
-	if err != nil {
+	if n.ndp, err = responder.NewNDP(cfg.Own, cfg.Address6, cfg.Gateway6, cfg.MTU, vips); err != nil {
+		return nil, err
+	}
+	if n.neighbours, err = newNeighbours(&cfg, vips); err != nil {
 		return nil, err
 	}
 	for i, s := range cfg.Services {
 		n.rights[i].lease = &n.leases[n.vip(s.Listen.Addr())]
 	}
 	return n, nil
+}
+
+// newNeighbours knows the LANs of the VIPs. Where none is of IPv4, nobody there is a
+// neighbour.
+func newNeighbours(cfg *Config, vips []responder.VIP) (*responder.Neighbours, error) {
+	lan, lans6 := netip.PrefixFrom(cfg.Address, 32), []netip.Prefix(nil)
+	for i := len(cfg.VIPs) - 1; i >= 0; i-- {
+		if v := &cfg.VIPs[i]; v.Addr.Is4() {
+			lan = v.LAN
+		} else {
+			lans6 = append(lans6, v.LAN)
+		}
+	}
+	n, err := responder.NewNeighbours(cfg.Own, cfg.Address, lan, cfg.Gateway, vips, responder.MaxNeighbours)
+	if err == nil && lans6 != nil && cfg.Address6.IsValid() {
+		err = n.SetIPv6(cfg.Address6, lans6, cfg.Gateway6)
+	}
+	return n, err
 }
 
 // SetOwnership puts another ownership in force from the next frame on, and its
@@ -227,7 +257,7 @@ func (n *Node) Stop() { n.stopping = true }
 // Handled is what became of a frame.
 type Handled struct {
 	Verdict Verdict
-	// Packet is the IPv4 packet to deliver to netstack, nil when there is none.
+	// Packet is the IP packet to deliver to netstack, nil when there is none.
 	// It points into the frame.
 	Packet []byte
 	// Reply is a frame to send, nil when there is none. It is valid until the
@@ -258,6 +288,9 @@ func (n *Node) handle(now time.Duration, f *link.Frame) Handled {
 	if d.EtherType == etherTypeARP {
 		return n.handleARP(now, f.Data)
 	}
+	if d.EtherType == etherTypeIPv6 {
+		return n.handleIPv6(now, f.Data)
+	}
 	return n.handleIPv4(now, f.Data)
 }
 
@@ -281,6 +314,8 @@ func (n *Node) addressed() Verdict {
 	case d.To == n.own || n.isCluster(d.To):
 		return Undecided
 	case d.EtherType == etherTypeARP && d.To == responder.Broadcast():
+		return Undecided
+	case d.EtherType == etherTypeIPv6 && slices.Contains(n.groups, d.To):
 		return Undecided
 	}
 	// An IPv4 packet for one host in a broadcast frame is dropped, RFC 1122

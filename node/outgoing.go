@@ -32,6 +32,10 @@ func (s *outgoing) length() uint32 {
 // read reads a packet that our TCP made, of which all headers are there. False
 // when it is no TCP segment.
 func (s *outgoing) read(ip []byte) bool {
+	if len(ip) >= ipv6Bytes+20 && ip[0]>>4 == 6 {
+		return ip[6] == protoTCP && s.segment(ip[ipv6Bytes:],
+			netip.AddrFrom16([16]byte(ip[8:24])), netip.AddrFrom16([16]byte(ip[24:40])), int(binary.BigEndian.Uint16(ip[4:])))
+	}
 	if len(ip) < 20 || ip[0]>>4 != 4 || ip[9] != protoTCP {
 		return false
 	}
@@ -39,20 +43,26 @@ func (s *outgoing) read(ip []byte) bool {
 	if header < 20 || len(ip) < header+20 {
 		return false
 	}
-	t := ip[header:]
+	return s.segment(ip[header:], netip.AddrFrom4([4]byte(ip[12:16])), netip.AddrFrom4([4]byte(ip[16:20])),
+		int(binary.BigEndian.Uint16(ip[2:]))-header)
+}
+
+// segment reads a segment of at least 20 bytes, from a VIP to a client. length is
+// that of header and data.
+func (s *outgoing) segment(t []byte, vip, client netip.Addr, length int) bool {
 	offset := int(t[12]>>4) * 4
 	if offset < 20 || offset > len(t) {
 		return false
 	}
 	*s = outgoing{
 		flow: hashing.Flow{
-			Src: netip.AddrFrom4([4]byte(ip[16:20])), SrcPort: binary.BigEndian.Uint16(t[2:]),
-			Dst: netip.AddrFrom4([4]byte(ip[12:16])), DstPort: binary.BigEndian.Uint16(t),
+			Src: client, SrcPort: binary.BigEndian.Uint16(t[2:]),
+			Dst: vip, DstPort: binary.BigEndian.Uint16(t),
 			Proto: protoTCP,
 		},
 		flags: t[13], seq: binary.BigEndian.Uint32(t[4:]), ack: binary.BigEndian.Uint32(t[8:]),
 		window:  binary.BigEndian.Uint16(t[14:]),
-		payload: max(int(binary.BigEndian.Uint16(ip[2:]))-header-offset, 0),
+		payload: max(length-offset, 0),
 		options: t[20:offset],
 	}
 	return true

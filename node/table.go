@@ -29,14 +29,23 @@ const (
 	mutedTime = time.Second
 )
 
-// tuple is a flow in the form in which the table finds it fastest.
+// tuple and tuple6 are a flow in the form in which the table finds it fastest.
 type tuple struct {
 	src, dst         [4]byte
 	srcPort, dstPort uint16
 }
 
+type tuple6 struct {
+	src, dst         [16]byte
+	srcPort, dstPort uint16
+}
+
 func tupleOf(f *hashing.Flow) tuple {
 	return tuple{f.Src.As4(), f.Dst.As4(), f.SrcPort, f.DstPort}
+}
+
+func tuple6Of(f *hashing.Flow) tuple6 {
+	return tuple6{f.Src.As16(), f.Dst.As16(), f.SrcPort, f.DstPort}
 }
 
 // tracked is one flow that this node's TCP holds.
@@ -69,8 +78,9 @@ type tracked struct {
 // table is the flows that this node's TCP holds. Entries are made when a SYN-ACK
 // leaves, and go when the TCP has nothing of the flow any more.
 type table struct {
-	flows map[tuple]*tracked
-	order []*tracked
+	flows  map[tuple]*tracked
+	flows6 map[tuple6]*tracked
+	order  []*tracked
 	// count is how many there are of each service and bucket, those that were
 	// forgotten not among them.
 	count [][hashing.Buckets]int32
@@ -80,17 +90,26 @@ type table struct {
 }
 
 func newTable(services int) table {
-	return table{flows: map[tuple]*tracked{}, count: make([][hashing.Buckets]int32, services)}
+	return table{flows: map[tuple]*tracked{}, flows6: map[tuple6]*tracked{}, count: make([][hashing.Buckets]int32, services)}
 }
 
-func (t *table) find(f *hashing.Flow) *tracked { return t.flows[tupleOf(f)] }
+func (t *table) find(f *hashing.Flow) *tracked {
+	if !f.Dst.Is4() {
+		return t.flows6[tuple6Of(f)]
+	}
+	return t.flows[tupleOf(f)]
+}
 
 func (t *table) full() bool { return len(t.order) >= MaxTracked }
 
 func (t *table) add(f *hashing.Flow, service int, bucket uint8, now time.Duration) *tracked {
 	e := &tracked{flow: *f, service: service, bucket: bucket, at: len(t.order), since: now}
 	t.order = append(t.order, e)
-	t.flows[tupleOf(f)] = e
+	if f.Dst.Is4() {
+		t.flows[tupleOf(f)] = e
+	} else {
+		t.flows6[tuple6Of(f)] = e
+	}
 	t.count[service][bucket]++
 	return e
 }
@@ -112,7 +131,11 @@ func (t *table) remove(e *tracked) {
 	t.order[e.at].at = e.at
 	t.order[last] = nil
 	t.order = t.order[:last]
-	delete(t.flows, tupleOf(&e.flow))
+	if e.flow.Dst.Is4() {
+		delete(t.flows, tupleOf(&e.flow))
+	} else {
+		delete(t.flows6, tuple6Of(&e.flow))
+	}
 }
 
 // lookup finds a flow that the TCP holds, and its state; nil when it holds none.

@@ -164,7 +164,7 @@ func (n *Node) closedPort(now time.Duration, vip int, frame []byte) Handled {
 // be sent takes of that rate.
 func (n *Node) reset(now time.Duration, limit *responder.Limit, v Verdict, frame []byte) Handled {
 	d := &n.decoded
-	reply, outcome := responder.AppendReset(n.reply[:0], frame, n.own, d.From, d.Vouched)
+	reply, outcome := n.appendReset(frame)
 	n.reply = reply[:0]
 	switch {
 	case outcome != responder.ResetSent:
@@ -173,4 +173,13 @@ func (n *Node) reset(now time.Duration, limit *responder.Limit, v Verdict, frame
 		return Handled{Verdict: ResetLimited}
 	}
 	return Handled{Verdict: v, Reply: reply, vip: n.vip(d.Flow.Dst)}
+}
+
+func (n *Node) appendReset(frame []byte) ([]byte, responder.Outcome) {
+	d := &n.decoded
+	if d.EtherType == etherTypeIPv6 {
+		p := d.packet6()
+		return responder.AppendReset6(n.reply[:0], &p, n.own, d.From)
+	}
+	return responder.AppendReset(n.reply[:0], frame, n.own, d.From, d.Vouched)
 }

@@ -25,6 +25,8 @@ const (
 
 	// AnsweredARP: an ARP request for a VIP from an asker of ours.
 	AnsweredARP
+	// AnsweredNDP: a neighbour solicitation for a VIP from an asker of ours.
+	AnsweredNDP
 	// AnsweredEcho: an echo request from an asker of ours.
 	AnsweredEcho
 	// RefusedSYN: a SYN for a service whose backend is down, reset here.
@@ -39,12 +41,21 @@ const (
 	// StrayReset: a reset, or another segment that earns no answer, for a port
 	// or service that would have been reset.
 	StrayReset
-	// LearnedNeighbour: an answer to an ARP request of ours.
+	// LearnedNeighbour: an answer to an ARP request, or to a neighbour solicitation,
+	// of ours.
 	LearnedNeighbour
 	// OtherARP: ARP that does not concern us, or another node of the cluster.
 	OtherARP
-	// StrangerClaim: somebody says in ARP that a VIP, or our own address, is at a
-	// MAC of theirs.
+	// OtherNDP: neighbour discovery that does not concern us, or another node of the
+	// cluster.
+	OtherNDP
+	// LearnedMTU: the router says what the LAN's MTU for IPv6 is.
+	LearnedMTU
+	// StrangeRouter: a router advertisement of another than the LAN's router, or a
+	// redirect. Neither is believed.
+	StrangeRouter
+	// StrangerClaim: somebody says in ARP or neighbour discovery that a VIP, or our
+	// own address, is at a MAC of theirs.
 	StrangerClaim
 
 	// NotOwner: another node answers this one.
@@ -115,15 +126,20 @@ const (
 	OtherMAC
 	// VLANTag: carries a VLAN tag; this interface serves the untagged LAN.
 	VLANTag
-	// OtherEtherType: neither IPv4 nor ARP.
+	// OtherEtherType: neither IPv4 nor ARP nor IPv6.
 	OtherEtherType
 	// BadARP: malformed, or with addresses nobody can have.
 	BadARP
-	// BadIPVersion: an IPv4 EtherType and another version.
+	// BadNDP: malformed, or with addresses or an MTU that cannot be.
+	BadNDP
+	// BadHopLimit: neighbour discovery that has passed a router.
+	BadHopLimit
+	// BadIPVersion: an EtherType of IPv4 or IPv6 and another version.
 	BadIPVersion
 	// BadIPHeaderLength: shorter than 20 bytes or longer than the packet.
 	BadIPHeaderLength
-	// BadIPLength: total length below the header's or beyond the frame.
+	// BadIPLength: total length below the header's or beyond the frame; of IPv6 also
+	// a payload of 0 bytes, as a jumbogram has.
 	BadIPLength
 	// BadIPChecksum: of the IPv4 header.
 	BadIPChecksum
@@ -131,6 +147,13 @@ const (
 	BadIPOptions
 	// SourceRoute: a loose or strict source route.
 	SourceRoute
+	// RoutingHeader: an IPv6 routing header of type 0, or with segments left.
+	RoutingHeader
+	// BadExtension: an IPv6 extension header that overruns, hop-by-hop options that
+	// are not the first, or an option that must be known and is not.
+	BadExtension
+	// ExtensionsFull: more IPv6 extension headers than are walked.
+	ExtensionsFull
 	// MartianSource: a source address that no client can have.
 	MartianSource
 	// Fragment: a part of a datagram; not reassembled yet.
@@ -167,6 +190,7 @@ func (v Verdict) String() string {
 		DeliverStray:      "deliver-stray",
 		DeliverError:      "deliver-error",
 		AnsweredARP:       "answered-arp",
+		AnsweredNDP:       "answered-ndp",
 		AnsweredEcho:      "answered-echo",
 		RefusedSYN:        "refused-syn",
 		ClosedPort:        "closed-port",
@@ -175,6 +199,9 @@ func (v Verdict) String() string {
 		StrayReset:        "stray-reset",
 		LearnedNeighbour:  "learned-neighbour",
 		OtherARP:          "other-arp",
+		OtherNDP:          "other-ndp",
+		LearnedMTU:        "learned-mtu",
+		StrangeRouter:     "strange-router",
 		StrangerClaim:     "stranger-claim",
 		NotOwner:          "not-owner",
 		ForgotFlow:        "forgot-flow",
@@ -205,12 +232,17 @@ func (v Verdict) String() string {
 		VLANTag:           "vlan-tag",
 		OtherEtherType:    "other-ether-type",
 		BadARP:            "bad-arp",
+		BadNDP:            "bad-ndp",
+		BadHopLimit:       "bad-hop-limit",
 		BadIPVersion:      "bad-ip-version",
 		BadIPHeaderLength: "bad-ip-header-length",
 		BadIPLength:       "bad-ip-length",
 		BadIPChecksum:     "bad-ip-checksum",
 		BadIPOptions:      "bad-ip-options",
 		SourceRoute:       "source-route",
+		RoutingHeader:     "routing-header",
+		BadExtension:      "bad-extension",
+		ExtensionsFull:    "extensions-full",
 		MartianSource:     "martian-source",
 		Fragment:          "fragment",
 		BadTCPOffset:      "bad-tcp-offset",

@@ -28,7 +28,7 @@ func (m MAC) isStation() bool { return !m.IsGroup() && !m.IsZero() }
 // hardwareAddr is m as the libraries want it: a slice of a copy of m.
 func (m MAC) hardwareAddr() net.HardwareAddr { return net.HardwareAddr(m[:]) }
 
-// VIP is a shared IPv4 address and the cluster MAC at which all nodes hear it.
+// VIP is a shared address and the cluster MAC at which all nodes hear it.
 type VIP struct {
 	Addr netip.Addr
 	MAC  MAC
@@ -46,8 +46,8 @@ func checkAddresses(own MAC, ownAddr netip.Addr, vips []VIP) error {
 	}
 	for _, v := range vips {
 		switch {
-		case !isHost4(v.Addr):
-			return fmt.Errorf("the VIP %v is not an IPv4 address of a host", v.Addr)
+		case !isHost4(v.Addr) && !isHost6(v.Addr):
+			return fmt.Errorf("the VIP %v is not an address of a host", v.Addr)
 		case v.MAC.IsZero() || v.MAC == Broadcast():
 			return fmt.Errorf("the VIP %v has the cluster MAC %v, which cannot be one", v.Addr, v.MAC)
 		case v.MAC == own:

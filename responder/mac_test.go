@@ -95,7 +95,7 @@ func TestNewRefusesAddressesThatWouldLie(t *testing.T) {
 		{"own address is a VIP", ownMAC, vipAddr, vips(), "take it off the interface"},
 		{"no own address", ownMAC, netip.Addr{}, vips(), "not an IPv4 address"},
 		{"IPv6", ownMAC, addr("2001:db8::1"), vips(), "not an IPv4 address"},
-		{"multicast VIP", ownMAC, ownAddr, []VIP{{addr("224.0.0.1"), clusterMAC}}, "not an IPv4 address"},
+		{"multicast VIP", ownMAC, ownAddr, []VIP{{addr("224.0.0.1"), clusterMAC}}, "not an address"},
 		{"VIP without MAC", ownMAC, ownAddr, []VIP{{vipAddr, MAC{}}}, "cannot be one"},
 		{"VIP by broadcast", ownMAC, ownAddr, []VIP{{vipAddr, Broadcast()}}, "cannot be one"},
 	} {

@@ -59,6 +59,7 @@ type Neighbours struct {
 	lan       netip.Prefix
 	broadcast netip.Addr // the LAN's directed broadcast address
 	gateway   netip.Addr // invalid where there is none
+	six       network6
 	vips      []VIP
 	known     lru
 	asking    lru
@@ -81,6 +82,7 @@ func NewNeighbours(own MAC, ownAddr netip.Addr, lan netip.Prefix, gateway netip.
 	}
 	n := &Neighbours{
 		own: own, ownAddr: ownAddr, lan: lan.Masked(), broadcast: directedBroadcast(lan),
+		six:  network6{served: slices.ContainsFunc(vips, func(v VIP) bool { return v.Addr.Is6() })},
 		vips: slices.Clone(vips), known: newLRU(maxNeighbours), asking: newLRU(MaxAsking),
 	}
 	if gateway.IsValid() && !n.mayBe(gateway) {
@@ -158,10 +160,12 @@ func (n *Neighbours) lookup(now time.Duration, addr netip.Addr) (MAC, bool) {
 
 // target is whom to ask about dst: dst itself on the LAN, else the gateway.
 func (n *Neighbours) target(dst netip.Addr) (netip.Addr, bool) {
-	if !n.mayBe(dst) {
+	switch {
+	case !n.mayBe(dst):
 		return netip.Addr{}, false
-	}
-	if n.lan.Contains(dst) {
+	case dst.Is6():
+		return n.six.target(dst)
+	case n.lan.Contains(dst):
 		return dst, true
 	}
 	return n.gateway, n.gateway.IsValid()
@@ -169,7 +173,12 @@ func (n *Neighbours) target(dst netip.Addr) (netip.Addr, bool) {
 
 // mayBe reports whether addr can be another host's.
 func (n *Neighbours) mayBe(addr netip.Addr) bool {
-	if !isHost4(addr) || addr == n.ownAddr || addr == n.broadcast {
+	switch {
+	case addr.Is6():
+		if !n.six.served || !isHost6(addr) || addr == n.six.addr {
+			return false
+		}
+	case !isHost4(addr) || addr == n.ownAddr || addr == n.broadcast:
 		return false
 	}
 	if addr == n.lan.Addr() && n.broadcast.IsValid() {
@@ -183,7 +192,8 @@ func (n *Neighbours) mayBe(addr netip.Addr) bool {
 	return true
 }
 
-// Ask returns an ARP request to broadcast for what Next lacked: dst, or the
+// Ask returns an ARP request to broadcast, or a neighbour solicitation, for what
+// Next lacked: dst, or the
 // gateway when dst is off the LAN. It returns nil when the answer is known, when
 // it was asked for less than AskEvery ago, when MaxAsking others are being asked
 // for, and when there is nobody to ask. The frame is the caller's.
@@ -214,6 +224,9 @@ func (n *Neighbours) Ask(now time.Duration, dst netip.Addr) []byte {
 	n.counters.Asked++
 	// The sender is this node with its own address, never a VIP: a request
 	// teaches everybody who hears it (RFC 826, packet reception).
+	if target.Is6() {
+		return n.solicitation(target)
+	}
 	return arpFrame(arp.OperationRequest, n.own, Broadcast(), n.own, n.ownAddr, MAC{}, target)
 }
 

@@ -10,6 +10,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"onevoice/link"
@@ -29,6 +30,7 @@ const headerBytes = header.IPv4MinimumSize + header.TCPMinimumSize
 // linkEndpoint is netstack's network interface. Packets leave it through a
 // queue that the loop empties, from whichever goroutine netstack sends in.
 type linkEndpoint struct {
+	six        *linkEndpoint6
 	mtu        uint32
 	wake       func()
 	dispatcher netstack.NetworkDispatcher
@@ -50,7 +52,10 @@ var (
 )
 
 func newLinkEndpoint(mtu uint32, wake func()) *linkEndpoint {
-	return &linkEndpoint{mtu: mtu, wake: wake, delayed: delayedACKs{most: ackSegments * (mtu - headerBytes)}}
+	l := &linkEndpoint{mtu: mtu, wake: wake, delayed: delayedACKs{most: ackSegments * (mtu - headerBytes)}}
+	l.six = &linkEndpoint6{linkEndpoint: l}
+	l.six.SetMTU(mtu)
+	return l
 }
 
 // MTU implements netstack.LinkEndpoint.
@@ -123,10 +128,18 @@ func (l *linkEndpoint) WritePackets(list netstack.PacketBufferList) (int, tcpip.
 }
 
 func (l *linkEndpoint) deliver(ip []byte) {
-	pkt := netstack.NewPacketBuffer(netstack.PacketBufferOptions{
-		Payload: buffer.MakeWithView(buffer.NewViewWithData(ip)),
-	})
-	l.dispatcher.DeliverNetworkPacket(ipv4.ProtocolNumber, pkt)
+	l.deliverView(buffer.NewViewWithData(ip))
+}
+
+// deliverView takes over the view, which is a whole packet.
+func (l *linkEndpoint) deliverView(v *buffer.View) {
+	six := v.Size() > 0 && v.AsSlice()[0]>>4 == header.IPv6Version
+	pkt := netstack.NewPacketBuffer(netstack.PacketBufferOptions{Payload: buffer.MakeWithView(v)})
+	if six {
+		l.six.dispatcher.DeliverNetworkPacket(ipv6.ProtocolNumber, pkt)
+	} else {
+		l.dispatcher.DeliverNetworkPacket(ipv4.ProtocolNumber, pkt)
+	}
 	pkt.DecRef()
 }
 
@@ -201,8 +214,11 @@ func (s *Stack) Release() {
 }
 
 func fill(out *Packet, p *netstack.PacketBuffer) {
-	ip := header.IPv4(p.NetworkHeader().Slice())
-	out.To = netip.AddrFrom4(ip.DestinationAddress().As4())
+	if ip := p.NetworkHeader().Slice(); ip[0]>>4 == header.IPv6Version {
+		out.To = netip.AddrFrom16([16]byte(ip[24:40]))
+	} else {
+		out.To = netip.AddrFrom4([4]byte(ip[16:20]))
+	}
 	pieces := out.Vector.Pieces[:0]
 	views, offset := p.AsViewList()
 	for v := views.Front(); v != nil; v = v.Next() {
@@ -231,6 +247,9 @@ func offload(p *netstack.PacketBuffer) link.Offload {
 	}
 	if p.Data().Size() > int(g.MSS) {
 		o.Segmentation = link.SegmentationTCPv4
+		if g.Type == netstack.GSOTCPv6 {
+			o.Segmentation = link.SegmentationTCPv6
+		}
 		o.HeaderBytes = uint16(p.HeaderSize())
 		o.SegmentBytes = g.MSS
 	}
@@ -239,5 +258,5 @@ func offload(p *netstack.PacketBuffer) link.Offload {
 
 // partial reports whether netstack has left the checksum to the kernel.
 func partial(p *netstack.PacketBuffer) bool {
-	return p.GSOOptions.Type == netstack.GSOTCPv4 && p.GSOOptions.NeedsCsum
+	return p.GSOOptions.Type != netstack.GSONone && p.GSOOptions.NeedsCsum
 }

@@ -1,7 +1,6 @@
 package stack
 
 import (
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
@@ -37,12 +36,13 @@ func (s *Stack) End(f *hashing.Flow) {
 
 // endpoint is the flow's own endpoint, nil when there is none but a listener's.
 func (s *Stack) endpoint(f *hashing.Flow) *tcp.Endpoint {
-	ep := s.net.FindTransportEndpoint(ipv4.ProtocolNumber, tcp.ProtocolNumber, netstack.TransportEndpointID{
+	protocol, nic := familyOf(f.Dst)
+	ep := s.net.FindTransportEndpoint(protocol, tcp.ProtocolNumber, netstack.TransportEndpointID{
 		LocalAddress:  toAddress(f.Dst),
 		LocalPort:     f.DstPort,
 		RemoteAddress: toAddress(f.Src),
 		RemotePort:    f.SrcPort,
-	}, nicID)
+	}, nic)
 	t, ok := ep.(*tcp.Endpoint)
 	if !ok || t.EndpointState() == tcp.StateListen {
 		return nil

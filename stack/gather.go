@@ -5,8 +5,6 @@ import (
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
-	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
 // maxGathered bounds the flows whose segments are being gathered at a time; one
@@ -161,7 +159,5 @@ func (l *linkEndpoint) deliverGathered(g *gathered) {
 	ip.SetTotalLength(uint16(g.total))
 	ip.SetChecksum(0)
 	ip.SetChecksum(^ip.CalculateChecksum())
-	pkt := netstack.NewPacketBuffer(netstack.PacketBufferOptions{Payload: buffer.MakeWithView(v)})
-	l.dispatcher.DeliverNetworkPacket(ipv4.ProtocolNumber, pkt)
-	pkt.DecRef()
+	l.deliverView(v)
 }

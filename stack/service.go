@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 
@@ -51,12 +50,13 @@ func (svc *service) dial(client netip.AddrPort) (Local, error) {
 // listen adds a service.
 func (s *Stack) listen(cfg Service) error {
 	svc := &service{Service: cfg, index: len(s.services), wake: s.poller.Wake}
-	ep, err := s.net.NewEndpoint(tcp.ProtocolNumber, ipv4.ProtocolNumber, &svc.queue)
+	protocol, nic := familyOf(cfg.Listen.Addr())
+	ep, err := s.net.NewEndpoint(tcp.ProtocolNumber, protocol, &svc.queue)
 	if err != nil {
 		return fmt.Errorf("stack: service %s: %s", cfg.Name, err)
 	}
 	svc.ep = ep
-	if err := ep.Bind(tcpip.FullAddress{NIC: nicID, Addr: toAddress(cfg.Listen.Addr()), Port: cfg.Listen.Port()}); err != nil {
+	if err := ep.Bind(tcpip.FullAddress{NIC: nic, Addr: toAddress(cfg.Listen.Addr()), Port: cfg.Listen.Port()}); err != nil {
 		ep.Close()
 		return fmt.Errorf("stack: service %s: bind %s: %s", cfg.Name, cfg.Listen, err)
 	}

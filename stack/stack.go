@@ -12,6 +12,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
@@ -116,7 +117,11 @@ type Counters struct {
 	CookiesTaken  uint64 `json:"cookies_taken"`
 }
 
-const nicID = 1
+// nicID and nicID6 are netstack's interfaces, one for each family.
+const (
+	nicID  = 1
+	nicID6 = 2
+)
 
 // New makes a stack and its listeners.
 func New(cfg Config) (*Stack, error) {
@@ -133,7 +138,7 @@ func New(cfg Config) (*Stack, error) {
 	}
 	s.ready.wake = cfg.Poller.Wake
 	options := netstack.Options{
-		NetworkProtocols:   []netstack.NetworkProtocolFactory{ipv4.NewProtocol},
+		NetworkProtocols:   []netstack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
 		TransportProtocols: []netstack.TransportProtocolFactory{tcp.NewProtocol},
 		Clock:              cfg.Clock,
 	}
@@ -189,14 +194,28 @@ func (s *Stack) configure(cfg *Config) error {
 	if err := s.net.CreateNIC(nicID, s.link); err != nil {
 		return fmt.Errorf("stack: make the interface: %s", err)
 	}
+	if err := s.net.CreateNIC(nicID6, s.link.six); err != nil {
+		return fmt.Errorf("stack: make the interface for IPv6: %s", err)
+	}
 	for _, a := range cfg.Addresses {
-		addr := tcpip.ProtocolAddress{Protocol: ipv4.ProtocolNumber, AddressWithPrefix: toAddress(a).WithPrefix()}
-		if err := s.net.AddProtocolAddress(nicID, addr, netstack.AddressProperties{}); err != nil {
+		protocol, nic := familyOf(a)
+		addr := tcpip.ProtocolAddress{Protocol: protocol, AddressWithPrefix: toAddress(a).WithPrefix()}
+		if err := s.net.AddProtocolAddress(nic, addr, netstack.AddressProperties{}); err != nil {
 			return fmt.Errorf("stack: add address %s: %s", a, err)
 		}
 	}
-	s.net.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: nicID}})
+	s.net.SetRouteTable([]tcpip.Route{
+		{Destination: header.IPv4EmptySubnet, NIC: nicID}, {Destination: header.IPv6EmptySubnet, NIC: nicID6},
+	})
 	return nil
+}
+
+// familyOf is the protocol of an address, and netstack's interface for it.
+func familyOf(a netip.Addr) (tcpip.NetworkProtocolNumber, tcpip.NICID) {
+	if a.Is4() {
+		return ipv4.ProtocolNumber, nicID
+	}
+	return ipv6.ProtocolNumber, nicID6
 }
 
 // tcpOptions sets what differs from netstack's defaults.
@@ -226,7 +245,7 @@ func (s *Stack) tcpOptions() error {
 	return nil
 }
 
-// Deliver hands an IPv4 packet to netstack, which copies it. The packet is
+// Deliver hands an IP packet to netstack, which copies it. The packet is
 // whole, checked (header and transport checksums) and let through by the gate.
 func (s *Stack) Deliver(ip []byte) { s.link.deliver(ip) }
 
@@ -258,7 +277,12 @@ func (s *Stack) Close() {
 	s.link.discard()
 }
 
-func toAddress(a netip.Addr) tcpip.Address { return tcpip.AddrFrom4(a.As4()) }
+func toAddress(a netip.Addr) tcpip.Address {
+	if a.Is4() {
+		return tcpip.AddrFrom4(a.As4())
+	}
+	return tcpip.AddrFrom16(a.As16())
+}
 
 func fromAddress(a tcpip.FullAddress) netip.AddrPort {
 	ip, _ := netip.AddrFromSlice(a.Addr.AsSlice())

@@ -1,0 +1,124 @@
+package node
+
+import (
+	"net/netip"
+	"time"
+
+	"onevoice/responder"
+)
+
+// groups6 are the MACs at which a node hears what is for groups: the VIPs'
+// solicited-node groups and all nodes.
+func groups6(vips []VIP) []responder.MAC {
+	var out []responder.MAC
+	for i := range vips {
+		if vips[i].Addr.Is6() {
+			out = append(out, responder.GroupMAC(responder.SolicitedNode(vips[i].Addr)))
+		}
+	}
+	if out != nil {
+		out = append(out, responder.GroupMAC(responder.AllNodes()))
+	}
+	return out
+}
+
+// handleIPv6 is handleIPv4 for IPv6.
+func (n *Node) handleIPv6(now time.Duration, frame []byte) Handled {
+	d := &n.decoded
+	if d.Flow.Proto == protoICMPv6 && responder.IsNDP(d.Segment[0]) {
+		return n.handleNDP(now)
+	}
+	if d.Flow.Dst.IsMulticast() {
+		return Handled{Verdict: OtherAddress}
+	}
+	if d.To != n.own && !n.isCluster(d.To) {
+		// What is for one host and came in a frame to a group is dropped, as
+		// RFC 1122 §3.3.6 has it of broadcasts.
+		return Handled{Verdict: OtherMAC}
+	}
+	if d.Flow.Src.IsUnspecified() {
+		return Handled{Verdict: MartianSource}
+	}
+	vip := n.vip(d.Flow.Dst)
+	if vip < 0 {
+		return Handled{Verdict: OtherAddress}
+	}
+	switch d.Flow.Proto {
+	case protoTCP:
+		return n.handleTCP(now, vip, frame)
+	case protoICMPv6:
+		return n.handleICMPv6(now, vip)
+	}
+	return Handled{Verdict: NoService}
+}
+
+// handleNDP answers for VIPs, notes strangers, and learns what we asked for and
+// the link's MTU.
+func (n *Node) handleNDP(now time.Duration) Handled {
+	d := &n.decoded
+	refused, of := Undecided, 0
+	m := responder.NDPMessage{From: d.From, To: d.To, Src: d.Flow.Src, Dst: d.Flow.Dst, HopLimit: d.IP[7], Body: d.Segment}
+	r := n.ndp.Handle(now, &m, func(vip, asker netip.Addr) bool {
+		of = n.vip(vip)
+		refused = n.answersFor(now, of, asker)
+		return refused == Undecided
+	})
+	switch r.Outcome {
+	case responder.NDPAnswered, responder.NDPProbeAnswered:
+		return Handled{Verdict: AnsweredNDP, Reply: r.Reply, vip: of}
+	case responder.NDPNotOurs, responder.NDPProbeNotOurs:
+		return Handled{Verdict: refused}
+	case responder.NDPStranger, responder.NDPOwnAddressClaim:
+		n.stranger = Stranger{Address: r.Peer, MAC: r.MAC, From: r.From, At: now}
+		return Handled{Verdict: StrangerClaim}
+	case responder.NDPLearned:
+		if n.neighbours.Answer(now, r.Peer, r.MAC) {
+			return Handled{Verdict: LearnedNeighbour}
+		}
+		return Handled{Verdict: OtherNDP}
+	case responder.NDPRouterMTU:
+		n.mtu6 = r.MTU
+		return Handled{Verdict: LearnedMTU}
+	case responder.NDPStrangeRouter, responder.NDPRedirect:
+		return Handled{Verdict: StrangeRouter}
+	case responder.NDPIgnored, responder.NDPOurs:
+		return Handled{Verdict: OtherNDP}
+	case responder.NDPBadHopLimit:
+		return Handled{Verdict: BadHopLimit}
+	}
+	return Handled{Verdict: BadNDP}
+}
+
+// MTU6 is the largest IPv6 packet in bytes: the interface's MTU, or less when the
+// router says so.
+func (n *Node) MTU6() int { return n.mtu6 }
+
+// handleICMPv6 is handleICMP for IPv6 (RFC 4443).
+func (n *Node) handleICMPv6(now time.Duration, vip int) Handled {
+	d := &n.decoded
+	switch d.Segment[0] {
+	case icmp6Echo:
+		return n.echo6(now, vip)
+	case icmp6Unreachable, icmp6PacketTooBig, icmp6TimeExceeded, icmp6ParameterProblem:
+		quoted, ok := d.quotedFlow6()
+		if !ok || quoted.Dst != d.Flow.Dst || !n.holds(now, &quoted) {
+			return Handled{Verdict: UnknownQuote}
+		}
+		return Handled{Verdict: DeliverError, Packet: d.IP}
+	}
+	return Handled{Verdict: OtherICMP}
+}
+
+func (n *Node) echo6(now time.Duration, vip int) Handled {
+	d := &n.decoded
+	if v := n.answersFor(now, vip, d.Flow.Src); v != Undecided {
+		return Handled{Verdict: v}
+	}
+	p := d.packet6()
+	reply, outcome := responder.AppendEchoReply6(n.reply[:0], &p, n.own, d.From, n.mtu6)
+	n.reply = reply[:0]
+	if outcome != responder.EchoAnswered {
+		return Handled{Verdict: BadICMP}
+	}
+	return Handled{Verdict: AnsweredEcho, Reply: reply, vip: vip}
+}
