@@ -119,8 +119,11 @@ func (p *problems) listen(key string, raw *string, c *Config, s *Service) {
 	if !ok {
 		return
 	}
-	at, err := parseAddrPort(text)
+	at, last, err := parsePorts(text)
+	wanted := Service{Listen: at, LastPort: last}
 	switch {
+	case err == errRange:
+		p.at(key, "%s has a range of ports that does not end behind where it begins; write one like \"10.77.0.2:8000-8099\"", shown(text))
 	case err != nil || at.Port() == 0:
 		p.at(key, "%s is not an address with a port; write a VIP and port, such as \"10.77.0.2:22\"", shown(text))
 	case !slices.ContainsFunc(c.VIPs, func(v VIP) bool { return v.Address.Addr() == at.Addr() }):
@@ -128,10 +131,12 @@ func (p *problems) listen(key string, raw *string, c *Config, s *Service) {
 		if !p.toldIn("vip") {
 			p.at(key, "%s is not a VIP of this file; write the address of a [[vip]]", at.Addr())
 		}
-	case slices.ContainsFunc(c.Services, func(o Service) bool { return o.Listen == at }):
-		p.at(key, "%s is another service's already; write another port, or another VIP", at)
+	case slices.ContainsFunc(c.Services, func(o Service) bool { return wanted.overlaps(&o) }):
+		p.at(key, "%s is another service's already; write another port, or another VIP", wanted.ListenText())
+	case portsOf(c.Services)+wanted.Ports() > MaxPorts:
+		p.at(key, "with %s the services have %d ports together, of %d that are possible; write fewer", wanted.ListenText(), portsOf(c.Services)+wanted.Ports(), MaxPorts)
 	default:
-		s.Listen = at
+		s.Listen, s.LastPort = at, last
 	}
 }
 
@@ -140,15 +145,19 @@ func (p *problems) backend(key string, raw *string, s *Service) {
 	if !ok {
 		return
 	}
-	at, err := parseAddrPort(text)
+	at, last, err := parsePorts(text)
 	switch {
+	case err == errRange:
+		p.at(key, "%s has a range of ports that does not end behind where it begins; write one like \"127.0.0.1:8000-8099\"", shown(text))
 	case err != nil || at.Port() == 0:
 		p.at(key, "%s is not an address with a port; write one like \"127.0.0.1:22\", an address and no name", shown(text))
 	case !isHost(at.Addr()) && !at.Addr().IsLoopback():
 		p.at(key, "%s is not an address to connect to; write a host's, such as \"127.0.0.1:22\"", at.Addr())
 	case s.Source == SourceTransparent && !at.Addr().IsLoopback():
 		p.at(key, "%s is not on loopback, which with source = \"transparent\" %s: the answers to its other sessions would be led astray; write a loopback address, or source = \"plain\"", at.Addr(), later)
+	case last != 0 && s.Listen.IsValid() && int(last-at.Port())+1 != s.Ports():
+		p.at(key, "%s is a range of %d ports, and listen one of %d; write as many, or one port for all", shown(text), last-at.Port()+1, s.Ports())
 	default:
-		s.Backend = at
+		s.Backend, s.BackendLast = at, last
 	}
 }

@@ -109,14 +109,19 @@ const (
 	MACUnicast   MACMode = "unicast"
 )
 
-// Service is one port of a VIP and the backend behind it.
+// Service is a port of a VIP, or a range of them, and the backend behind it.
 type Service struct {
-	Name     string
-	Listen   netip.AddrPort
+	Name   string
+	Listen netip.AddrPort
+	// LastPort ends a range of ports that begins with Listen's, 0 for one port.
+	LastPort uint16
 	Backend  netip.AddrPort
-	Affinity Affinity
-	Source   Source
-	Check    Check
+	// BackendLast ends a range as long as Listen's, of which each port serves the
+	// one in the same place; 0 for one port that serves all.
+	BackendLast uint16
+	Affinity    Affinity
+	Source      Source
+	Check       Check
 }
 
 // Check is how a service is watched.

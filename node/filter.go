@@ -36,7 +36,7 @@ func FilteredServices(services []Service) []ingress.Service {
 			SourcePort: s.Affinity == hashing.SourceIPPort || s.Affinity == hashing.SourceIPPortDestPort,
 			DestPort:   s.Affinity == hashing.SourceIPPortDestPort,
 		}
-		out = append(out, ingress.Service{Listen: s.Listen, Hashed: h})
+		out = append(out, ingress.Service{Listen: s.Listen, LastPort: s.LastPort, Hashed: h})
 	}
 	return out
 }
@@ -58,5 +58,5 @@ func (k kernelFilter) Pass(service int, buckets *Bitmap) {
 func (k kernelFilter) SetKey(service int, key hashing.Key) { k.Filter.SetKey(service, key) }
 
 func ingressFlow(service int, f *hashing.Flow) ingress.Flow {
-	return ingress.Flow{Service: service, Client: netip.AddrPortFrom(f.Src, f.SrcPort)}
+	return ingress.Flow{Service: service, Client: netip.AddrPortFrom(f.Src, f.SrcPort), Port: f.DstPort}
 }

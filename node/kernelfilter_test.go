@@ -52,7 +52,8 @@ func newInKernel(t testing.TB, seed uint64) *inKernel {
 	for a := hashing.SourceIP; a <= hashing.SourceIPPortDestPort; a++ {
 		services = append(services, Service{Proto: protoTCP, Listen: netip.AddrPortFrom(vipAddr, 22+uint16(a)), Affinity: a})
 	}
-	services = append(services, Service{Proto: protoTCP, Listen: netip.AddrPortFrom(vip2Addr, 22), Affinity: hashing.SourceIP})
+	services = append(services, Service{Proto: protoTCP, Listen: netip.AddrPortFrom(vip2Addr, 22), Affinity: hashing.SourceIP},
+		Service{Proto: protoTCP, Listen: netip.AddrPortFrom(vip2Addr, 24), LastPort: 25, Affinity: hashing.SourceIPPortDestPort})
 	var err error
 	k.n, err = New(Config{
 		Own: ownMAC, Address: ownAddr, MTU: 1500, Services: services, Hasher: hashing.NewHasher(key), Flows: k.flows,

@@ -33,7 +33,7 @@ type OwnHost struct {
 }
 
 // MaxOwnHostConns bounds the connections of this host to its own VIPs; more
-// wait in the listeners' queues.
+// wait, one beside each listener and the others in its queue.
 const MaxOwnHostConns = 256
 
 // ServeOwnHost listens on each service's address, which is nobody's on this
@@ -80,12 +80,16 @@ func transparent(_, _ string, c syscall.RawConn) error {
 func (h *OwnHost) accept(l net.Listener, backend Backend) {
 	defer h.wg.Done()
 	for {
-		h.slots <- struct{}{}
 		c, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil || !h.add(c) {
+		if err != nil {
+			continue
+		}
+		// Only who has a connection takes a slot: there may be more listeners.
+		h.slots <- struct{}{}
+		if !h.add(c) {
 			<-h.slots
 			continue
 		}

@@ -47,7 +47,8 @@ type flow struct {
 func (f *flow) NotifyEvent(waiter.EventMask) { f.ready.put(f) }
 
 // begin takes an accepted connection and dials its backend.
-func (s *Stack) begin(svc *service, ep tcpip.Endpoint, queue *waiter.Queue, peer netip.AddrPort, now time.Duration) {
+func (s *Stack) begin(at *listener, ep tcpip.Endpoint, queue *waiter.Queue, peer netip.AddrPort, now time.Duration) {
+	svc := at.service
 	s.counters.Accepted++
 	s.lastID++
 	f := &flow{
@@ -56,7 +57,7 @@ func (s *Stack) begin(svc *service, ep tcpip.Endpoint, queue *waiter.Queue, peer
 		connectBy: now + connectTimeout,
 	}
 	setKeepalive(ep)
-	conn, err := svc.dial(peer)
+	conn, err := svc.dial(peer, at.port)
 	if err == nil {
 		f.backend = conn
 		err = s.poller.AddEdge(conn.FD(), f.id)

@@ -6,39 +6,37 @@ import (
 	"sync/atomic"
 	"time"
 
-	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
-	"gvisor.dev/gvisor/pkg/waiter"
-
 	"onevoice/proxy"
 )
 
-// service is a listening endpoint and what is known of the backend behind it.
+// service is its listeners and what is known of the backend behind them.
 type service struct {
 	Service
-	index  int
-	ep     tcpip.Endpoint
-	queue  waiter.Queue
-	entry  waiter.Entry
-	wake   func()
-	health proxy.Health
-	probe  Local
+	index     int
+	listeners []*listener
+	wake      func()
+	health    proxy.Health
+	probe     Local
 	// probeBy is when the dial under way is given up.
 	probeBy time.Duration
-	// pending: connections may be waiting to be accepted.
+	// pending: connections may be waiting to be accepted, by a listener that says so
+	// of itself.
 	pending atomic.Bool
 	flows   int
 }
 
 var errConnectTimeout = fmt.Errorf("no answer within %v", connectTimeout)
 
-// dial starts to connect to the backend for a client, or for a probe when
-// client is the zero AddrPort.
-func (svc *service) dial(client netip.AddrPort) (Local, error) {
+// dial starts to connect to the backend for a client that came to a port, or for a
+// probe when client is the zero AddrPort.
+func (svc *service) dial(client netip.AddrPort, port uint16) (Local, error) {
 	if svc.Dial != nil {
 		return svc.Dial(client)
 	}
 	to := svc.Backend
+	if svc.EachPort {
+		to.Addr = netip.AddrPortFrom(to.Addr.Addr(), to.Addr.Port()+port-svc.Listen.Port())
+	}
 	to.Transparent = to.Transparent && client.IsValid()
 	conn, err := to.Dial(client)
 	if err != nil {
@@ -50,36 +48,22 @@ func (svc *service) dial(client netip.AddrPort) (Local, error) {
 // listen adds a service.
 func (s *Stack) listen(cfg Service) error {
 	svc := &service{Service: cfg, index: len(s.services), wake: s.poller.Wake}
-	protocol, nic := familyOf(cfg.Listen.Addr())
-	ep, err := s.net.NewEndpoint(tcp.ProtocolNumber, protocol, &svc.queue)
-	if err != nil {
-		return fmt.Errorf("stack: service %s: %s", cfg.Name, err)
-	}
-	svc.ep = ep
-	if err := ep.Bind(tcpip.FullAddress{NIC: nic, Addr: toAddress(cfg.Listen.Addr()), Port: cfg.Listen.Port()}); err != nil {
-		ep.Close()
-		return fmt.Errorf("stack: service %s: bind %s: %s", cfg.Name, cfg.Listen, err)
-	}
-	svc.entry.Init(svc, waiter.ReadableEvents)
-	svc.queue.EventRegister(&svc.entry)
-	if err := ep.Listen(ListenBacklog); err != nil {
-		ep.Close()
-		return fmt.Errorf("stack: service %s: listen on %s: %s", cfg.Name, cfg.Listen, err)
-	}
+	// Who closes the stack closes what is open of it.
 	s.services = append(s.services, svc)
+	for port := int(cfg.Listen.Port()); port <= max(int(cfg.LastPort), int(cfg.Listen.Port())); port++ {
+		l := &listener{service: svc, port: uint16(port)}
+		if err := l.open(s); err != nil {
+			return fmt.Errorf("stack: service %s: %w", cfg.Name, err)
+		}
+		svc.listeners = append(svc.listeners, l)
+	}
 	return nil
 }
 
-// NotifyEvent implements waiter.EventListener. Netstack calls it from its own
-// goroutines.
-func (svc *service) NotifyEvent(waiter.EventMask) {
-	svc.pending.Store(true)
-	svc.wake()
-}
-
 func (svc *service) close() {
-	svc.queue.EventUnregister(&svc.entry)
-	svc.ep.Close()
+	for _, l := range svc.listeners {
+		l.close()
+	}
 	if svc.probe != nil {
 		svc.probe.Close()
 	}
@@ -88,7 +72,9 @@ func (svc *service) close() {
 // turn accepts what waits and dials the backend when that is due.
 func (svc *service) turn(s *Stack, now time.Duration) {
 	if svc.pending.Swap(false) {
-		svc.accept(s, now)
+		for _, l := range svc.listeners {
+			l.accept(s, now)
+		}
 	}
 	if svc.probe != nil && now >= svc.probeBy {
 		svc.endProbe(s, now, errConnectTimeout)
@@ -105,27 +91,10 @@ func (svc *service) next() (time.Duration, bool) {
 	return svc.health.Next()
 }
 
-func (svc *service) accept(s *Stack, now time.Duration) {
-	for range acceptsPerTurn {
-		var peer tcpip.FullAddress
-		ep, queue, err := svc.ep.Accept(&peer)
-		if err != nil {
-			return
-		}
-		if s.Full() {
-			s.counters.OverLimit++
-			ep.Abort()
-			continue
-		}
-		s.begin(svc, ep, queue, fromAddress(peer), now)
-	}
-	svc.pending.Store(true)
-}
-
 // dialProbe dials the backend without a client, to learn that it is back.
 func (svc *service) dialProbe(s *Stack, now time.Duration) {
 	svc.health.Probing()
-	conn, err := svc.dial(netip.AddrPort{})
+	conn, err := svc.dial(netip.AddrPort{}, svc.Listen.Port())
 	if err == nil {
 		err = s.poller.AddEdge(conn.FD(), probeToken(svc.index))
 		if err != nil {
@@ -156,6 +125,9 @@ func (svc *service) connected(s *Stack, now time.Duration) {
 }
 
 func (svc *service) refused(s *Stack, now time.Duration, err error) {
+	if svc.EachPort {
+		return
+	}
 	if svc.health.Refused(now) {
 		s.changed(svc.Name, false, err)
 	}

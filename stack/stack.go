@@ -19,11 +19,17 @@ import (
 	"onevoice/proxy"
 )
 
-// Service is one TCP port of a VIP and the backend behind it.
+// Service is a TCP port of a VIP, or a range of them, and the backend behind it.
 type Service struct {
-	Name    string
-	Listen  netip.AddrPort
-	Backend proxy.Backend
+	Name   string
+	Listen netip.AddrPort
+	// LastPort ends a range that begins with Listen's port, 0 for one port.
+	LastPort uint16
+	Backend  proxy.Backend
+	// EachPort: the backend has a range as long, whose first port is Backend's, and
+	// each of its ports serves the one in the same place. One that does not accept
+	// says nothing of the others.
+	EachPort bool
 	// Dial, if set, connects in Backend's place, for a client or, when that is
 	// the zero AddrPort, for a probe. It is how a simulation puts a backend of its
 	// own behind a service.

@@ -49,7 +49,7 @@ func printConfig(out io.Writer, c *config.Config) error {
 		fmt.Fprintf(w, "VIP\t%s, %s, MAC %s\n", v.Address, v.MACMode, v.MAC)
 	}
 	for _, s := range c.Services {
-		fmt.Fprintf(w, "service\t%s on %s to %s, affinity %s, source %s\n", s.Name, s.Listen, s.Backend, s.Affinity, s.Source)
+		fmt.Fprintf(w, "service\t%s on %s to %s, affinity %s, source %s\n", s.Name, s.ListenText(), s.BackendText(), s.Affinity, s.Source)
 		k := &s.Check
 		fmt.Fprintf(w, "\tcheck %s every %s, failed after %s; up after %d good answers, down after %d bad ones, for %s at least\n", k.Text(), k.Interval, k.Timeout, k.Rise, k.Fall, k.HoldDown)
 	}

@@ -94,7 +94,7 @@ func nodeChecked(n *config.Node) checkedNode {
 func serviceChecked(s *config.Service) checkedService {
 	k := &s.Check
 	return checkedService{
-		Name: s.Name, Listen: s.Listen.String(), Backend: s.Backend.String(), Affinity: string(s.Affinity), Source: string(s.Source),
+		Name: s.Name, Listen: s.ListenText(), Backend: s.BackendText(), Affinity: string(s.Affinity), Source: string(s.Source),
 		Check: k.Text(), Interval: k.Interval.String(), Timeout: k.Timeout.String(), Rise: k.Rise, Fall: k.Fall, HoldDown: k.HoldDown.String(),
 	}
 }

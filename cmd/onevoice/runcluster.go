@@ -186,7 +186,7 @@ func clusterServices(cfg *config.Config, paths []string) ([]cluster.ServiceSpec,
 	}
 	for _, s := range cfg.Services {
 		out = append(out, cluster.ServiceSpec{
-			Name: s.Name, Path: path(s.Listen.Addr()), Digest: digestOf("tcp", s.Listen.String(), string(s.Affinity)),
+			Name: s.Name, Path: path(s.Listen.Addr()), Digest: digestOf("tcp", s.ListenText(), string(s.Affinity)),
 		})
 	}
 	return out, nil

@@ -44,10 +44,10 @@ func (d *daemon) services(s *admin.Status, c *cluster.Status) {
 	failing := d.failing()
 	for i, svc := range d.cfg.Services {
 		one := admin.ServiceStatus{Affinity: string(svc.Affinity), Buckets: ownedBy(c, svc.Name, c.ID)}
-		one.Name, one.Listen, one.Backend = svc.Name, svc.Listen.String(), svc.Backend.String()
 		if w := s.Active(); w != nil && i < len(w.Services) {
 			one.ServiceStatus = w.Services[i]
 		}
+		one.Name, one.Listen, one.Backend = svc.Name, svc.ListenText(), svc.BackendText()
 		if reason, down := failing[svc.Name]; down {
 			one.Up, one.Reason = false, reason
 		}

@@ -292,7 +292,12 @@ func (s *serving) backends() map[netip.AddrPort]proxy.Backend {
 	out := map[netip.AddrPort]proxy.Backend{}
 	for i := range s.settings.Config.Services {
 		svc := &s.settings.Config.Services[i]
-		out[svc.Listen] = backendOf(svc)
+		for i := range svc.Ports() {
+			port := svc.Listen.Port() + uint16(i)
+			backend := backendOf(svc)
+			backend.Addr = svc.BackendAt(port)
+			out[netip.AddrPortFrom(svc.Listen.Addr(), port)] = backend
+		}
 	}
 	return out
 }
@@ -317,7 +322,9 @@ func (s *serving) stackConfig() stack.Config {
 	}
 	for i := range s.settings.Config.Services {
 		svc := &s.settings.Config.Services[i]
-		c.Services = append(c.Services, stack.Service{Name: svc.Name, Listen: svc.Listen, Backend: backendOf(svc)})
+		c.Services = append(c.Services, stack.Service{
+			Name: svc.Name, Listen: svc.Listen, LastPort: svc.LastPort, Backend: backendOf(svc), EachPort: svc.BackendLast != 0,
+		})
 	}
 	return c
 }
@@ -357,7 +364,7 @@ func (s *serving) nodeConfig() (node.Config, error) {
 		if err != nil {
 			return node.Config{}, err
 		}
-		c.Services = append(c.Services, node.Service{Proto: node.TCP, Listen: svc.Listen, Affinity: affinity})
+		c.Services = append(c.Services, node.Service{Proto: node.TCP, Listen: svc.Listen, LastPort: svc.LastPort, Affinity: affinity})
 	}
 	return c, nil
 }

@@ -57,16 +57,19 @@ type Config struct {
 	Services []Service
 }
 
-// Service is one TCP port of a VIP.
+// Service is a TCP port of a VIP, or a range of them.
 type Service struct {
 	Listen netip.AddrPort
-	Hashed Hashed
+	// LastPort ends a range that begins with Listen's port, 0 for one port.
+	LastPort uint16
+	Hashed   Hashed
 }
 
-// Flow is a TCP flow of a service: the client's end.
+// Flow is a TCP flow of a service: the client's end, and the port of the VIP.
 type Flow struct {
 	Service int
 	Client  netip.AddrPort
+	Port    uint16
 }
 
 // Filter is the programs and what they look at. Hold, Release, Pass and SetKey are
@@ -190,7 +193,7 @@ func shared(name string, bytes, protection int) (*ebpf.Map, []byte, error) {
 // never gives up one that is in it, as an LRU map does.
 func heldMap(addressBytes uint32) (*ebpf.Map, error) {
 	m, err := ebpf.NewMap(&ebpf.MapSpec{
-		Name: "onevoice_held", Type: ebpf.Hash, KeySize: addressBytes + 4, ValueSize: 1, MaxEntries: MaxHeld,
+		Name: "onevoice_held", Type: ebpf.Hash, KeySize: addressBytes + keyBytes, ValueSize: 1, MaxEntries: MaxHeld,
 		Flags: unix.BPF_F_NO_PREALLOC,
 	})
 	if err != nil {
@@ -271,16 +274,21 @@ func (f *Filter) Release(flow Flow) {
 	}
 }
 
-// keyOf is a flow as its map has it: address, port, as on the wire, and service.
+// keyBytes are what a flow's key has behind the client's address.
+const keyBytes = 8
+
+// keyOf is a flow as its map has it: the client's address and port, as on the wire,
+// the service, the port of the VIP, as on the wire, and two bytes of nothing.
 func (f *Filter) keyOf(flow *Flow) (*ebpf.Map, []byte) {
 	a := flow.Client.Addr().Unmap()
 	m := f.held6
 	if a.Is4() {
 		m = f.held
 	}
-	key := make([]byte, 0, 20)
+	key := make([]byte, 0, 16+keyBytes)
 	key = binary.BigEndian.AppendUint16(append(key, a.AsSlice()...), flow.Client.Port())
-	return m, binary.NativeEndian.AppendUint16(key, uint16(flow.Service))
+	key = binary.NativeEndian.AppendUint16(key, uint16(flow.Service))
+	return m, append(binary.BigEndian.AppendUint16(key, flow.Port), 0, 0)
 }
 
 // Stats reads the counters. It costs no system call.

@@ -180,9 +180,9 @@ func TestTwoWorkersAndAThird(t *testing.T) {
 	}
 	check("the first's", segment(src, at, syn, 0), true, false, true, false)
 	check("the second's", segment(other, at, syn, 0), false, true, true, false)
-	f1.Hold(Flow{0, other})
+	f1.Hold(Flow{0, other, at.Port()})
 	check("held by the first", segment(other, at, ack, 7), true, true, true, false)
-	f1.Release(Flow{0, other})
+	f1.Release(Flow{0, other, at.Port()})
 	check("the second's again", segment(other, at, ack, 7), false, true, true, false)
 	check("a datagram", udp, true, true, true, false)
 	check("a datagram for another port", heartbeat, false, false, true, false)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/cilium/ebpf/asm"
 )
@@ -101,11 +102,13 @@ func socketFilter(c *Config, m maps, processors int) asm.Instructions {
 	b.read()
 	b.link()
 	b.packet4()
-	b.segment4()
 	b.packet6()
 	b.services()
-	b.decide("4", m.held, 4, ipHeader+12, tcp4)
-	if c.has6() {
+	// The verifier takes no code that nothing leads to.
+	if c.serves(netip.Addr.Is4) {
+		b.decide("4", m.held, 4, ipHeader+12, tcp4)
+	}
+	if c.serves(netip.Addr.Is6) {
 		b.decide("6", m.held6, 16, ipHeader+8, tcp6)
 	}
 	b.end()
@@ -167,6 +170,10 @@ func (b *builder) link() {
 // packet4 looks at the MAC and at the address, and leaves the number of the VIP in
 // service.
 func (b *builder) packet4() {
+	if !slices.ContainsFunc(b.Addresses, netip.Addr.Is4) {
+		b.at("ipv4", asm.Ja.Label("refuse"))
+		return
+	}
 	b.at("ipv4", asm.JEq.Imm(state, readEthernet, "refuse"))
 	b.add(ifMAC(asm.R10, frame, b.ours(), "ours4")...)
 	b.add(asm.Ja.Label("refuse"))
@@ -182,6 +189,7 @@ func (b *builder) packet4() {
 	}
 	b.add(asm.Ja.Label("accept"))
 	b.datagram()
+	b.segment4()
 }
 
 // vips goes on, for any VIP of a family, with its number in service; compare jumps to
@@ -326,55 +334,6 @@ func (b *builder) header(at int16) {
 	b.at(settled, asm.Mov.Imm(asm.R1, 0))
 }
 
-// ports goes to a service by the VIP's number and the port in R1; other ports pass.
-func (b *builder) ports(family string) {
-	for i, a := range b.Addresses {
-		if a.Is4() == (family == "4") {
-			b.add(asm.JEq.Imm(service, int32(i), fmt.Sprint("ports", i)))
-		}
-	}
-	b.add(asm.Ja.Label("accept"))
-	for i, a := range b.Addresses {
-		if a.Is4() != (family == "4") {
-			continue
-		}
-		b.at(fmt.Sprint("ports", i), asm.Mov.Reg(asm.R2, asm.R1))
-		for k, s := range b.Services {
-			if s.Listen.Addr() == a {
-				b.add(asm.JEq.Imm(asm.R2, be16(s.Listen.Port()), fmt.Sprint("service", k)))
-			}
-		}
-		b.add(asm.Ja.Label("accept"))
-	}
-}
-
-// services are the ways from each service to its hash, and the hashes.
-func (b *builder) services() {
-	used := map[string]bool{}
-	for k, s := range b.Services {
-		family := "6"
-		if s.Listen.Addr().Is4() {
-			family = "4"
-		}
-		hash := fmt.Sprintf("hash%s%+v", family, s.Hashed)
-		b.at(fmt.Sprint("service", k), asm.Mov.Imm(service, int32(k)))
-		b.add(asm.LoadMapValue(state, b.maps.state, uint32(k*stateBytes)))
-		if used[hash] {
-			b.add(asm.Ja.Label(hash))
-			continue
-		}
-		used[hash] = true
-		pieces := message6(s.Hashed)
-		if family == "4" {
-			pieces = message4(s.Hashed)
-		}
-		p := sipHash24(pieces)
-		p[0] = p[0].WithSymbol(hash)
-		b.add(p...)
-		b.add(asm.Ja.Label("decide" + family))
-	}
-}
-
 // decide takes the hash in R0: it lets pass what is in a bucket that passes, and
 // the flows that are held, and drops the rest.
 //
@@ -420,6 +379,9 @@ func (b *builder) decide(family string, heldFD int, addressBytes int32, source, 
 		asm.Add.Reg(asm.R1, none),
 		asm.StoreMem(asm.R10, end, asm.R1, asm.Half),
 		asm.StoreMem(asm.R10, end+2, service, asm.Half),
+		asm.LoadMem(asm.R1, asm.R10, tcp+2, asm.Half),
+		asm.StoreMem(asm.R10, end+4, asm.R1, asm.Half),
+		asm.StoreImm(asm.R10, end+6, 0, asm.Half),
 		asm.LoadMapPtr(asm.R1, heldFD),
 		asm.Mov.Reg(asm.R2, asm.R10),
 		asm.Add.Imm(asm.R2, heldKey),
@@ -442,6 +404,11 @@ func (b *builder) end() {
 // ours are the MACs of frames for us.
 func (c *Config) ours() []net.HardwareAddr {
 	return append([]net.HardwareAddr{c.Own}, c.Groups...)
+}
+
+// serves reports a service on an address of a family.
+func (c *Config) serves(family func(netip.Addr) bool) bool {
+	return slices.ContainsFunc(c.Services, func(s Service) bool { return family(s.Listen.Addr()) })
 }
 
 func (c *Config) has6() bool { return hasIPv6(c.Addresses) }

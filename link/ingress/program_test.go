@@ -30,7 +30,7 @@ func every() Config {
 	c := Config{Own: own, Groups: []net.HardwareAddr{group, group6}, Addresses: []netip.Addr{vip, vip6}, Except: 7176}
 	for _, a := range c.Addresses {
 		for i, h := range []Hashed{{}, {Network: true}, {SourcePort: true}, {SourcePort: true, DestPort: true}} {
-			c.Services = append(c.Services, Service{netip.AddrPortFrom(a, 22+uint16(i)), h})
+			c.Services = append(c.Services, Service{Listen: netip.AddrPortFrom(a, 22+uint16(i)), Hashed: h})
 		}
 	}
 	return c
@@ -188,7 +188,7 @@ func TestBuckets(t *testing.T) {
 		}
 		// The state of others does not count.
 		f.Pass(k, &none)
-		held := Flow{k, src}
+		held := Flow{k, src, s.Listen.Port()}
 		if !f.Hold(held) || !passes(t, f, frame) {
 			t.Fatalf("service %d: the held flow of %v does not pass", k, src)
 		}
@@ -341,7 +341,7 @@ func TestIPv6WithoutVIP(t *testing.T) {
 	if passes(t, f, segment(netip.MustParseAddrPort("[2001:db8:1::7]:40000"), netip.AddrPortFrom(vip6, 22), syn, 0)) {
 		t.Error("an IPv6 frame passes")
 	}
-	if f.Hold(Flow{0, netip.MustParseAddrPort("[2001:db8:1::7]:40000")}) {
+	if f.Hold(Flow{0, netip.MustParseAddrPort("[2001:db8:1::7]:40000"), 22}) {
 		t.Error("an IPv6 flow is held in no map")
 	}
 }
@@ -355,7 +355,7 @@ func TestMost(t *testing.T) {
 	}
 	for i := range MaxServices {
 		listen := netip.AddrPortFrom(c.Addresses[i%len(c.Addresses)], uint16(40000+i))
-		c.Services = append(c.Services, Service{listen, []Hashed{{}, {Network: true}, {SourcePort: true}}[i%3]})
+		c.Services = append(c.Services, Service{Listen: listen, Hashed: []Hashed{{}, {Network: true}, {SourcePort: true}}[i%3]})
 	}
 	f := loaded(t, c)
 	src := netip.MustParseAddrPort("198.51.100.7:40000")
@@ -392,6 +392,39 @@ func TestMost(t *testing.T) {
 	}
 }
 
+// A range of ports is one service: all of its ports, none beside them, and each with
+// held flows of its own.
+func TestRangeOfPorts(t *testing.T) {
+	for _, a := range []netip.Addr{vip, vip6} {
+		// Services of one family alone load, beside the other's address and without.
+		c := every()
+		c.Services = []Service{{Listen: netip.AddrPortFrom(a, 8000), LastPort: 8255}}
+		loaded(t, c)
+		c.Addresses = []netip.Addr{a}
+		f := loaded(t, c)
+		var none [4]uint64
+		f.Pass(0, &none)
+		src := netip.MustParseAddrPort("198.51.100.7:40000")
+		if a.Is6() {
+			src = netip.MustParseAddrPort("[2001:db8:1::7]:40000")
+		}
+		check := func(what string, want map[uint16]bool) {
+			t.Helper()
+			for port, want := range want {
+				if got := passes(t, f, segment(src, netip.AddrPortFrom(a, port), ack, 0)); got != want {
+					t.Errorf("%s: to port %d passes: %v", what, port, got)
+				}
+			}
+		}
+		check("nothing is held", map[uint16]bool{7999: true, 8000: false, 8001: false, 8128: false, 8255: false, 8256: true, 0x401f: true})
+		f.Hold(Flow{0, src, 8001})
+		f.Hold(Flow{0, src, 8002})
+		check("two are held", map[uint16]bool{8000: false, 8001: true, 8002: true, 8003: false})
+		f.Release(Flow{0, src, 8001})
+		check("one is left", map[uint16]bool{8001: false, 8002: true})
+	}
+}
+
 func BenchmarkSocketFilter(b *testing.B) {
 	c := every()
 	f := loaded(b, c)
@@ -411,8 +444,8 @@ func BenchmarkSocketFilter(b *testing.B) {
 				}
 				f.Pass(k, &bits)
 				if what == "held" {
-					f.Hold(Flow{k, from})
-					defer f.Release(Flow{k, from})
+					f.Hold(Flow{k, from, s.Listen.Port()})
+					defer f.Release(Flow{k, from, s.Listen.Port()})
 				}
 				benchmark(b, f.socket, frame)
 			})
@@ -443,7 +476,7 @@ func benchmark(b *testing.B, p *ebpf.Program, frame []byte) {
 
 func BenchmarkHold(b *testing.B) {
 	f := loaded(b, every())
-	flow := Flow{0, netip.MustParseAddrPort("198.51.100.7:40000")}
+	flow := Flow{0, netip.MustParseAddrPort("198.51.100.7:40000"), 22}
 	for b.Loop() {
 		f.Hold(flow)
 		f.Release(flow)

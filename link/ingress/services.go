@@ -1,0 +1,73 @@
+package ingress
+
+import (
+	"fmt"
+
+	"github.com/cilium/ebpf/asm"
+)
+
+// ports goes to a service by the VIP's number and the port in R1; other ports pass.
+func (b *builder) ports(family string) {
+	for i, a := range b.Addresses {
+		if a.Is4() == (family == "4") {
+			b.add(asm.JEq.Imm(service, int32(i), fmt.Sprint("ports", i)))
+		}
+	}
+	b.add(asm.Ja.Label("accept"))
+	for i, a := range b.Addresses {
+		if a.Is4() != (family == "4") {
+			continue
+		}
+		b.at(fmt.Sprint("ports", i), asm.Mov.Reg(asm.R2, asm.R1))
+		for k, s := range b.Services {
+			if s.Listen.Addr() == a {
+				b.port(&s, fmt.Sprint("service", k))
+			}
+		}
+		b.add(asm.Ja.Label("accept"))
+	}
+}
+
+// port goes to a label if the port in R2, as on the wire, is the service's.
+func (b *builder) port(s *Service, label string) {
+	first := s.Listen.Port()
+	if s.LastPort <= first {
+		b.add(asm.JEq.Imm(asm.R2, be16(first), label))
+		return
+	}
+	below := asm.JLT.Imm(asm.R3, int32(first), "")
+	below.Offset = 1
+	b.add(
+		asm.Mov.Reg(asm.R3, asm.R2),
+		asm.HostTo(asm.BE, asm.R3, asm.Half),
+		below,
+		asm.JLE.Imm(asm.R3, int32(s.LastPort), label),
+	)
+}
+
+// services are the ways from each service to its hash, and the hashes.
+func (b *builder) services() {
+	used := map[string]bool{}
+	for k, s := range b.Services {
+		family := "6"
+		if s.Listen.Addr().Is4() {
+			family = "4"
+		}
+		hash := fmt.Sprintf("hash%s%+v", family, s.Hashed)
+		b.at(fmt.Sprint("service", k), asm.Mov.Imm(service, int32(k)))
+		b.add(asm.LoadMapValue(state, b.maps.state, uint32(k*stateBytes)))
+		if used[hash] {
+			b.add(asm.Ja.Label(hash))
+			continue
+		}
+		used[hash] = true
+		pieces := message6(s.Hashed)
+		if family == "4" {
+			pieces = message4(s.Hashed)
+		}
+		p := sipHash24(pieces)
+		p[0] = p[0].WithSymbol(hash)
+		b.add(p...)
+		b.add(asm.Ja.Label("decide" + family))
+	}
+}
