@@ -105,12 +105,12 @@ func (p *problems) service(key string, raw *rawService, c *Config) {
 	if !slices.Contains([]Affinity{SourceIP, SourceNet, SourceIPPort, SourceIPPortDestPort}, s.Affinity) {
 		p.at(key+".affinity", "%s is not an affinity; write one of source-ip, source-net, source-ip-port, source-ip-port-dest-port", shown(string(s.Affinity)))
 	}
-	if s.Source != SourceTransparent && s.Source != SourcePlain {
-		p.at(key+".source", "%s is not a source; write %q or %q", shown(string(s.Source)), SourceTransparent, SourcePlain)
+	if !slices.Contains([]Source{SourceTransparent, SourceProxyV1, SourceProxyV2, SourcePlain}, s.Source) {
+		p.at(key+".source", "%s is not a source; write one of transparent, proxy-v1, proxy-v2, plain", shown(string(s.Source)))
 	}
 	p.listen(key+".listen", raw.Listen, c, &s)
 	p.backend(key+".backend", raw.Backend, &s)
-	s.Check = p.serviceCheck(key, raw, s.Backend)
+	s.Check = p.serviceCheck(key, raw, &s)
 	c.Services = append(c.Services, s)
 }
 
@@ -145,19 +145,37 @@ func (p *problems) backend(key string, raw *string, s *Service) {
 	if !ok {
 		return
 	}
+	if path, ok := strings.CutPrefix(text, unixPrefix); ok {
+		p.backendPath(key, path, s)
+		return
+	}
 	at, last, err := parsePorts(text)
 	switch {
 	case err == errRange:
 		p.at(key, "%s has a range of ports that does not end behind where it begins; write one like \"127.0.0.1:8000-8099\"", shown(text))
 	case err != nil || at.Port() == 0:
-		p.at(key, "%s is not an address with a port; write one like \"127.0.0.1:22\", an address and no name", shown(text))
+		p.at(key, "%s is not an address with a port; write one like \"127.0.0.1:22\", an address and no name, or \"unix:/run/app.sock\"", shown(text))
 	case !isHost(at.Addr()) && !at.Addr().IsLoopback():
 		p.at(key, "%s is not an address to connect to; write a host's, such as \"127.0.0.1:22\"", at.Addr())
-	case s.Source == SourceTransparent && !at.Addr().IsLoopback():
-		p.at(key, "%s is not on loopback, which with source = \"transparent\" %s: the answers to its other sessions would be led astray; write a loopback address, or source = \"plain\"", at.Addr(), later)
 	case last != 0 && s.Listen.IsValid() && int(last-at.Port())+1 != s.Ports():
 		p.at(key, "%s is a range of %d ports, and listen one of %d; write as many, or one port for all", shown(text), last-at.Port()+1, s.Ports())
 	default:
 		s.Backend, s.BackendLast = at, last
+	}
+}
+
+// unixPrefix begins a backend that is a unix socket.
+const unixPrefix = "unix:"
+
+// backendPath takes a unix socket. A client's address cannot be the source of a
+// connection to one.
+func (p *problems) backendPath(key, path string, s *Service) {
+	switch {
+	case len(path) > maxSocketPathBytes || !isPath(path):
+		p.at(key, "%s is no unix socket; write unix: and an absolute path of at most %d bytes, such as \"unix:/run/app.sock\"", shown(unixPrefix+path), maxSocketPathBytes)
+	case s.Source == SourceTransparent:
+		p.at(key, "a unix socket sees no client's address, which source = \"transparent\" means; write source = \"proxy-v2\" or \"proxy-v1\", if the service reads that, or \"plain\"")
+	default:
+		s.BackendPath = path
 	}
 }

@@ -119,6 +119,8 @@ type Service struct {
 	// BackendLast ends a range as long as Listen's, of which each port serves the
 	// one in the same place; 0 for one port that serves all.
 	BackendLast uint16
+	// BackendPath is a unix socket in Backend's place, "" for none.
+	BackendPath string
 	Affinity    Affinity
 	Source      Source
 	Check       Check
@@ -127,10 +129,14 @@ type Service struct {
 // Check is how a service is watched.
 type Check struct {
 	Kind CheckKind
-	// Target is the backend as address:port for CheckTCP and CheckSSHBanner, a
-	// URL for CheckHTTP, and the absolute path of a program for CheckExec.
+	// Target is the backend as address:port for CheckTCP and CheckSSHBanner, or
+	// "unix:" and its path; a URL for CheckHTTP, and the absolute path of a program
+	// for CheckExec.
 	Target string
 	Args   []string // of CheckExec
+	// Backend: the backend is asked, on connections that begin as its clients' do.
+	// A CheckHTTP may ask another.
+	Backend bool
 	// Interval is from probe to probe. Timeout, at most Interval, is when a
 	// probe without an answer has failed.
 	Interval, Timeout time.Duration

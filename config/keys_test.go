@@ -73,7 +73,7 @@ func TestNodeKeys(t *testing.T) {
 }
 
 func TestServiceChecks(t *testing.T) {
-	byDefault := Check{Kind: CheckTCP, Target: "127.0.0.1:22", Interval: 2 * time.Second, Timeout: time.Second, Rise: 2, Fall: 3, HoldDown: 10 * time.Second}
+	byDefault := Check{Kind: CheckTCP, Target: "127.0.0.1:22", Backend: true, Interval: 2 * time.Second, Timeout: time.Second, Rise: 2, Fall: 3, HoldDown: 10 * time.Second}
 	with := func(change func(*Check)) Check {
 		c := byDefault
 		change(&c)
@@ -90,10 +90,10 @@ func TestServiceChecks(t *testing.T) {
 		// The default timeout is never longer than the interval.
 		`check_interval = "200ms"`:                      with(func(c *Check) { c.Interval, c.Timeout = 200*time.Millisecond, 200*time.Millisecond }),
 		"check_rise = 1\ncheck_fall = 100":              with(func(c *Check) { c.Rise, c.Fall = 1, 100 }),
-		`check = "http://127.0.0.1:8080/health?full=1"`: with(func(c *Check) { c.Kind, c.Target = CheckHTTP, "http://127.0.0.1:8080/health?full=1" }),
-		`check = "http://store/"`:                       with(func(c *Check) { c.Kind, c.Target = CheckHTTP, "http://store/" }),
+		`check = "http://127.0.0.1:8080/health?full=1"`: with(func(c *Check) { c.Kind, c.Target, c.Backend = CheckHTTP, "http://127.0.0.1:8080/health?full=1", false }),
+		`check = "http://store/"`:                       with(func(c *Check) { c.Kind, c.Target, c.Backend = CheckHTTP, "http://store/", false }),
 		`check = "exec:/usr/bin/test -e /run/ok"`: with(func(c *Check) {
-			c.Kind, c.Target, c.Args = CheckExec, "/usr/bin/test", []string{"-e", "/run/ok"}
+			c.Kind, c.Target, c.Args, c.Backend = CheckExec, "/usr/bin/test", []string{"-e", "/run/ok"}, false
 		}),
 	} {
 		got := parsed(t, `name = "ssh"`, `name = "ssh"`+"\n"+write).Services[0].Check
@@ -170,13 +170,13 @@ func TestImpossibleValues(t *testing.T) {
 		"service": {
 			`check = "udp"`:             `service[0].check: "udp" is not a check; write "tcp", "ssh-banner", "http://HOST:PORT/PATH" or "exec:/PROGRAM ARGUMENTS"`,
 			`check = "https://h/"`:      `service[0].check: "https://h/" is not a check; write "tcp", "ssh-banner", "http://HOST:PORT/PATH" or "exec:/PROGRAM ARGUMENTS"`,
-			`check = "http:/health"`:    `service[0].check: "http:/health" is no address to ask; write one like "http://127.0.0.1:8080/health"`,
-			`check = "http://h:0/"`:     `service[0].check: "http://h:0/" is no address to ask; write one like "http://127.0.0.1:8080/health"`,
-			`check = "http://h:/"`:      `service[0].check: "http://h:/" is no address to ask; write one like "http://127.0.0.1:8080/health"`,
-			`check = "http://h:65536/"`: `service[0].check: "http://h:65536/" is no address to ask; write one like "http://127.0.0.1:8080/health"`,
-			`check = "http://u:p@h/"`:   `service[0].check: "http://u:p@h/" is no address to ask; write one like "http://127.0.0.1:8080/health"`,
-			`check = "http://h/a b"`:    `service[0].check: "http://h/a b" is no address to ask; write one like "http://127.0.0.1:8080/health"`,
-			`check = "http://h/#x"`:     `service[0].check: "http://h/#x" is no address to ask; write one like "http://127.0.0.1:8080/health"`,
+			`check = "http://"`:         `service[0].check: "http://" is no address to ask; write one like "http://127.0.0.1:8080/health", or "http:/health" for the backend itself`,
+			`check = "http://h:0/"`:     `service[0].check: "http://h:0/" is no address to ask; write one like "http://127.0.0.1:8080/health", or "http:/health" for the backend itself`,
+			`check = "http://h:/"`:      `service[0].check: "http://h:/" is no address to ask; write one like "http://127.0.0.1:8080/health", or "http:/health" for the backend itself`,
+			`check = "http://h:65536/"`: `service[0].check: "http://h:65536/" is no address to ask; write one like "http://127.0.0.1:8080/health", or "http:/health" for the backend itself`,
+			`check = "http://u:p@h/"`:   `service[0].check: "http://u:p@h/" is no address to ask; write one like "http://127.0.0.1:8080/health", or "http:/health" for the backend itself`,
+			`check = "http://h/a b"`:    `service[0].check: "http://h/a b" is no address to ask; write one like "http://127.0.0.1:8080/health", or "http:/health" for the backend itself`,
+			`check = "http://h/#x"`:     `service[0].check: "http://h/#x" is no address to ask; write one like "http://127.0.0.1:8080/health", or "http:/health" for the backend itself`,
 			`check = "exec:"`:           `service[0].check: "exec:" names no program; write "exec:/PROGRAM ARGUMENTS" with the program's whole path`,
 			`check = "exec:/a 'b c'"`:   `service[0].check: "exec:/a 'b c'" has signs that only a shell understands, and none reads it; write a script`,
 			`check = "exec:/a\nb"`:      `service[0].check: "exec:/a\nb" names no program; write "exec:/PROGRAM ARGUMENTS" with the program's whole path`,
@@ -238,5 +238,34 @@ func TestBoundsOfChecksAreReached(t *testing.T) {
 	}
 	if n := parsed(t, "[[vip]]", "[node]\nping = ["+strings.Join(hosts, ",")+"]\n[[vip]]").Node; len(n.Ping) != MaxPings {
 		t.Errorf("%d hosts", len(n.Ping))
+	}
+}
+
+// Each case is lines of a service, with its backend, and what they come to.
+func TestBackends(t *testing.T) {
+	for write, want := range map[string]string{
+		`backend = "127.0.0.1:22"`:   `127.0.0.1:22 transparent tcp 127.0.0.1:22 true`,
+		`backend = "192.168.5.9:22"`: `192.168.5.9:22 transparent tcp 192.168.5.9:22 true`,
+		"backend = \"127.0.0.1:80\"\nsource = \"proxy-v1\"\ncheck = \"http:/health?a=b\"":           `127.0.0.1:80 proxy-v1 http http://127.0.0.1:80/health?a=b true`,
+		"backend = \"127.0.0.1:80\"\nsource = \"proxy-v2\"\ncheck = \"http://127.0.0.1/health\"":    `127.0.0.1:80 proxy-v2 http http://127.0.0.1/health true`,
+		"backend = \"127.0.0.1:80\"\nsource = \"plain\"\ncheck = \"http://127.0.0.1:81/\"":          `127.0.0.1:80 plain http http://127.0.0.1:81/ false`,
+		"backend = \"unix:/run/app.sock\"\nsource = \"proxy-v2\"":                                   `unix:/run/app.sock proxy-v2 tcp unix:/run/app.sock true`,
+		"backend = \"unix:/run/app.sock\"\nsource = \"plain\"\ncheck = \"http:/health\"":            `unix:/run/app.sock plain http http://localhost/health true`,
+		"backend = \"unix:/run/app.sock\"\nsource = \"plain\"\ncheck = \"http://localhost/health\"": `unix:/run/app.sock plain http http://localhost/health false`,
+	} {
+		s := parsed(t, `backend = "127.0.0.1:22"`, write).Services[0]
+		if got := fmt.Sprint(s.BackendText(), " ", s.Source, " ", s.Check.Kind, " ", s.Check.Target, " ", s.Check.Backend); got != want {
+			t.Errorf("%s\nmeans %s\nwant  %s", write, got, want)
+		}
+	}
+	for write, want := range map[string]string{
+		`unix:/run/app.sock`:                `service[0].backend: a unix socket sees no client's address, which source = "transparent" means; write source = "proxy-v2" or "proxy-v1", if the service reads that, or "plain"`,
+		`unix:app.sock`:                     `service[0].backend: "unix:app.sock" is no unix socket; write unix: and an absolute path of at most 107 bytes, such as "unix:/run/app.sock"`,
+		`unix:/` + strings.Repeat("a", 107): `service[0].backend: ` + shown("unix:/"+strings.Repeat("a", 107)) + ` is no unix socket; write unix: and an absolute path of at most 107 bytes, such as "unix:/run/app.sock"`,
+	} {
+		_, err := Parse("f", []byte(strings.Replace(good, "127.0.0.1:22", write, 1)), "h")
+		if err == nil || !strings.HasSuffix(err.Error(), ": "+want) {
+			t.Errorf("%s says %v\nwant %s", write, err, want)
+		}
 	}
 }

@@ -22,9 +22,6 @@ func notYets() []notYet {
 		{"vip.mac_mode", anyOf(MACIGMP), `write "multicast" or "unicast"`},
 		{"service.listen", isUDP, `write a TCP address and port, such as "10.77.0.2:22"`},
 		{"service.backend", isIPv6Port, `write an IPv4 address and port, such as "127.0.0.1:22"`},
-		{"service.source", anyOf(SourceProxyV1, SourceProxyV2), `write "transparent" or "plain"`},
-		// Beside these, a backend off loopback with source = "transparent":
-		// problems.backend has it, for it needs both keys.
 	}
 }
 

@@ -47,7 +47,12 @@ func (s *Service) Ports() int { return max(int(s.LastPort)-int(s.Listen.Port()),
 func (s *Service) ListenText() string { return portsText(s.Listen, s.LastPort) }
 
 // BackendText is the backend, as the file writes it.
-func (s *Service) BackendText() string { return portsText(s.Backend, s.BackendLast) }
+func (s *Service) BackendText() string {
+	if s.BackendPath != "" {
+		return unixPrefix + s.BackendPath
+	}
+	return portsText(s.Backend, s.BackendLast)
+}
 
 func portsText(at netip.AddrPort, last uint16) string {
 	if last == 0 {

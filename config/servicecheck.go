@@ -1,6 +1,8 @@
 package config
 
 import (
+	"cmp"
+	"net"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -9,8 +11,8 @@ import (
 )
 
 // serviceCheck reads how a service is watched.
-func (p *problems) serviceCheck(key string, raw *rawService, backend netip.AddrPort) Check {
-	c := p.checkTarget(key+".check", or(raw.Check, string(CheckTCP)), backend)
+func (p *problems) serviceCheck(key string, raw *rawService, s *Service) Check {
+	c := p.checkTarget(key+".check", or(raw.Check, string(CheckTCP)), s)
 	c.Interval, c.Timeout = p.checkTimes(key, raw, c.Kind)
 	c.Rise = p.number(key+".check_rise", raw.Rise, DefaultCheckRise, 1, MaxRiseFall)
 	c.Fall = p.number(key+".check_fall", raw.Fall, DefaultCheckFall, 1, MaxRiseFall)
@@ -32,15 +34,17 @@ func (p *problems) checkTimes(key string, raw *rawService, kind CheckKind) (inte
 	return interval, timeout
 }
 
-func (p *problems) checkTarget(key, text string, backend netip.AddrPort) Check {
+func (p *problems) checkTarget(key, text string, s *Service) Check {
 	kind, rest, _ := strings.Cut(text, ":")
 	switch {
 	case text == string(CheckTCP) || text == string(CheckSSHBanner):
-		return Check{Kind: CheckKind(text), Target: backend.String()}
+		return Check{Kind: CheckKind(text), Target: s.checked(), Backend: true}
 	case kind == string(CheckHTTP) && isURL(text):
-		return Check{Kind: CheckHTTP, Target: text}
+		return Check{Kind: CheckHTTP, Target: text, Backend: s.BackendPath == "" && hostOf(text) == s.Backend.String()}
+	case kind == string(CheckHTTP) && strings.HasPrefix(rest, "/") && !strings.HasPrefix(rest, "//") && isURL("http://localhost"+rest):
+		return Check{Kind: CheckHTTP, Target: "http://" + s.hostOfURL() + rest, Backend: true}
 	case kind == string(CheckHTTP):
-		p.at(key, "%s is no address to ask; write one like \"http://127.0.0.1:8080/health\"", shown(text))
+		p.at(key, "%s is no address to ask; write one like \"http://127.0.0.1:8080/health\", or \"http:/health\" for the backend itself", shown(text))
 	case kind == string(CheckExec):
 		program, args, _ := p.command(key, rest)
 		return Check{Kind: CheckExec, Target: program, Args: args}
@@ -66,6 +70,32 @@ func isURL(text string) bool {
 	}
 	at, err := netip.ParseAddrPort("127.0.0.1:" + port)
 	return err == nil && at.Port() != 0
+}
+
+// checked is where a check finds the backend: at the first of its ports.
+func (s *Service) checked() string {
+	if s.BackendPath != "" {
+		return unixPrefix + s.BackendPath
+	}
+	return s.Backend.String()
+}
+
+// hostOf is the host and port of a URL that isURL has taken.
+func hostOf(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return ""
+	}
+	return net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "80"))
+}
+
+// hostOfURL is the backend in a URL. A unix socket has no name, so localhost
+// stands there, as a server behind one expects it.
+func (s *Service) hostOfURL() string {
+	if s.BackendPath != "" {
+		return "localhost"
+	}
+	return s.Backend.String()
 }
 
 // Text is the check as the file writes it.

@@ -11,6 +11,7 @@ import (
 	"onevoice/cluster"
 	"onevoice/config"
 	"onevoice/health"
+	"onevoice/proxy"
 )
 
 // How uplinks and the gateway are asked. The file has no say in it.
@@ -65,7 +66,7 @@ func StartHealth(cfg HealthConfig) (*Health, error) {
 	o := health.Options{OnChange: h.service, OnWeight: h.weight, OnGateway: h.gateway, OnWarning: func(text string) { cfg.Log.Warn(text) }}
 	for i := range cfg.Config.Services {
 		s := &cfg.Config.Services[i]
-		o.Services = append(o.Services, health.Service{Name: s.Name, Check: checkOf(&s.Check)})
+		o.Services = append(o.Services, health.Service{Name: s.Name, Check: checkOf(s)})
 	}
 	if a := node.Agent; a.Program != "" || a.File != "" {
 		o.Agents = []health.Source{{Program: a.Program, Args: a.Args, File: a.File, Interval: node.AgentInterval, Timeout: node.AgentInterval}}
@@ -92,15 +93,31 @@ func (h *Health) Close() error {
 // Report is the state of everything that is watched.
 func (h *Health) Report() []health.Status { return h.monitor.Report() }
 
+// HeaderOf is in which form a service's backend is told who the client is.
+func HeaderOf(s *config.Service) proxy.Header {
+	switch s.Source {
+	case config.SourceProxyV1:
+		return proxy.HeaderV1
+	case config.SourceProxyV2:
+		return proxy.HeaderV2
+	}
+	return proxy.NoHeader
+}
+
 // checkOf is a check of the file in the words of package health.
-func checkOf(c *config.Check) health.Check {
+func checkOf(s *config.Service) health.Check {
+	c := &s.Check
 	kinds := map[config.CheckKind]health.Kind{
 		config.CheckTCP: health.TCP, config.CheckSSHBanner: health.SSHBanner, config.CheckHTTP: health.HTTP, config.CheckExec: health.Exec,
 	}
-	return health.Check{
+	out := health.Check{
 		Kind: kinds[c.Kind], Target: c.Target, Args: c.Args, Interval: c.Interval, Timeout: c.Timeout,
 		Rise: c.Rise, Fall: c.Fall, HoldDown: c.HoldDown,
 	}
+	if c.Backend {
+		out.Socket, out.Preface = s.BackendPath, HeaderOf(s).Own()
+	}
+	return out
 }
 
 func (h *Health) service(c health.Change) {

@@ -31,7 +31,7 @@ func TestChecksOfTheFileAreChecksOfHealth(t *testing.T) {
 		checked(config.CheckHTTP, "http://127.0.0.1:80/x"),
 		checked(config.CheckExec, "/bin/true", "a", "b"),
 	} {
-		got := checkOf(&c)
+		got := checkOf(&config.Service{Check: c})
 		if err := got.Validate(); err != nil {
 			t.Errorf("%s: %v", c.Kind, err)
 		}

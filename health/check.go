@@ -53,8 +53,12 @@ const (
 // Check is what is asked of a service, and how often.
 type Check struct {
 	Kind   Kind
-	Target string   // TCP, SSHBanner: address:port. HTTP: URL. Exec: path of the program
+	Target string   // TCP, SSHBanner: address:port, or unix:path. HTTP: URL. Exec: path of the program
 	Args   []string // of Exec
+	// Socket is the path of a unix socket that HTTP asks, "" for the URL's host.
+	Socket string
+	// Preface is sent first on each connection of SSHBanner and HTTP.
+	Preface []byte
 	// Interval is from the start of one probe to the start of the next, which
 	// never overlap; Timeout is when a probe without an answer has failed, at
 	// most Interval.
@@ -98,6 +102,9 @@ func ParseCheck(text string, backend netip.AddrPort) (Check, error) {
 	return c, c.Validate()
 }
 
+// unixPrefix begins a target that is a unix socket.
+const unixPrefix = "unix:"
+
 // Validate says what is impossible about a check, in one sentence.
 func (c *Check) Validate() error {
 	if c.Kind == SSHBanner && c.Interval < MinBannerInterval {
@@ -135,6 +142,9 @@ func validateInterval(interval, timeout time.Duration) error {
 func (c *Check) validateTarget() error {
 	switch c.Kind {
 	case TCP, SSHBanner:
+		if path, ok := strings.CutPrefix(c.Target, unixPrefix); ok && filepath.IsAbs(path) {
+			return nil
+		}
 		if _, port, err := net.SplitHostPort(c.Target); err != nil || port == "" || port == "0" {
 			return fmt.Errorf("%q is no address to check; write ADDRESS:PORT", c.Target)
 		}

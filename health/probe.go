@@ -44,9 +44,9 @@ func (c *Check) ask(ctx context.Context) error {
 	case TCP:
 		return askTCP(ctx, c.Target)
 	case SSHBanner:
-		return askSSH(ctx, c.Target)
+		return c.askSSH(ctx)
 	case HTTP:
-		return askHTTP(ctx, c.Target)
+		return c.askHTTP(ctx)
 	case Exec:
 		_, err := run(ctx, c.Target, c.Args)
 		return err
@@ -67,6 +67,14 @@ func askTCP(ctx context.Context, target string) error {
 		})
 		return errors.Join(control, err)
 	}}
+	if path, ok := strings.CutPrefix(target, unixPrefix); ok {
+		// The kernel has answered for this listener, too, but its program hears of it.
+		conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	}
 	conn, err := d.DialContext(ctx, "tcp", target)
 	if err != nil {
 		return err
@@ -77,12 +85,16 @@ func askTCP(ctx context.Context, target string) error {
 
 // askSSH reads the server's identification, which other lines may come before
 // (RFC 4253, section 4.2), says its own and hangs up.
-func askSSH(ctx context.Context, target string) error {
-	c, err := new(net.Dialer).DialContext(ctx, "tcp", target)
+func (c *Check) askSSH(ctx context.Context) error {
+	network, target := "tcp", c.Target
+	if path, ok := strings.CutPrefix(target, unixPrefix); ok {
+		network, target = "unix", path
+	}
+	dialed, err := c.dial(ctx, network, target)
 	if err != nil {
 		return err
 	}
-	conn := c.(*net.TCPConn)
+	conn := dialed.(halfCloser)
 	defer conn.Close()
 	if deadline, ok := ctx.Deadline(); ok {
 		conn.SetDeadline(deadline)
@@ -99,6 +111,24 @@ func askSSH(ctx context.Context, target string) error {
 	conn.CloseWrite()
 	io.Copy(io.Discard, io.LimitReader(conn, maxBodyBytes))
 	return nil
+}
+
+// halfCloser is a connection of TCP, or of a unix socket.
+type halfCloser interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// dial connects, and begins as the service's clients do.
+func (c *Check) dial(ctx context.Context, network, target string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, target)
+	if err != nil || len(c.Preface) == 0 {
+		return conn, err
+	}
+	if _, err := conn.Write(c.Preface); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
 }
 
 // readBanner reads lines up to one that begins with "SSH-".
@@ -125,14 +155,17 @@ func readBanner(r io.Reader) error {
 
 // askHTTP gets a page: no redirect is followed, for it is an answer, and no
 // proxy of the environment is used.
-func askHTTP(ctx context.Context, target string) error {
-	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: maxHeaderBytes}
+func (c *Check) askHTTP(ctx context.Context) error {
+	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: maxHeaderBytes, DialContext: c.dial}
+	if c.Socket != "" {
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx, "unix", c.Socket) }
+	}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.Target, nil)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -12,15 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Backend is a local service and how it is reached.
-type Backend struct {
-	Addr netip.AddrPort
-	// Transparent: connect from the client's own address. Needs CAP_NET_ADMIN
-	// and Routes for Addr.
-	Transparent bool
-}
-
-// Conn is a non-blocking TCP socket to a backend.
+// Conn is a non-blocking socket to a backend.
 type Conn struct {
 	fd int
 	// connected: the poller has said so. wrote: the first bytes have left.
@@ -30,27 +21,11 @@ type Conn struct {
 	// call that would only say "would block"; finished is set once the peer has
 	// said its last, which a short read then does not hide.
 	readable, writable, finished bool
+	// header goes before the client's first byte; it is what has not left of it.
+	header []byte
 }
 
 var _ Stream = (*Conn)(nil)
-
-// Dial starts to connect to the backend on behalf of a client. The result is
-// connecting: wait until it is writable and ask Connected. ErrRefused when
-// that is known at once, as it is on loopback.
-//
-// A transparent connection keeps the client's address always and its port if
-// that is free: the port may still be held by an older connection, or by a
-// local service on the same number.
-func (b *Backend) Dial(client netip.AddrPort) (*Conn, error) {
-	if !b.Transparent {
-		return b.dialFrom(netip.AddrPort{})
-	}
-	c, err := b.dialFrom(client)
-	if errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EACCES) {
-		return b.dialFrom(netip.AddrPortFrom(client.Addr(), 0))
-	}
-	return c, err
-}
 
 // dialFrom connects from an address, or from the system's choice when it is
 // the zero AddrPort.
@@ -60,16 +35,16 @@ func (b *Backend) dialFrom(from netip.AddrPort) (*Conn, error) {
 		return nil, os.NewSyscallError("socket", errno)
 	}
 	c := &Conn{fd: int(fd), writable: true}
-	if err := c.connect(from, b.Addr); err != nil {
+	if err := c.connect(from, b.Addr, b.Mark); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("proxy: connect %s from %s: %w", b.Addr, from, err)
 	}
 	return c, nil
 }
 
-func (c *Conn) connect(from, to netip.AddrPort) error {
+func (c *Conn) connect(from, to netip.AddrPort, mark uint32) error {
 	if from.IsValid() {
-		if err := c.bind(from); err != nil {
+		if err := c.bind(from, mark); err != nil {
 			return err
 		}
 	}
@@ -84,7 +59,12 @@ func (c *Conn) connect(from, to netip.AddrPort) error {
 // bind takes an address that is not this host's. SO_REUSEADDR lets a port be
 // taken that only a closed connection still holds; without a port the choice
 // is put off to connect, where a port may serve several backends.
-func (c *Conn) bind(from netip.AddrPort) error {
+func (c *Conn) bind(from netip.AddrPort, mark uint32) error {
+	if mark != 0 {
+		if err := unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark)); err != nil {
+			return os.NewSyscallError("setsockopt SO_MARK", err)
+		}
+	}
 	opts := []struct {
 		name       string
 		level, opt int
@@ -192,6 +172,9 @@ func (c *Conn) Write(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	if len(c.header) > 0 {
+		return c.writeAfterHeader(p)
+	}
 	if !c.writable {
 		return 0, ErrAgain
 	}
@@ -231,6 +214,9 @@ func again(errno unix.Errno) error {
 
 // CloseWrite implements Sink.
 func (c *Conn) CloseWrite() error {
+	if err := c.Flush(); err != nil {
+		return err
+	}
 	if _, _, errno := unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(c.fd), unix.SHUT_WR, 0); errno != 0 {
 		return os.NewSyscallError("shutdown", errno)
 	}

@@ -16,7 +16,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var client = netip.MustParseAddrPort("10.77.0.101:40001")
+var (
+	client  = netip.MustParseAddrPort("10.77.0.101:40001")
+	testVIP = netip.MustParseAddrPort("10.77.0.2:22")
+)
 
 // inNamespace runs the rest of the test on a thread in a network namespace of
 // its own, with loopback up. The thread is never given back to the runtime.
@@ -130,7 +133,7 @@ func TestTransparentDialShowsTheClientsAddress(t *testing.T) {
 	}
 	t.Cleanup(func() { routes.Remove() })
 	backend := Backend{Addr: at, Transparent: true}
-	c, err := backend.Dial(client)
+	c, err := backend.Dial(client, testVIP)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +175,7 @@ func TestTransparentDialKeepsTheAddressWhenThePortIsTaken(t *testing.T) {
 	t.Cleanup(func() { routes.Remove() })
 	backend := Backend{Addr: at, Transparent: true}
 	for i := range 3 {
-		c, err := backend.Dial(client)
+		c, err := backend.Dial(client, testVIP)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -188,7 +191,7 @@ func TestDialReportsARefusal(t *testing.T) {
 	inNamespace(t)
 	_, at := listen(t)
 	nobody := Backend{Addr: netip.AddrPortFrom(at.Addr(), at.Port()^1)}
-	c, err := nobody.Dial(netip.AddrPort{})
+	c, err := nobody.Dial(netip.AddrPort{}, netip.AddrPort{})
 	if err == nil {
 		until(t, c, unix.POLLOUT)
 		err = c.Connected()
@@ -203,7 +206,7 @@ func TestAbortResetsTheBackend(t *testing.T) {
 	inNamespace(t)
 	fd, at := listen(t)
 	backend := Backend{Addr: at}
-	c, err := backend.Dial(netip.AddrPort{})
+	c, err := backend.Dial(netip.AddrPort{}, netip.AddrPort{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -369,7 +372,7 @@ func TestOwnHostReachesTheVIP(t *testing.T) {
 		t.Fatal(err)
 	}
 	plain := Backend{Addr: vip}
-	c, err := plain.Dial(netip.AddrPort{})
+	c, err := plain.Dial(netip.AddrPort{}, netip.AddrPort{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -420,7 +423,7 @@ func TestOwnHostBesideAServiceOnAllAddresses(t *testing.T) {
 	if taken := own.Taken(); len(taken) != 1 || taken[0] != ssh {
 		t.Errorf("taken: %v", taken)
 	}
-	c, err := (&Backend{Addr: other}).Dial(netip.AddrPort{})
+	c, err := (&Backend{Addr: other}).Dial(netip.AddrPort{}, netip.AddrPort{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -125,13 +126,7 @@ func (h *OwnHost) remove(c net.Conn) {
 // serve is the goroutine `proxy.OwnHost.serve`; it ends with its connection.
 func (h *OwnHost) serve(c *net.TCPConn, backend Backend) {
 	defer func() { h.count(-1); h.remove(c); c.Close(); <-h.slots; h.wg.Done() }()
-	d := net.Dialer{Timeout: ownHostDialTimeout}
-	if backend.Transparent {
-		// The address is this host's own, so no right is needed to keep it.
-		from := c.RemoteAddr().(*net.TCPAddr)
-		d.LocalAddr = &net.TCPAddr{IP: from.IP}
-	}
-	b, err := d.Dial("tcp4", backend.Addr.String())
+	b, err := backend.connect(c)
 	if err != nil {
 		// As for everybody else: a reset, not an end.
 		_ = c.SetLinger(0)
@@ -145,25 +140,70 @@ func (h *OwnHost) serve(c *net.TCPConn, backend Backend) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		copyHalf(b.(*net.TCPConn), c)
+		copyHalf(b, c)
 	}()
-	copyHalf(c, b.(*net.TCPConn))
+	copyHalf(c, b)
 	<-done
+}
+
+// halfCloser is a connection of TCP, or of a unix socket.
+type halfCloser interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// connect dials the backend for a connection of this host's own, and tells it who
+// the client is where it wants to know.
+func (b *Backend) connect(c *net.TCPConn) (halfCloser, error) {
+	d := net.Dialer{Timeout: ownHostDialTimeout}
+	network := "tcp"
+	if b.Path != "" {
+		network = "unix"
+	}
+	client, vip := c.RemoteAddr().(*net.TCPAddr), c.LocalAddr().(*net.TCPAddr)
+	if b.Transparent {
+		// The address is this host's own, so no right is needed to keep it.
+		d.LocalAddr = &net.TCPAddr{IP: client.IP}
+	}
+	conn, err := d.Dial(network, cmp.Or(b.Path, b.Addr.String()))
+	if err != nil {
+		return nil, err
+	}
+	header, err := b.Header.bytes(unmapped(client), unmapped(vip))
+	if err == nil && len(header) > 0 {
+		_, err = conn.Write(header)
+	}
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn.(halfCloser), nil
+}
+
+func unmapped(a *net.TCPAddr) netip.AddrPort {
+	at := a.AddrPort()
+	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 }
 
 // ownHostDialTimeout bounds how long the backend may take to accept.
 const ownHostDialTimeout = 10 * time.Second
 
 // copyHalf copies one direction and passes its end on; an error ends both.
-func copyHalf(to, from *net.TCPConn) {
+func copyHalf(to, from halfCloser) {
 	if _, err := io.Copy(to, from); err != nil {
-		_ = to.SetLinger(0)
-		_ = from.SetLinger(0)
+		noLinger(to)
+		noLinger(from)
 		to.Close()
 		from.Close()
 		return
 	}
 	_ = to.CloseWrite()
+}
+
+// noLinger makes the close of a connection a reset; a unix socket has none.
+func noLinger(c net.Conn) {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
 }
 
 // Conns is how many connections run.
@@ -186,7 +226,7 @@ func (h *OwnHost) Close() error {
 	h.Retire()
 	h.mu.Lock()
 	for c := range h.conns {
-		_ = c.(*net.TCPConn).SetLinger(0)
+		noLinger(c)
 		c.Close()
 	}
 	h.conns = nil

@@ -21,7 +21,8 @@ import (
 //	ip route add local 0.0.0.0/0 dev lo table TABLE
 //
 // A loopback address never has another reason to speak to a foreign address,
-// so nothing else on the host is touched.
+// so nothing else on the host is touched. Another address of this host has, and
+// is told apart by a mark: see installMarks.
 //
 // The same table leads this host's own connections to a VIP to loopback, see
 // OwnHost, with the host's address as their source:
@@ -34,8 +35,10 @@ import (
 type Routes struct {
 	table int
 	froms []netip.Addr
-	vips  []netip.Addr
-	host  netip.Addr
+	// marked: there are backends that need installMarks.
+	marked bool
+	vips   []netip.Addr
+	host   netip.Addr
 }
 
 // rulePriority lies behind the local table (0) and before main (32766).
@@ -62,7 +65,10 @@ func InstallRoutes(table int, backends, vips []netip.Addr, host netip.Addr) (*Ro
 	r := &Routes{table: table, vips: vips, host: host}
 	seen := map[netip.Addr]bool{}
 	for _, b := range backends {
-		if !seen[b] {
+		switch {
+		case !b.IsLoopback():
+			r.marked = true
+		case !seen[b]:
 			seen[b] = true
 			r.froms = append(r.froms, b)
 		}
@@ -91,7 +97,7 @@ func InstallRoutes(table int, backends, vips []netip.Addr, host netip.Addr) (*Ro
 // should be.
 func (r *Routes) inForce() (bool, error) {
 	want, have := map[string]bool{}, map[string]bool{}
-	if len(r.froms) > 0 {
+	if len(r.froms) > 0 || r.marked {
 		want["route 0.0.0.0/0"] = true
 	}
 	for _, from := range r.froms {
@@ -101,11 +107,18 @@ func (r *Routes) inForce() (bool, error) {
 		want[fmt.Sprintf("route %s/32 %s", vip, r.host)] = true
 		want[fmt.Sprintf("rule %d <nil> %s/32 lo", rulePriority, vip)] = true
 	}
+	if r.marked {
+		want[fmt.Sprintf("mark %#x lo", r.mark())] = true
+	}
 	rules, err := r.rules()
 	if err != nil {
 		return false, err
 	}
 	for i := range rules {
+		if isMark(&rules[i]) {
+			have[fmt.Sprintf("mark %#x %s", rules[i].Mark, rules[i].IifName)] = true
+			continue
+		}
 		have[fmt.Sprintf("rule %d %v %v %s", rules[i].Priority, rules[i].Src, rules[i].Dst, rules[i].IifName)] = true
 	}
 	routes, err := r.routes()
@@ -123,7 +136,12 @@ func (r *Routes) inForce() (bool, error) {
 }
 
 func (r *Routes) install() error {
-	if len(r.froms) > 0 {
+	if r.marked {
+		if err := r.installMarks(); err != nil {
+			return err
+		}
+	}
+	if len(r.froms) > 0 || r.marked {
 		if err := r.addRoute(netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.Addr{}); err != nil {
 			return err
 		}
@@ -196,7 +214,10 @@ func (r *Routes) Remove() error {
 	}
 	var errs []error
 	for i := range rules {
-		if rules[i].Protocol == routeProtocol {
+		switch {
+		case isMark(&rules[i]):
+			errs = append(errs, r.removeMark(&rules[i]))
+		case rules[i].Protocol == routeProtocol:
 			errs = append(errs, netlink.RuleDel(&rules[i]))
 		}
 	}

@@ -110,6 +110,7 @@ func (x *transfer) Wake() { x.woken.Store(true) }
 func (x *transfer) FD() int            { return 7 }
 func (x *transfer) Connected() error   { return nil }
 func (x *transfer) Ready(_, _, _ bool) {}
+func (x *transfer) Flush() error       { return nil }
 func (x *transfer) Close()             {}
 func (x *transfer) Abort()             {}
 func (x *transfer) Queued() int {

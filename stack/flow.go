@@ -2,6 +2,7 @@ package stack
 
 import (
 	"cmp"
+	"errors"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -113,6 +114,19 @@ func (s *Stack) Ready(ev *poller.Event, now time.Duration) {
 		f.service.connected(s, now)
 	}
 	f.step(s)
+	f.flush(s)
+}
+
+// flush lets the backend know who the client is, once what the client has said has
+// been passed on with it, or there was nothing to pass on.
+func (f *flow) flush(s *Stack) {
+	if f.state != flowCopying {
+		return
+	}
+	if err := f.backend.Flush(); err != nil && !errors.Is(err, proxy.ErrAgain) {
+		s.counters.Broken++
+		f.abort(s)
+	}
 }
 
 // step moves bytes.
@@ -136,7 +150,9 @@ func (f *flow) step(s *Stack) {
 // a FIN would say that the service had been reached.
 func (f *flow) refuse(s *Stack, now time.Duration, err error) {
 	s.counters.Refused++
-	f.service.refused(s, now, err)
+	if !errors.Is(err, proxy.ErrBusy) {
+		f.service.refused(s, now, err)
+	}
 	f.abort(s)
 }
 

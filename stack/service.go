@@ -38,7 +38,7 @@ func (svc *service) dial(client netip.AddrPort, port uint16) (Local, error) {
 		to.Addr = netip.AddrPortFrom(to.Addr.Addr(), to.Addr.Port()+port-svc.Listen.Port())
 	}
 	to.Transparent = to.Transparent && client.IsValid()
-	conn, err := to.Dial(client)
+	conn, err := to.Dial(client, netip.AddrPortFrom(svc.Listen.Addr(), port))
 	if err != nil {
 		return nil, err // and no *proxy.Conn that is nil in a Local that is not
 	}
@@ -149,7 +149,7 @@ func (s *Stack) Services() []ServiceStatus {
 		out[i] = ServiceStatus{
 			Name:    svc.Name,
 			Listen:  svc.Listen.String(),
-			Backend: svc.Backend.Addr.String(),
+			Backend: svc.Backend.String(),
 			Up:      svc.health.Up(),
 			Flows:   svc.flows,
 		}

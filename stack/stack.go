@@ -47,6 +47,9 @@ type Local interface {
 	Connected() error
 	// Ready records an edge of the poller.
 	Ready(readable, writable, peerClosed bool)
+	// Flush sends what comes before the client's first byte, when that has not
+	// come yet.
+	Flush() error
 }
 
 var _ Local = (*proxy.Conn)(nil)

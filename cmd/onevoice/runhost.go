@@ -38,6 +38,26 @@ func (d *daemon) checkHost() error {
 			return fmt.Errorf("%s is configured on %s, so this host's kernel would answer for it too; remove it there: ip address del %s dev %s", v.Address.Addr(), holder, v.Address, holder)
 		}
 	}
+	return d.checkBackends()
+}
+
+// checkBackends refuses what would connect and never hear an answer: a backend on
+// another host, from the client's own address.
+func (d *daemon) checkBackends() error {
+	for i := range d.cfg.Services {
+		s := &d.cfg.Services[i]
+		if s.Source != config.SourceTransparent || s.Backend.Addr().IsLoopback() {
+			continue
+		}
+		holder, err := link.Holder(s.Backend.Addr())
+		if err != nil {
+			return err
+		}
+		if holder == "" {
+			return fmt.Errorf("service %s: the backend %s is not an address of this host, and with source = %q it would answer the clients past this host; write source = %q or %q, if the service reads that, or %q",
+				s.Name, s.Backend, config.SourceTransparent, config.SourceProxyV2, config.SourceProxyV1, config.SourcePlain)
+		}
+	}
 	return nil
 }
 

@@ -294,7 +294,8 @@ func (s *serving) backends() map[netip.AddrPort]proxy.Backend {
 		svc := &s.settings.Config.Services[i]
 		for i := range svc.Ports() {
 			port := svc.Listen.Port() + uint16(i)
-			backend := backendOf(svc)
+			// This host's own address is the client's, and is its own: no mark.
+			backend := backendOf(svc, 0)
 			backend.Addr = svc.BackendAt(port)
 			out[netip.AddrPortFrom(svc.Listen.Addr(), port)] = backend
 		}
@@ -311,8 +312,16 @@ func (s *serving) tellTaken() {
 	}
 }
 
-func backendOf(s *config.Service) proxy.Backend {
-	return proxy.Backend{Addr: s.Backend, Transparent: s.Source == config.SourceTransparent}
+// backendOf is a service's backend. mark tells the answers of one that is not on
+// loopback from those to its other clients.
+func backendOf(s *config.Service, mark uint32) proxy.Backend {
+	if s.Backend.Addr().IsLoopback() {
+		mark = 0
+	}
+	return proxy.Backend{
+		Addr: s.Backend, Path: s.BackendPath, Header: control.HeaderOf(s),
+		Transparent: s.Source == config.SourceTransparent, Mark: mark,
+	}
 }
 
 func (s *serving) stackConfig() stack.Config {
@@ -320,10 +329,11 @@ func (s *serving) stackConfig() stack.Config {
 	for _, v := range s.settings.Config.VIPs {
 		c.Addresses = append(c.Addresses, v.Address.Addr())
 	}
+	mark := proxy.MarkFor(c.Addresses[0])
 	for i := range s.settings.Config.Services {
 		svc := &s.settings.Config.Services[i]
 		c.Services = append(c.Services, stack.Service{
-			Name: svc.Name, Listen: svc.Listen, LastPort: svc.LastPort, Backend: backendOf(svc), EachPort: svc.BackendLast != 0,
+			Name: svc.Name, Listen: svc.Listen, LastPort: svc.LastPort, Backend: backendOf(svc, mark), EachPort: svc.BackendLast != 0,
 		})
 	}
 	return c

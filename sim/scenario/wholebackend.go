@@ -117,6 +117,9 @@ func (s *socket) Connected() error {
 // Ready implements stack.Local. There is no system call to save here.
 func (s *socket) Ready(_, _, _ bool) {}
 
+// Flush implements stack.Local.
+func (s *socket) Flush() error { return nil }
+
 // Read implements proxy.Stream.
 func (s *socket) Read(p []byte) (int, error) {
 	switch {
