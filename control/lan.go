@@ -16,11 +16,15 @@ import (
 // datagrams to the VIP in frames to the cluster MAC, so that they are switched
 // exactly as clients' frames are (OWNERSHIP.md R6).
 type LAN struct {
+	name   string
+	filter *link.Filter
 	device link.Device
-	to     net.HardwareAddr
-	self   netip.Addr
-	vip    netip.Addr
-	port   uint16
+	// gone: the interface was removed, and has not come back.
+	gone bool
+	to   net.HardwareAddr
+	self netip.Addr
+	vip  netip.Addr
+	port uint16
 
 	frames [link.MaxBatch]link.Frame
 	buffer []byte
@@ -44,11 +48,32 @@ var errTooLong = errors.New("control: a heartbeat does not fit the interface's M
 
 // OpenLAN opens a path. It receives nothing but heartbeats.
 func OpenLAN(name string, vip, self netip.Addr, cluster net.HardwareAddr, port uint16) (*LAN, error) {
-	device, err := link.Open(name, &link.Filter{Addresses: []netip.Addr{vip}, Groups: []net.HardwareAddr{cluster}, Port: port})
+	filter := &link.Filter{Addresses: []netip.Addr{vip}, Groups: []net.HardwareAddr{cluster}, Port: port}
+	device, err := link.Open(name, filter)
 	if err != nil {
 		return nil, err
 	}
-	return &LAN{device: device, to: cluster, self: self, vip: vip, port: port}, nil
+	return &LAN{name: name, filter: filter, device: device, to: cluster, self: self, vip: vip, port: port}, nil
+}
+
+// look finds out whether the interface was removed, or one of its name is there
+// again, which is then opened in its place. It reports whether that has changed;
+// the error is what keeps it from being opened.
+func (l *LAN) look() (changed bool, err error) {
+	if l.device.Present() {
+		return false, nil
+	}
+	changed, l.gone = !l.gone, true
+	if there, err := link.Exists(l.name); !there || err != nil {
+		return changed, err
+	}
+	device, err := link.Open(l.name, l.filter)
+	if err != nil {
+		return changed, err
+	}
+	err = l.device.Close()
+	l.device, l.gone = device, false
+	return true, err
 }
 
 // Close closes the path.

@@ -320,6 +320,7 @@ func (l *Loop) upkeep(now time.Duration) {
 		l.Transport.Know(l.Core.Members())
 		l.complain(now)
 		l.tellOutage(now)
+		l.lookAtLANs()
 	}
 	if l.Servers == nil {
 		return

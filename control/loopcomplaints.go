@@ -40,3 +40,23 @@ func (l *Loop) tellOutage(now time.Duration) {
 		l.Log.Info(info)
 	}
 }
+
+// lookAtLANs opens paths anew whose interface was removed and is there again.
+func (l *Loop) lookAtLANs() {
+	for i, lan := range l.LANs {
+		changed, err := lan.look()
+		if err != nil {
+			l.stats.ReceiveErrors++
+		}
+		switch {
+		case !changed:
+		case lan.gone:
+			l.Log.Error("the interface was removed: no heartbeat leaves over it, and nothing for its VIPs is answered here until it is back", "interface", lan.name)
+		default:
+			if err := l.Poller.AddLevel(lan.device.FD(), uint64(lanToken+i)); err != nil {
+				l.failed = err
+			}
+			l.Log.Info("the interface is there again", "interface", lan.name)
+		}
+	}
+}

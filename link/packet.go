@@ -390,9 +390,3 @@ func (d *Packet) sendBatch(n int) error {
 	}
 	return last
 }
-
-// Present implements Device.
-func (d *Packet) Present() bool {
-	_, err := net.InterfaceByIndex(d.index)
-	return err == nil
-}

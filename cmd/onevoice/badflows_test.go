@@ -28,11 +28,9 @@ func (w *wire) open(from uint16, flags byte, options ...byte) *flow {
 	w.t.Helper()
 	s := opening(from)
 	s.flags, s.options = flags|syn, options
-	w.send(w.segment(s))
-	isSYNACK := func(f []byte) bool {
+	frames := w.asked(func() []byte { return w.segment(s) }, func(f []byte) bool {
 		return kindOf(f)[:3] == "SYN" && binary.BigEndian.Uint16(f[atTransport+2:]) == from
-	}
-	frames := w.heard(isSYNACK)
+	})
 	answer := frames[len(frames)-1]
 	f := &flow{wire: w, from: from, seq: 1001, ack: binary.BigEndian.Uint32(answer[atTransport+4:]) + 1, answer: answer}
 	if bytes.Contains(options, []byte{8, 10}) {
@@ -86,14 +84,13 @@ func (f *flow) echoes(frame []byte, data string) (segments [][]byte) {
 // end resets the flow.
 func (f *flow) end() { f.send(f.segment(rst, nil, "")) }
 
-// counted are the counters that frames have grown, sent and settled.
-func (w *wire) counted(frames ...[]byte) (counts map[string]uint64, answers []string) {
+// counted is what a frame is counted as and answered by, of which nothing is under way
+// any more.
+func (w *wire) counted(frame []byte) (counts map[string]uint64, answers []string) {
 	w.t.Helper()
 	w.settled()
-	before := w.verdicts()
-	w.send(frames...)
-	answers = kindsOf(w.settled())
-	return grown(w.t, before, w.verdicts()), answers
+	frames, counts := w.judged(frame)
+	return counts, kindsOf(frames)
 }
 
 // Bad input within a connection: it is dropped by name or does no harm, and the

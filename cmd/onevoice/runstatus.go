@@ -12,6 +12,7 @@ import (
 	"onevoice/cluster"
 	"onevoice/config"
 	"onevoice/control"
+	"onevoice/link"
 )
 
 // status is the admin.Source of the daemon.
@@ -88,7 +89,11 @@ func (d *daemon) unfit() (out []string) {
 // workerWarnings are about the workers: that the one in use is stuck, and what
 // else they tell.
 func (d *daemon) workerWarnings(workers []control.WorkerStatus) (stuck, out []string) {
-	if beat := d.workers.Beat(); beat > staleBeat {
+	name := d.cfg.Cluster.Interface
+	switch there, err := link.Exists(name); {
+	case err == nil && !there:
+		stuck = append(stuck, fmt.Sprintf("interface %s was removed; nothing is answered until it is back, with its address", name))
+	case d.workers.Beat() > staleBeat:
 		stuck = append(stuck, "the worker that serves this node's frames does not turn; nothing new is accepted")
 	}
 	for i := range workers {
