@@ -75,7 +75,24 @@ func First(shares []Share) (Table, error) { return Next(Table{}, shares) }
 // node named twice, and a weight above MaxWeight are errors; the table returned
 // is then empty, and the caller is to keep the one it has.
 func Next(cur Table, shares []Share) (Table, error) {
-	quota, err := quotas(&cur, shares)
+	return NextOf(cur, shares, Buckets, nil)
+}
+
+// NextOf is Next of the first so many buckets alone; the rest are nobody's. Buckets
+// that are kept stay with the owner that they have in cur. One that is kept by
+// somebody without a share counts for nobody's quota, all others do.
+func NextOf(cur Table, shares []Share, buckets int, kept []bool) (Table, error) {
+	keeps := func(b int) bool { return b < len(kept) && kept[b] }
+	total := buckets
+	for b := range cur {
+		switch {
+		case b >= buckets:
+			cur[b] = 0
+		case keeps(b) && !slices.ContainsFunc(shares, func(s Share) bool { return s.Node == cur[b] }):
+			total--
+		}
+	}
+	quota, err := quotas(&cur, shares, total)
 	if err != nil {
 		return Table{}, err
 	}
@@ -90,11 +107,12 @@ func Next(cur Table, shares []Share) (Table, error) {
 	}
 	next := cur
 	for b, owner := range cur {
-		if _, stays := quota[owner]; !stays {
+		if _, stays := quota[owner]; !stays && !keeps(b) {
 			next[b] = 0
 		}
 	}
-	for _, p := range candidates(&next, room, excess) {
+	free := func(b int) bool { return b < buckets && !keeps(b) }
+	for _, p := range candidates(&next, room, excess, free) {
 		owner := next[p.bucket]
 		switch {
 		case room[p.node] == 0 || cur[p.bucket] != owner && owner != 0:
@@ -118,12 +136,12 @@ type pair struct {
 	node   NodeID
 }
 
-// candidates are the buckets that may be given, with the nodes that may take
-// them, highest score first.
-func candidates(t *Table, room, excess map[NodeID]int) []pair {
+// candidates are the buckets that may be given, of those that are free to go, with
+// the nodes that may take them, highest score first.
+func candidates(t *Table, room, excess map[NodeID]int, free func(int) bool) []pair {
 	var out []pair
 	for b, owner := range t {
-		if owner != 0 && excess[owner] == 0 {
+		if !free(b) || owner != 0 && excess[owner] == 0 {
 			continue
 		}
 		for id, n := range room {
@@ -149,8 +167,9 @@ func score(bucket int, id NodeID) uint64 {
 	return siphash.Hash(k0, k1, b[:])
 }
 
-// quotas are the numbers of buckets that the nodes of shares are to have.
-func quotas(cur *Table, shares []Share) (map[NodeID]int, error) {
+// quotas are the numbers of buckets that the nodes of shares are to have, of so
+// many.
+func quotas(cur *Table, shares []Share, total int) (map[NodeID]int, error) {
 	sum, err := check(shares)
 	if err != nil || sum == 0 {
 		return nil, err
@@ -162,9 +181,9 @@ func quotas(cur *Table, shares []Share) (map[NodeID]int, error) {
 	}
 	out := make(map[NodeID]int, len(shares))
 	var rests []rest
-	left := Buckets
+	left := total
 	for _, s := range shares {
-		exact := Buckets * uint64(s.Weight)
+		exact := uint64(total) * uint64(s.Weight)
 		floor := int(exact / sum)
 		out[s.Node] = floor
 		left -= floor
