@@ -16,6 +16,7 @@ var (
 	errNoService = errors.New("there is no such service")
 	errNotNow    = errors.New("the bucket is on its way already; try again")
 	errHolder    = errors.New("the node is not in, or takes no buckets now")
+	errNoBucket  = errors.New("the service has fewer buckets")
 	errIsIn      = errors.New("the node is in; drain it and stop it first")
 	errFull      = errors.New("the table is full")
 )
@@ -161,7 +162,7 @@ func (t *Table) giveAway(index uint64) {
 	for i := range t.Services {
 		s := &t.Services[i]
 		cur := s.owners()
-		if cur.Count(0) == 0 {
+		if cur.Count(0) == hashing.Buckets-s.Mapping.buckets() {
 			continue
 		}
 		shares := t.shares(s.Name, fullWeight)
@@ -169,11 +170,11 @@ func (t *Table) giveAway(index uint64) {
 			// Nobody healthy: whoever is in keeps the table going.
 			shares = t.anybody()
 		}
-		next, err := hashing.Next(cur, shares)
+		next, err := t.next(s, cur, shares)
 		if err != nil || len(shares) == 0 {
 			continue
 		}
-		for b := range s.Rows {
+		for b := range s.Mapping.buckets() {
 			if r := &s.Rows[b]; r.Owner == 0 {
 				r.give(t.heir(s, b, uint8(next[b])))
 			}
@@ -193,6 +194,9 @@ func (r *Row) give(to uint8) {
 
 // heir is who gets an ownerless row: who it is pinned to, when that host is in.
 func (t *Table) heir(s *Service, b int, by uint8) uint8 {
+	if s.Mapping.Sharing != nil {
+		return by // it was thought of
+	}
 	if h := t.at(s.Rows[b].Pinned); h != nil && h.serves() {
 		return s.Rows[b].Pinned
 	}
@@ -240,6 +244,10 @@ func (t *Table) move(index uint64, c *command) error {
 			done = errHolder
 			continue
 		}
+		if int(m.Bucket) >= s.Mapping.buckets() {
+			done = errNoBucket
+			continue
+		}
 		r := &s.Rows[m.Bucket]
 		if r.To != 0 || r.Owner == 0 || r.Owner == to.Slot+1 {
 			done = errNotNow
@@ -248,7 +256,8 @@ func (t *Table) move(index uint64, c *command) error {
 		r.To, r.Moved = to.Slot+1, index
 		if from := t.at(r.Owner); from != nil && from.Foreign {
 			// It was taken off there, says the operator; nothing can release it.
-			r.Owner, r.To, r.Since = r.To, 0, index
+			r.Since = index
+			r.give(r.To)
 		}
 		begun = true
 	}
@@ -322,6 +331,8 @@ func (t *Table) set(c *command) error {
 	switch {
 	case h == nil:
 		return errNoHost
+	case h.Foreign:
+		return errForeign
 	case c.Weight != nil && *c.Weight > MaxWeight:
 		return fmt.Errorf("a weight is at most %d", MaxWeight)
 	case c.Percent != nil && *c.Percent > 100 || c.Votes != nil && !validVotes(*c.Votes):
@@ -356,79 +367,16 @@ func (t *Table) pin(c *command) error {
 		return nil
 	}
 	h := t.host(c.ID)
-	if h == nil || h.Witness {
+	switch {
+	case h == nil || h.Witness:
 		return errNoHost
+	case h.Foreign:
+		return errForeign
+	case int(c.Bucket) >= s.Mapping.buckets():
+		return errNoBucket
 	}
 	s.Rows[c.Bucket].Pinned = h.Slot + 1
 	return nil
-}
-
-// define adds a service, or begins to map one in another way: all who own rows
-// of it release them first (R3).
-func (t *Table) define(index uint64, c *command) error {
-	if c.Mapping == nil || c.Service == "" {
-		return errStale
-	}
-	s := t.service(c.Service)
-	if s == nil {
-		if len(t.Services) >= MaxServices {
-			return errFull
-		}
-		i, _ := slices.BinarySearchFunc(t.Services, c.Service, func(s Service, n string) int { return cmp.Compare(s.Name, n) })
-		m := *c.Mapping
-		m.Generation = index
-		t.Services = slices.Insert(t.Services, i, Service{Name: c.Service, Mapping: m})
-		t.giveAway(index)
-		return nil
-	}
-	if s.Next != nil || s.Mapping.Digest == c.Mapping.Digest && s.Mapping.Key == c.Mapping.Key {
-		return errStale
-	}
-	m := *c.Mapping
-	m.Generation = index
-	s.Next, s.NextIndex, s.Holders = &m, index, 0
-	for b := range s.Rows {
-		if o := s.Rows[b].Owner; o != 0 {
-			s.Holders |= bit(o - 1)
-		}
-	}
-	t.mapAnew(index, s)
-	return nil
-}
-
-// remap is a holder's word that it accepts nothing under the old mapping.
-func (t *Table) remap(index uint64, c *command) error {
-	h, s := t.host(c.ID), t.service(c.Service)
-	if h == nil || s == nil || s.Next == nil || s.NextIndex != c.Index || !h.In || h.Epoch != c.Epoch {
-		return errStale
-	}
-	s.Holders &^= bit(h.Slot)
-	t.mapAnew(index, s)
-	return nil
-}
-
-// mapAnew puts the next mapping in force once nobody holds the old one. A flow's
-// bucket is another now, so whoever may hold flows of any row may hold them of
-// every row.
-func (t *Table) mapAnew(index uint64, s *Service) {
-	if s.Next == nil || s.Holders != 0 {
-		return
-	}
-	s.Mapping, s.Next = *s.Next, nil
-	var drainers, grace slots
-	for b := range s.Rows {
-		r := &s.Rows[b]
-		drainers |= r.Drainers
-		grace |= r.Grace
-		if r.Owner != 0 {
-			drainers |= bit(r.Owner - 1)
-		}
-	}
-	for b := range s.Rows {
-		r := &s.Rows[b]
-		r.Drainers, r.Grace, r.Since = drainers, grace, index
-		r.give(r.Owner)
-	}
 }
 
 func (t *Table) retime(c *command) error {
@@ -484,7 +432,10 @@ func (t *Table) foreign(c *command) error {
 	if c.ID == 0 || c.Name == "" || t.host(c.ID) != nil {
 		return errStale
 	}
-	if !t.addHost(Host{ID: c.ID, Name: c.Name, Address: "0.0.0.0", Foreign: true, In: true, Percent: 100}) {
+	if _, there := t.hostsNamed(c.Name); there != nil {
+		return errStale
+	}
+	if !t.addForeign(c.ID, c.Name) {
 		return errFull
 	}
 	return nil

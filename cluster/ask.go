@@ -79,20 +79,23 @@ func (t *Table) resolve(name string) (*Host, error) {
 	var found *Host
 	for i := range t.Hosts {
 		h := &t.Hosts[i]
-		if name == fmt.Sprintf("%x", h.ID) || name == h.Address {
+		if !h.Foreign && (name == fmt.Sprintf("%x", h.ID) || name == h.Address) {
 			return h, nil
 		}
-		if h.Name == name {
+		if h.Name == name && !h.Foreign {
 			if found != nil {
 				return nil, fmt.Errorf("two nodes are called %q; name one by its address", name)
 			}
 			found = h
 		}
 	}
-	if found == nil {
-		return nil, fmt.Errorf("%w called %q", errNoHost, name)
+	if found != nil {
+		return found, nil
 	}
-	return found, nil
+	if h, err := t.resolveForeign(name); err == nil {
+		return h, nil
+	}
+	return nil, fmt.Errorf("%w called %q", errNoHost, name)
 }
 
 func (w Drain) command(t *Table) (*command, error) {

@@ -86,6 +86,8 @@ func (c codec) command(b []byte) (*command, error) {
 		return nil, fmt.Errorf("cluster: entry of unknown kind %d; this version is older than the one that wrote it", cmd.Kind)
 	case len(cmd.Service) > maxText || len(cmd.Name) > maxText:
 		return nil, fmt.Errorf("cluster: a name is at most %d bytes", maxText)
+	case cmd.Mapping != nil && cmd.Mapping.Sharing.check() != nil:
+		return nil, errSharing
 	}
 	return cmd, nil
 }

@@ -29,6 +29,8 @@ type ServiceSpec struct {
 	// Path is the index, in Options.Paths, of the path whose lease it needs.
 	Path   int
 	Digest Digest
+	// Sharing is nil where the buckets go by the nodes' weights.
+	Sharing *Sharing
 }
 
 // Peer is a named member of the cluster to be.

@@ -182,9 +182,14 @@ func (c *Core) found() {
 	}
 	t.Sets[0].Voters = c.firstVoters(t)
 	for _, s := range c.o.Services {
-		t.Services = append(t.Services, Service{Name: s.Name, Mapping: Mapping{Generation: 1, Digest: s.Digest, Key: c.o.NewKey}})
+		t.Services = append(t.Services, Service{Name: s.Name, Mapping: Mapping{Generation: 1, Digest: s.Digest, Key: c.o.NewKey, Sharing: s.Sharing}})
 	}
 	slices.SortFunc(t.Services, func(a, b Service) int { return cmp.Compare(a.Name, b.Name) })
+	for i := range t.Services {
+		if s := &t.Services[i]; t.meetForeign(&s.Mapping) {
+			t.layOut(s)
+		}
+	}
 	t.giveAway(1)
 	c.note(false, "founded cluster %s with %d hosts", c.o.Cluster, len(t.Hosts))
 	c.adopt(&welcome{Version: Version, UUID: t.UUID, Snapshot: c.firstSnapshot(t)})

@@ -90,7 +90,7 @@ func (c *Core) nextMember() *raftpb.ConfChange {
 		}
 		j := slices.IndexFunc(c.table.Hosts, func(o Host) bool { return o.Address == h.Address })
 		if j < 0 {
-			if len(c.table.Hosts) >= MaxHosts {
+			if c.table.full() {
 				c.tellOnce("full", true, "%s at %s asks to join, and there are %d nodes already; remove one with `onevoice forget NODE`", h.Name, h.Address, MaxHosts)
 				continue
 			}
@@ -126,7 +126,7 @@ func (c *Core) doDefine() {
 	}
 	for _, s := range c.o.Services {
 		if c.table.service(s.Name) == nil && len(c.table.Services) > 0 {
-			m := Mapping{Digest: s.Digest, Key: c.table.Services[0].Mapping.Key}
+			m := Mapping{Digest: s.Digest, Key: c.table.Services[0].Mapping.Key, Sharing: s.Sharing}
 			c.propose("define "+s.Name, &command{Kind: kindDefine, Service: s.Name, Mapping: &m})
 		}
 	}
@@ -174,8 +174,10 @@ func (c *Core) planService(s *Service, moves []move) ([]move, bool) {
 	if len(shares) == 0 {
 		return moves, true
 	}
-	c.slowDown(shares, &cur)
-	next, err := hashing.Next(cur, shares)
+	if s.Mapping.Sharing == nil {
+		c.slowDown(shares, &cur)
+	}
+	next, err := c.table.next(s, cur, shares)
 	if err != nil {
 		return moves, true
 	}

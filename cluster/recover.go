@@ -169,7 +169,7 @@ func (t *Table) replay(c codec, e *raftpb.Entry) error {
 // if it is in. If it is not, it gets them when it joins.
 func (t *Table) standAlone(id uint64) (forgotten []Host) {
 	for _, h := range t.Hosts {
-		if h.ID != id {
+		if h.ID != id && !h.Foreign {
 			forgotten = append(forgotten, h)
 		}
 	}

@@ -115,6 +115,7 @@ func (c *Core) serviceRights(spec *ServiceSpec) ServiceRights {
 		return out
 	}
 	out.Mapping = s.Mapping
+	out.Mapping.Sharing = nil // Accept tells all that comes of it
 	mine := me.In && me.Epoch == c.holder.low && s.Next == nil && s.Mapping.Digest == spec.Digest
 	for b := range s.Rows {
 		r, at, one := &s.Rows[b], b/64, uint64(1)<<(b%64)

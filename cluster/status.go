@@ -18,7 +18,9 @@ type Status struct {
 	Index   uint64
 	Hosts   []HostStatus
 	// Tables are the owners of each service's buckets, 0 for nobody.
-	Tables   map[string][256]uint64
+	Tables map[string][256]uint64
+	// Sizes are how many buckets each service has; those behind are nobody\'s.
+	Sizes    map[string]int
 	Voters   []uint64
 	Leases   []Lease
 	Warnings []string
@@ -60,7 +62,7 @@ func (c *Core) Status(now time.Duration) Status {
 	s.Warnings = append(s.Warnings, c.alarmWarnings()...)
 	t := c.table
 	s.Index, s.Voters, s.Leases = t.Index, append([]uint64(nil), t.voters().Voters...), append([]Lease(nil), c.rights.leases...)
-	s.Tables = map[string][256]uint64{}
+	s.Tables, s.Sizes = map[string][256]uint64{}, map[string]int{}
 	for i := range t.Services {
 		var owners [256]uint64
 		for b := range t.Services[i].Rows {
@@ -68,7 +70,7 @@ func (c *Core) Status(now time.Duration) Status {
 				owners[b] = h.ID
 			}
 		}
-		s.Tables[t.Services[i].Name] = owners
+		s.Tables[t.Services[i].Name], s.Sizes[t.Services[i].Name] = owners, t.Services[i].Mapping.buckets()
 	}
 	for i := range t.Hosts {
 		s.Hosts = append(s.Hosts, c.hostStatus(&t.Hosts[i], s.Leader, now))

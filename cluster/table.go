@@ -115,6 +115,8 @@ type Mapping struct {
 	Generation uint64 `cbor:"1,keyasint"`
 	Digest     Digest `cbor:"2,keyasint"`
 	Key        Key    `cbor:"3,keyasint"`
+	// Sharing is nil where the buckets are hashing.Buckets and go by weight.
+	Sharing *Sharing `cbor:"4,keyasint,omitempty"`
 }
 
 // Service is a service's part of the table.
@@ -204,7 +206,7 @@ func (s *VoterSet) blocked(withdrew func(uint64) bool) bool {
 
 // addHost gives a host the lowest free slot.
 func (t *Table) addHost(h Host) bool {
-	if t.host(h.ID) != nil || len(t.Hosts) >= MaxHosts {
+	if t.host(h.ID) != nil {
 		return false
 	}
 	used := t.namedSlots()
@@ -213,9 +215,13 @@ func (t *Table) addHost(h Host) bool {
 			return false
 		}
 	}
+	t.insert(h)
+	return true
+}
+
+func (t *Table) insert(h Host) {
 	i, _ := slices.BinarySearchFunc(t.Hosts, h.ID, func(h Host, id uint64) int { return cmp.Compare(h.ID, id) })
 	t.Hosts = slices.Insert(t.Hosts, i, h)
-	return true
 }
 
 // namedSlots are the slots that a host or a row names.
@@ -313,7 +319,7 @@ func (c codec) table(b []byte) (*Table, error) {
 // check holds what apply and the leases rely on.
 func (t *Table) check() error {
 	switch {
-	case len(t.Hosts) > MaxHosts || len(t.Services) > MaxServices || len(t.Sets) == 0 || !t.Timing.valid():
+	case len(t.Hosts) > MaxHosts+MaxForeign || len(t.Services) > MaxServices || len(t.Sets) == 0 || !t.Timing.valid():
 		return errTable
 	case t.LongestTTL < t.Timing.TTL || t.LongestTTL > maxTTL || len(t.Cluster) > maxText:
 		return errTable
@@ -324,30 +330,32 @@ func (t *Table) check() error {
 	case !ascending(t.Sets, func(a, b VoterSet) int { return cmp.Compare(a.Index, b.Index) }):
 		return errTable
 	}
-	var used slots
+	var used [MaxHosts + MaxForeign]bool
 	for i := range t.Hosts {
 		h := &t.Hosts[i]
-		if h.ID == 0 || h.Slot >= MaxHosts || used.has(h.Slot) || h.check() != nil {
+		if h.ID == 0 || int(h.Slot) >= len(used) || (h.Slot >= MaxHosts) != h.Foreign || used[h.Slot] || h.check() != nil {
 			return errTable
 		}
-		used |= bit(h.Slot)
+		used[h.Slot] = true
 	}
 	for i := range t.Sets {
 		if v := t.Sets[i].Voters; len(v) == 0 || len(v) > MaxHosts || !ascending(v, cmp.Compare[uint64]) {
 			return errTable
 		}
 	}
-	return t.checkRows(used)
+	return t.checkRows(func(slotPlusOne uint8) bool {
+		return slotPlusOne == 0 || int(slotPlusOne) <= len(used) && used[slotPlusOne-1]
+	})
 }
 
 // checkRows: a row names hosts of the table.
-func (t *Table) checkRows(used slots) error {
-	named := func(slotPlusOne uint8) bool {
-		return slotPlusOne == 0 || slotPlusOne <= MaxHosts && used.has(slotPlusOne-1)
-	}
+func (t *Table) checkRows(named func(slotPlusOne uint8) bool) error {
 	for i := range t.Services {
 		s := &t.Services[i]
 		if s.Name == "" || len(s.Name) > maxText {
+			return errTable
+		}
+		if s.Mapping.Sharing.check() != nil || s.Next != nil && s.Next.Sharing.check() != nil {
 			return errTable
 		}
 		for b := range s.Rows {

@@ -28,6 +28,8 @@ type Options struct {
 	Loss, Dup, Reorder float64
 	// Services besides the VIP's own.
 	Services int
+	// Sharing is of the services, as another system would have it; nil: by weight.
+	Sharing *cluster.Sharing
 	// Paths is how many LANs the nodes serve on, 1 if 0. The second service is on
 	// the second.
 	Paths int
@@ -118,7 +120,7 @@ func New(o Options, seed uint64) *Cluster {
 	c.Net.Default = sim.Link{DelayMin: 80 * time.Microsecond, DelayMax: 600 * time.Microsecond, Loss: o.Loss, Dup: o.Dup, Reorder: o.Reorder, HoldBack: 5 * time.Millisecond}
 	c.services = []cluster.ServiceSpec{{Name: "vip/10.77.0.2", Digest: cluster.Digest{1}}}
 	for i := range o.Services {
-		c.services = append(c.services, cluster.ServiceSpec{Name: fmt.Sprintf("s%d", i), Path: i % len(c.LANs), Digest: cluster.Digest{byte(i + 2)}})
+		c.services = append(c.services, cluster.ServiceSpec{Name: fmt.Sprintf("s%d", i), Path: i % len(c.LANs), Digest: cluster.Digest{byte(i + 2)}, Sharing: o.Sharing})
 	}
 	for i := range o.Nodes {
 		c.addHost(fmt.Sprintf("n%d", i+1), cluster.Node)
