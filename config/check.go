@@ -90,6 +90,7 @@ func (p *problems) services(raw []rawService, c *Config) {
 	for i := range raw {
 		p.service(fmt.Sprintf("service[%d]", i), &raw[i], c)
 	}
+	p.sharedAlike(c)
 }
 
 func (p *problems) service(key string, raw *rawService, c *Config) {
@@ -102,7 +103,7 @@ func (p *problems) service(key string, raw *rawService, c *Config) {
 			p.at(key+".name", "%q is there twice; give each service its own", s.Name)
 		}
 	}
-	if !slices.Contains([]Affinity{SourceIP, SourceNet, SourceIPPort, SourceIPPortDestPort}, s.Affinity) {
+	if !s.Affinity.known() {
 		p.at(key+".affinity", "%s is not an affinity; write one of source-ip, source-net, source-ip-port, source-ip-port-dest-port", shown(string(s.Affinity)))
 	}
 	if !slices.Contains([]Source{SourceTransparent, SourceProxyV1, SourceProxyV2, SourcePlain}, s.Source) {
@@ -111,6 +112,7 @@ func (p *problems) service(key string, raw *rawService, c *Config) {
 	p.listen(key+".listen", raw.Listen, c, &s)
 	p.backend(key+".backend", raw.Backend, &s)
 	s.Check = p.serviceCheck(key, raw, &s)
+	p.sharing(key, raw, &s)
 	c.Services = append(c.Services, s)
 }
 

@@ -124,6 +124,8 @@ type Service struct {
 	Affinity    Affinity
 	Source      Source
 	Check       Check
+	// Sharing is as another system shares, where that is wanted.
+	Sharing Sharing
 }
 
 // Check is how a service is watched.

@@ -58,6 +58,18 @@ func (p *problems) decode(key string, value any, into reflect.Value) {
 			p.decode(fmt.Sprintf("%s[%d]", key, i), v, into.Index(i))
 		}
 		return
+	case reflect.Map:
+		table, ok := value.(map[string]any)
+		if !ok {
+			break
+		}
+		into.Set(reflect.MakeMapWithSize(into.Type(), len(table)))
+		for _, k := range slices.Sorted(maps.Keys(table)) {
+			element := reflect.New(into.Type().Elem()).Elem()
+			p.decode(join(key, keyPart(k)), table[k], element)
+			into.SetMapIndex(reflect.ValueOf(k), element)
+		}
+		return
 	case reflect.Pointer:
 		into.Set(reflect.New(into.Type().Elem()))
 		p.decode(key, value, into.Elem())
@@ -126,6 +138,10 @@ func wanted(key string, t reflect.Type) string {
 		return fmt.Sprintf("tables [[%s]]", name)
 	case t.Kind() == reflect.Struct:
 		return fmt.Sprintf("a table [%s]", cmp.Or(name, "…"))
+	case t.Kind() == reflect.Map:
+		return `a table of names with lists of whole numbers, { unix1 = [1], unix2 = [2] }`
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Int64:
+		return "a list of whole numbers, such as [1, 2]"
 	case t.Kind() == reflect.Slice:
 		return `a list of texts, ["…", "…"]`
 	case t.Kind() == reflect.Int64:

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -72,9 +73,9 @@ func TestFaultsAreToldInTheFilesOwnTerms(t *testing.T) {
 		"a place that a terminal would obey": {`"10.77.0.2:22"`, `"[fe80::1%\u001b]:22"`,
 			[]string{`10: service[0].listen: "[fe80::1%\x1b]:22" is not an address with a port; write a VIP and port, such as "10.77.0.2:22"`}},
 		"a key that a terminal would obey": {`name = "ssh"`, `name = "ssh"` + "\n" + `"\u001b[31m\n" = 1`,
-			[]string{`10: service[0]."\x1b[31m\n": there is no such key; known are name, listen, backend, affinity, source, check, check_interval, check_timeout, check_rise, check_fall, hold_down`}},
+			[]string{`10: service[0]."\x1b[31m\n": there is no such key; known are ` + strings.Join(keysOf(reflect.TypeFor[rawService]()), ", ")}},
 		"a key in quotes with a dot": {`name = "ssh"`, `name = "ssh"` + "\n" + `"listen.x.y.z" = 1`,
-			[]string{`10: service[0]."listen.x.y.z": there is no such key; known are name, listen, backend, affinity, source, check, check_interval, check_timeout, check_rise, check_fall, hold_down`}},
+			[]string{`10: service[0]."listen.x.y.z": there is no such key; known are ` + strings.Join(keysOf(reflect.TypeFor[rawService]()), ", ")}},
 		"a strange byte in the syntax": {"[[vip]]", "\x1b[31m[[vip]]",
 			[]string{`6: invalid character at start of key: U+001B`}},
 		"a key twice": {"interface =", "name = \"again\"\ninterface =",

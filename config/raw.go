@@ -70,6 +70,11 @@ type rawService struct {
 	Rise     *int64  `toml:"check_rise"`
 	Fall     *int64  `toml:"check_fall"`
 	HoldDown *string `toml:"hold_down"`
+
+	Hash       *string            `toml:"hash"`
+	HashSeed   *int64             `toml:"hash_seed"`
+	TotalNodes *int64             `toml:"total_nodes"`
+	Local      map[string][]int64 `toml:"local"`
 }
 
 // keysOf are the keys of a raw struct, as the file writes them.

@@ -36,6 +36,9 @@ func FilteredServices(services []Service) []ingress.Service {
 			SourcePort: s.Affinity == hashing.SourceIPPort || s.Affinity == hashing.SourceIPPortDestPort,
 			DestPort:   s.Affinity == hashing.SourceIPPortDestPort,
 		}
+		if s.Compatible != nil {
+			h = otherHash(s.Compatible)
+		}
 		out = append(out, ingress.Service{Listen: s.Listen, LastPort: s.LastPort, Hashed: h})
 	}
 	return out

@@ -126,7 +126,7 @@ func (n *Node) holds(now time.Duration, f *hashing.Flow) bool {
 
 func (n *Node) echo(now time.Duration, vip int, frame []byte) Handled {
 	d := &n.decoded
-	if v := n.answersFor(now, vip, d.Flow.Src); v != Undecided {
+	if v := n.speaksFor(now, vip, &d.Flow); v != Undecided {
 		return Handled{Verdict: v}
 	}
 	reply, outcome := responder.AppendEchoReply(n.reply[:0], frame, n.own, d.From, n.mtu)

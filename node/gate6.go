@@ -111,7 +111,7 @@ func (n *Node) handleICMPv6(now time.Duration, vip int) Handled {
 
 func (n *Node) echo6(now time.Duration, vip int) Handled {
 	d := &n.decoded
-	if v := n.answersFor(now, vip, d.Flow.Src); v != Undecided {
+	if v := n.speaksFor(now, vip, &d.Flow); v != Undecided {
 		return Handled{Verdict: v}
 	}
 	p := d.packet6()

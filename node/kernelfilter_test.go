@@ -54,6 +54,7 @@ func newInKernel(t testing.TB, seed uint64) *inKernel {
 	}
 	services = append(services, Service{Proto: protoTCP, Listen: netip.AddrPortFrom(vip2Addr, 22), Affinity: hashing.SourceIP},
 		Service{Proto: protoTCP, Listen: netip.AddrPortFrom(vip2Addr, 24), LastPort: 25, Affinity: hashing.SourceIPPortDestPort})
+	services = append(services, sharedServices(vipAddr)...)
 	var err error
 	k.n, err = New(Config{
 		Own: ownMAC, Address: ownAddr, MTU: 1500, Services: services, Hasher: hashing.NewHasher(key), Flows: k.flows,
@@ -159,6 +160,9 @@ func (k *inKernel) frame() []byte {
 	r := k.random
 	c := k.client()
 	f := hashing.Flow{Src: c.Addr(), SrcPort: c.Port(), Dst: vipAddr, DstPort: 22 + uint16(r.IntN(5))}
+	if r.IntN(3) == 0 {
+		f.DstPort = sharedPort + uint16(r.IntN(8))
+	}
 	if r.IntN(5) == 0 {
 		f.Dst = vip2Addr
 	}

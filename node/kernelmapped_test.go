@@ -92,7 +92,11 @@ func TestR16KeyChangesUnderLoad(t *testing.T) {
 		for _, key := range keys {
 			hasher := hashing.NewHasher(key)
 			mine[key].Services[service].Key = key
-			mine[key].Services[service].Accept.Set(hasher.Bucket(k.n.services[service].Affinity, &f))
+			bucket := hasher.Bucket(k.n.services[service].Affinity, &f)
+			if other := k.n.services[service].Compatible; other != nil {
+				bucket, _ = other.Bucket(&f)
+			}
+			mine[key].Services[service].Accept.Set(bucket)
 		}
 	}
 	change := func(i int) {

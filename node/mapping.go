@@ -14,7 +14,13 @@ type mapping struct {
 
 // bucketOf is the bucket of a service's flow under the mapping in force.
 func (n *Node) bucketOf(service int, f *hashing.Flow) uint8 {
-	return n.mappings[service].hasher.Bucket(n.services[service].Affinity, f)
+	s := &n.services[service]
+	if s.Compatible != nil {
+		// What the other system does not know New refuses.
+		bucket, _ := s.Compatible.Bucket(f)
+		return bucket
+	}
+	return n.mappings[service].hasher.Bucket(s.Affinity, f)
 }
 
 // remap puts the keys of an ownership in force. A flow that is held has another

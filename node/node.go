@@ -22,6 +22,9 @@ type Service struct {
 	// LastPort is the last port of several, 0 where there is only Listen's.
 	LastPort uint16
 	Affinity hashing.Affinity
+	// Compatible is another system's hash, which counts instead of Affinity; nil is none.
+	// All services of a VIP are to have the same.
+	Compatible *hashing.Compatible
 }
 
 // VIP is an address that the cluster answers for.
@@ -90,17 +93,19 @@ type Node struct {
 	byListen              listens
 	hasher                hashing.Hasher
 	mappings, vipMappings []mapping
-	flows                 Flows
-	arp                   *responder.ARP
-	ndp                   *responder.NDP
-	groups                []responder.MAC
-	mtu6                  int
-	neighbours            *responder.Neighbours
-	resets                *responder.Limit
-	strays                *responder.Limit
-	ownership             *Ownership
-	leases                []lease // by VIP
-	stopping              bool
+	// compatible are the first services with another system's hash, by VIP, or -1.
+	compatible []int
+	flows      Flows
+	arp        *responder.ARP
+	ndp        *responder.NDP
+	groups     []responder.MAC
+	mtu6       int
+	neighbours *responder.Neighbours
+	resets     *responder.Limit
+	strays     *responder.Limit
+	ownership  *Ownership
+	leases     []lease // by VIP
+	stopping   bool
 
 	// rights and vipRights are the ownership's Accept with times; fresh: some of
 	// them wait for settle.
@@ -191,6 +196,9 @@ func New(cfg Config) (*Node, error) {
 	}
 	var err error
 	if n.byListen, err = newListens(cfg.VIPs, cfg.Services); err != nil {
+		return nil, err
+	}
+	if n.compatible, err = compatibleOf(cfg.VIPs, cfg.Services); err != nil {
 		return nil, err
 	}
 	if n.arp, err = responder.NewARP(cfg.Own, cfg.Address, vips); err != nil {

@@ -152,9 +152,9 @@ func (n *Node) mayReset(service int, bucket uint8, flow *hashing.Flow) Verdict {
 }
 
 // closedPort answers for a port of the VIP that no service has: one node, the
-// owner in the VIP's own table, resets (RFC 9293 §3.10.7.1).
+// one that speaksFor the VIP, resets (RFC 9293 §3.10.7.1).
 func (n *Node) closedPort(now time.Duration, vip int, frame []byte) Handled {
-	if v := n.answersFor(now, vip, n.decoded.Flow.Src); v != Undecided {
+	if v := n.speaksFor(now, vip, &n.decoded.Flow); v != Undecided {
 		return Handled{Verdict: v}
 	}
 	return n.reset(now, n.resets, ClosedPort, frame)

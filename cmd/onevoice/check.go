@@ -50,6 +50,9 @@ func printConfig(out io.Writer, c *config.Config) error {
 	}
 	for _, s := range c.Services {
 		fmt.Fprintf(w, "service\t%s on %s to %s, affinity %s, source %s\n", s.Name, s.ListenText(), s.BackendText(), s.Affinity, s.Source)
+		if text := hashText(&s); text != "" {
+			fmt.Fprintf(w, "\t%s\n", text)
+		}
 		k := &s.Check
 		fmt.Fprintf(w, "\tcheck %s every %s, failed after %s; up after %d good answers, down after %d bad ones, for %s at least\n", k.Text(), k.Interval, k.Timeout, k.Rise, k.Fall, k.HoldDown)
 	}

@@ -53,6 +53,13 @@ type checkedService struct {
 	Rise     int    `json:"check_rise"`
 	Fall     int    `json:"check_fall"`
 	HoldDown string `json:"hold_down"`
+	// Of another system's hash. Homes are the names of whom the numbers belong to,
+	// from FirstNumber on.
+	Hash        string   `json:"hash,omitempty"`
+	HashSeed    uint32   `json:"hash_seed,omitempty"`
+	TotalNodes  int      `json:"total_nodes,omitempty"`
+	FirstNumber int      `json:"first_number,omitempty"`
+	Homes       []string `json:"homes,omitempty"`
 }
 
 func checked(c *config.Config) checkedConfig {
@@ -96,5 +103,6 @@ func serviceChecked(s *config.Service) checkedService {
 	return checkedService{
 		Name: s.Name, Listen: s.ListenText(), Backend: s.BackendText(), Affinity: string(s.Affinity), Source: string(s.Source),
 		Check: k.Text(), Interval: k.Interval.String(), Timeout: k.Timeout.String(), Rise: k.Rise, Fall: k.Fall, HoldDown: k.HoldDown.String(),
+		Hash: string(s.Sharing.Hash), HashSeed: s.Sharing.Seed, TotalNodes: s.Sharing.Nodes, FirstNumber: s.Sharing.First(), Homes: s.Sharing.Homes,
 	}
 }

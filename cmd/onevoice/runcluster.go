@@ -184,9 +184,10 @@ func clusterServices(cfg *config.Config, paths []string) ([]cluster.ServiceSpec,
 		a := v.Address.Addr()
 		out = append(out, cluster.ServiceSpec{Name: vipService(a), Path: path(a), Digest: digestOf("vip", a.String(), v.MAC.String())})
 	}
-	for _, s := range cfg.Services {
+	for i := range cfg.Services {
+		s := &cfg.Services[i]
 		out = append(out, cluster.ServiceSpec{
-			Name: s.Name, Path: path(s.Listen.Addr()), Digest: digestOf("tcp", s.ListenText(), string(s.Affinity)),
+			Name: s.Name, Path: path(s.Listen.Addr()), Digest: digestOf(append([]string{"tcp", s.ListenText()}, mappingOf(s)...)...), Sharing: sharingOf(s),
 		})
 	}
 	return out, nil

@@ -374,7 +374,7 @@ func (s *serving) nodeConfig() (node.Config, error) {
 		if err != nil {
 			return node.Config{}, err
 		}
-		c.Services = append(c.Services, node.Service{Proto: node.TCP, Listen: svc.Listen, LastPort: svc.LastPort, Affinity: affinity})
+		c.Services = append(c.Services, node.Service{Proto: node.TCP, Listen: svc.Listen, LastPort: svc.LastPort, Affinity: affinity, Compatible: compatibleOf(&svc)})
 	}
 	return c, nil
 }

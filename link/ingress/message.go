@@ -6,7 +6,22 @@ import "github.com/cilium/ebpf/asm"
 // client's address or, with Network, its /24 or IPv6 /64; then its port, and then the
 // service's. It is what package hashing calls an affinity, in which DestPort never
 // comes without SourcePort.
-type Hashed struct{ Network, SourcePort, DestPort bool }
+type Hashed struct {
+	Network, SourcePort, DestPort bool
+	// Other is another system's hash of them, in the place of ours.
+	Other
+}
+
+// hash leaves a number in R0 whose low byte is the bucket.
+func (b *builder) hash(h Hashed, family string) asm.Instructions {
+	switch {
+	case h.System != OwnHash:
+		return otherHash(h, family)
+	case family == "4":
+		return sipHash24(message4(h))
+	}
+	return sipHash24(message6(h))
+}
 
 // message4 is the fields of an IPv4 segment as pieces of SipHash's message.
 func message4(h Hashed) []asm.Instructions {

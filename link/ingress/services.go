@@ -61,11 +61,7 @@ func (b *builder) services() {
 			continue
 		}
 		used[hash] = true
-		pieces := message6(s.Hashed)
-		if family == "4" {
-			pieces = message4(s.Hashed)
-		}
-		p := sipHash24(pieces)
+		p := b.hash(s.Hashed, family)
 		p[0] = p[0].WithSymbol(hash)
 		b.add(p...)
 		b.add(asm.Ja.Label("decide" + family))
