@@ -28,7 +28,6 @@ const maxAnswerBytes = 64 << 20
 func Ask(ctx context.Context, path string, table, collect bool) (*Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
-	client := clientOf(path)
 	q := url.Values{}
 	if table {
 		q.Set("table", "1")
@@ -36,27 +35,38 @@ func Ask(ctx context.Context, path string, table, collect bool) (*Status, error)
 	if collect {
 		q.Set("gc", "1")
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://onevoice/v1/status?"+q.Encode(), nil)
+	body, err := get(ctx, path, "/v1/status?"+q.Encode())
 	if err != nil {
 		return nil, err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, explain(path, err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
-	if err != nil {
-		return nil, explain(path, err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the daemon on %s answered: %s", path, strings.TrimSpace(string(body)))
 	}
 	var s Status
 	if err := json.Unmarshal(body, &s); err != nil {
 		return nil, fmt.Errorf("the answer on %s is not a status: %w", path, err)
 	}
 	return &s, nil
+}
+
+// get asks the daemon on the socket at path for something.
+func get(ctx context.Context, path, what string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://onevoice"+what, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := clientOf(path).Do(req)
+	if err != nil {
+		return nil, explain(path, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
+	switch {
+	case err != nil:
+		return nil, explain(path, err)
+	case resp.StatusCode == http.StatusBadRequest:
+		return nil, errors.New(strings.TrimSpace(string(body)))
+	case resp.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("the daemon on %s answered: %s", path, strings.TrimSpace(string(body)))
+	}
+	return body, nil
 }
 
 func clientOf(path string) *http.Client {

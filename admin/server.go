@@ -82,8 +82,9 @@ func removeStale(path string) error {
 	return os.Remove(path)
 }
 
-// Serve starts to serve on l, in the goroutine `admin.serve`.
-func Serve(l net.Listener, source Source, wisher Wisher) *Server {
+// Serve starts to serve on l, in the goroutine `admin.serve`. Without an explainer
+// nothing is explained.
+func Serve(l net.Listener, source Source, wisher Wisher, explainer Explainer) *Server {
 	mux := http.NewServeMux()
 	s := &Server{
 		listener: l,
@@ -97,6 +98,9 @@ func Serve(l net.Listener, source Source, wisher Wisher) *Server {
 	}
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) { answerStatus(w, r, source) })
 	mux.HandleFunc("POST /v1/wish", func(w http.ResponseWriter, r *http.Request) { answerWish(w, r, wisher) })
+	if explainer != nil {
+		mux.HandleFunc("GET /v1/explain", func(w http.ResponseWriter, r *http.Request) { answerWhy(w, r, explainer) })
+	}
 	go s.serve()
 	return s
 }

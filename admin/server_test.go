@@ -18,7 +18,7 @@ func serve(t *testing.T, path string, source Source) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Serve(l, source, nil)
+	return Serve(l, source, nil, nil)
 }
 
 func fixed(want Wanted) (*Status, error) {

@@ -26,6 +26,8 @@ type Status struct {
 	VIPs     []VIPStatus     `json:"vips"`
 	Services []ServiceStatus `json:"services"`
 	Nodes    []NodeStatus    `json:"nodes"`
+	// Foreign are nodes of other systems that own buckets.
+	Foreign []ForeignStatus `json:"foreign,omitempty"`
 	// Verdicts, Filtered, Flows, Device, Loop and Running are of all workers together, and
 	// Workers of each.
 	Verdicts map[string]uint64   `json:"verdicts"`
@@ -112,10 +114,20 @@ type VIPStatus struct {
 type ServiceStatus struct {
 	stack.ServiceStatus
 	Affinity string `json:"affinity"`
-	// Buckets of this node's share.
-	Buckets int `json:"buckets"`
+	// Hash is another system's, "" for our own.
+	Hash string `json:"hash,omitempty"`
+	// Buckets of this node's share, of how many.
+	Buckets   int `json:"buckets"`
+	BucketsIn int `json:"buckets_in_all"`
 	// Reason is why its check calls it down, one line.
 	Reason string `json:"reason,omitempty"`
+}
+
+// ForeignStatus is a node of another system that shares services with the cluster, and
+// the numbers that are its own, as that system counts.
+type ForeignStatus struct {
+	Name    string           `json:"name"`
+	Numbers map[string][]int `json:"numbers"`
 }
 
 // NodeStatus is one member of the cluster, as this node sees it.

@@ -17,6 +17,7 @@ const (
 	DoUnpin    = "unpin"
 	DoMove     = "move"
 	DoForget   = "forget"
+	DoTakeover = "takeover"
 )
 
 // Wish is the body of POST /v1/wish: what an operator wants of the cluster. Nodes
@@ -27,6 +28,8 @@ type Wish struct {
 	Service string `json:"service,omitempty"`
 	Bucket  *uint8 `json:"bucket,omitempty"`
 	Weight  uint32 `json:"weight,omitempty"`
+	// To is who takes over what Node has, "" for those whom it belongs to.
+	To string `json:"to,omitempty"`
 }
 
 // Cluster is the wish in the core's terms. first is the service that is meant
@@ -53,6 +56,8 @@ func (w Wish) Cluster(first string) (cluster.Wish, error) {
 		return cluster.EndFlows{Node: w.Node}, nil
 	case DoForget:
 		return cluster.Forget{Node: w.Node}, nil
+	case DoTakeover:
+		return cluster.Takeover{Node: w.Node, To: w.To}, nil
 	case DoWeight:
 		return cluster.Weigh{Node: w.Node, Weight: w.Weight}, nil
 	case DoPin:

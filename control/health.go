@@ -157,7 +157,7 @@ func (h *Health) gateway(c health.Change) {
 func DownEverywhere(s *cluster.Status) []string {
 	down, nodes := map[string]int{}, 0
 	for i := range s.Hosts {
-		if !s.Hosts[i].In || s.Hosts[i].Witness {
+		if !s.Hosts[i].In || s.Hosts[i].Witness || s.Hosts[i].Foreign {
 			continue
 		}
 		nodes++

@@ -219,7 +219,7 @@ func (d *daemon) open(capture string) error {
 	if err := d.openWorkers(key, capture); err != nil {
 		return err
 	}
-	d.opened(admin.Serve(listener, d.status, d.wish).Close)
+	d.opened(admin.Serve(listener, d.status, d.wish, d.explain).Close)
 	return nil
 }
 

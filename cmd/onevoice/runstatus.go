@@ -44,7 +44,9 @@ func (d *daemon) status(want admin.Wanted) (*admin.Status, error) {
 func (d *daemon) services(s *admin.Status, c *cluster.Status) {
 	failing := d.failing()
 	for i, svc := range d.cfg.Services {
-		one := admin.ServiceStatus{Affinity: string(svc.Affinity), Buckets: ownedBy(c, svc.Name, c.ID)}
+		one := admin.ServiceStatus{
+			Affinity: string(svc.Affinity), Hash: string(svc.Sharing.Hash), Buckets: ownedBy(c, svc.Name, c.ID), BucketsIn: c.Sizes[svc.Name],
+		}
 		if w := s.Active(); w != nil && i < len(w.Services) {
 			one.ServiceStatus = w.Services[i]
 		}
@@ -125,6 +127,12 @@ func (d *daemon) fillCluster(s *admin.Status, c *cluster.Status, withTable bool)
 	slices.SortFunc(c.Hosts, func(a, b cluster.HostStatus) int { return cmp.Compare(a.Order, b.Order) })
 	for i := range c.Hosts {
 		h := &c.Hosts[i]
+		if h.Foreign {
+			if f := d.foreign(c, h); len(f.Numbers) > 0 {
+				s.Foreign = append(s.Foreign, f)
+			}
+			continue
+		}
 		n := admin.NodeStatus{
 			Name: h.Name, Address: h.Address, ID: fmt.Sprintf("%x", h.ID), Self: h.Self, Voter: h.Voter, Leader: h.Leader, Witness: h.Witness,
 			In: h.In, Leased: h.Leased, Epoch: h.Epoch, Heard: h.Heard.Seconds(), Orphaned: h.Orphaned, Weight: h.Weight, Percent: h.Percent,
@@ -146,17 +154,34 @@ func (d *daemon) fillCluster(s *admin.Status, c *cluster.Status, withTable bool)
 	}
 	s.Table = map[string][]string{}
 	for name, owners := range c.Tables {
-		row := make([]string, len(owners))
-		for b, id := range owners {
+		row := make([]string, c.Sizes[name])
+		for b := range row {
 			for i := range c.Hosts {
-				if c.Hosts[i].ID == id {
-					row[b] = c.Hosts[i].Address
+				if h := &c.Hosts[i]; h.ID == owners[b] && h.Foreign {
+					row[b] = cluster.ForeignPrefix + h.Name
+				} else if h.ID == owners[b] {
+					row[b] = h.Address
 				}
 			}
 		}
 		s.Table[tableName(name)] = row
 	}
 	s.Table["vip"] = s.Table[tableName(first)]
+}
+
+// foreign is another system's node, with its numbers as that system counts.
+func (d *daemon) foreign(c *cluster.Status, h *cluster.HostStatus) admin.ForeignStatus {
+	f := admin.ForeignStatus{Name: h.Name, Numbers: map[string][]int{}}
+	for i := range d.cfg.Services {
+		s := &d.cfg.Services[i]
+		owners := c.Tables[s.Name]
+		for b, id := range owners {
+			if id == h.ID {
+				f.Numbers[s.Name] = append(f.Numbers[s.Name], b+s.Sharing.First())
+			}
+		}
+	}
+	return f
 }
 
 // tableName is the name of a service's table for people and programs.

@@ -158,18 +158,37 @@ func printCluster(out io.Writer, s *admin.Status) error {
 		n := &s.Nodes[i]
 		buckets, drains := "", ""
 		if !n.Witness {
-			k := n.Buckets
+			k, of := n.Buckets, hashing.Buckets
 			if len(s.Services) > 0 {
-				k = n.BucketsOf[s.Services[0].Name]
+				k, of = n.BucketsOf[s.Services[0].Name], max(s.Services[0].BucketsIn, 1)
 			}
-			buckets, drains = fmt.Sprintf("%3d %3.0f %%", k, 100*float64(k)/hashing.Buckets), fmt.Sprint(most(n.DrainsOf))
+			buckets, drains = fmt.Sprintf("%3d %3.0f %%", k, 100*float64(k)/float64(of)), fmt.Sprint(most(n.DrainsOf))
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", n.Name, n.Address, nodeState(n), heardText(n), buckets, drains, voteText(n), nodeNotes(n))
 	}
 	if len(s.Nodes) > 0 {
 		fmt.Fprintln(w)
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, f := range s.Foreign {
+		fmt.Fprintln(out, wrapped("OTHERS   ", foreignText(&f)))
+	}
+	if len(s.Foreign) > 0 {
+		fmt.Fprintln(out)
+	}
+	return nil
+}
+
+// foreignText says what another system's node answers for.
+func foreignText(f *admin.ForeignStatus) string {
+	var of []string
+	for _, service := range sortedNames(f.Numbers) {
+		numbers := fmt.Sprint(f.Numbers[service])
+		of = append(of, fmt.Sprintf("%s of %s", strings.Trim(numbers, "[]"), service))
+	}
+	return fmt.Sprintf("%s, another system's node, answers for number %s", f.Name, strings.Join(of, ", "))
 }
 
 // nodeState is a node's state in a word.

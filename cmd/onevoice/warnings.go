@@ -76,14 +76,15 @@ func (s *situation) everywhere() (out []string) {
 	for _, name := range control.DownEverywhere(s.Status) {
 		out = append(out, fmt.Sprintf("service %s is down on every node: nobody serves it, and its buckets stay where they are; start its backend%s", name, s.reason(name)))
 	}
-	if !slices.ContainsFunc(s.Hosts, func(h cluster.HostStatus) bool { return h.In && !h.Witness && !h.Draining }) &&
-		slices.ContainsFunc(s.Hosts, func(h cluster.HostStatus) bool { return h.In && !h.Witness }) {
+	if !slices.ContainsFunc(s.Hosts, func(h cluster.HostStatus) bool { return h.In && !h.Witness && !h.Foreign && !h.Draining }) &&
+		slices.ContainsFunc(s.Hosts, func(h cluster.HostStatus) bool { return h.In && !h.Witness && !h.Foreign }) {
 		out = append(out, "every node is to drain, so the buckets stay where they are; take one back with `onevoice undrain`")
 	}
 	for _, name := range sortedNames(s.Tables) {
 		n := 0
-		for _, id := range s.Tables[name] {
-			if id == 0 {
+		owners := s.Tables[name]
+		for b, id := range owners {
+			if size, known := s.Sizes[name]; id == 0 && (!known || b < size) {
 				n++
 			}
 		}
@@ -131,7 +132,8 @@ func (s *situation) awayVoters() (away []string, votes int) {
 
 // alone: there are others, and this node hears none of them.
 func (s *situation) alone() bool {
-	return len(s.Hosts) > 1 && !slices.ContainsFunc(s.Hosts, func(h cluster.HostStatus) bool { return !h.Self && heard(&h) })
+	others := slices.DeleteFunc(slices.Clone(s.Hosts), func(h cluster.HostStatus) bool { return h.Self || h.Foreign })
+	return len(others) > 0 && !slices.ContainsFunc(others, func(h cluster.HostStatus) bool { return heard(&h) })
 }
 
 func (s *situation) self() *cluster.HostStatus {
@@ -154,6 +156,8 @@ func (s *situation) other(h *cluster.HostStatus) []string {
 	switch {
 	case h.Self:
 		return nil
+	case h.Foreign:
+		return s.foreign(h)
 	case h.Witness && !heard(h):
 		return []string{fmt.Sprintf("%s, the witness, is not heard: should a node die now, no majority may be left; start `onevoice witness` there", name)}
 	case h.Witness:
@@ -166,6 +170,19 @@ func (s *situation) other(h *cluster.HostStatus) []string {
 		return []string{name + " speaks and holds no lease: it accepts nothing new; `onevoice status` there tells why"}
 	}
 	return nil
+}
+
+// foreign tells of another system's node that has numbers left, while one of ours has
+// come in its place.
+func (s *situation) foreign(h *cluster.HostStatus) []string {
+	owns := false
+	for _, n := range h.Buckets {
+		owns = owns || n > 0
+	}
+	if !owns || !slices.ContainsFunc(s.Hosts, func(o cluster.HostStatus) bool { return !o.Foreign && o.Name == h.Name && heard(&o) }) {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s is a node of this cluster now, and its numbers still count as answered by what it ran before, so nobody answers its clients if that is gone; `onevoice takeover %s` lets it", h.Name, h.Name)}
 }
 
 // services tells of those that are down on some nodes.
