@@ -82,6 +82,14 @@ func isHost(a netip.Addr) bool {
 	return a.Is4() && a.As4()[0] != 0 && !a.IsLoopback() && a.As4()[0] < 224
 }
 
+// isHost6 reports whether a can be a VIP or a backend of IPv6: not ::, multicast,
+// loopback or link-local, which holds on one link alone, and none that stands for an
+// IPv4 address (RFC 4291 §2.5).
+func isHost6(a netip.Addr) bool {
+	top := a.As16()
+	return a.Is6() && !a.Is4In6() && a.Zone() == "" && !a.IsMulticast() && !a.IsLinkLocalUnicast() && [12]byte(top[:]) != [12]byte{}
+}
+
 func (p *problems) services(raw []rawService, c *Config) {
 	if n := len(raw); n == 0 || n > MaxServices {
 		p.at("service", "there are %d; write 1 to %d tables [[service]], each with name, listen and backend", n, MaxServices)
@@ -127,7 +135,7 @@ func (p *problems) listen(key string, raw *string, c *Config, s *Service) {
 	case err == errRange:
 		p.at(key, "%s has a range of ports that does not end behind where it begins; write one like \"10.77.0.2:8000-8099\"", shown(text))
 	case err != nil || at.Port() == 0:
-		p.at(key, "%s is not an address with a port; write a VIP and port, such as \"10.77.0.2:22\"", shown(text))
+		p.at(key, "%s is not an address with a port; write a VIP and port, such as \"10.77.0.2:22\" or \"[2001:db8::2]:22\"", shown(text))
 	case !slices.ContainsFunc(c.VIPs, func(v VIP) bool { return v.Address.Addr() == at.Addr() }):
 		// It cannot be told beside a VIP with a problem of its own.
 		if !p.toldIn("vip") {
@@ -157,10 +165,14 @@ func (p *problems) backend(key string, raw *string, s *Service) {
 		p.at(key, "%s has a range of ports that does not end behind where it begins; write one like \"127.0.0.1:8000-8099\"", shown(text))
 	case err != nil || at.Port() == 0:
 		p.at(key, "%s is not an address with a port; write one like \"127.0.0.1:22\", an address and no name, or \"unix:/run/app.sock\"", shown(text))
-	case !isHost(at.Addr()) && !at.Addr().IsLoopback():
+	case !isHost(at.Addr()) && !isHost6(at.Addr()) && !at.Addr().IsLoopback():
 		p.at(key, "%s is not an address to connect to; write a host's, such as \"127.0.0.1:22\"", at.Addr())
 	case last != 0 && s.Listen.IsValid() && int(last-at.Port())+1 != s.Ports():
 		p.at(key, "%s is a range of %d ports, and listen one of %d; write as many, or one port for all", shown(text), last-at.Port()+1, s.Ports())
+	case s.Source == SourceTransparent && s.Listen.IsValid() && s.Listen.Addr().Is4() != at.Addr().Is4():
+		p.at(key, "%s is of another family than %s, and with source = \"transparent\" the service sees the client's own address; write %s, or source = \"plain\"", at.Addr(), s.Listen.Addr(), loopbackOf(s.Listen.Addr(), at.Port()))
+	case s.Source == SourceTransparent && at.Addr().Is6() && !at.Addr().IsLoopback():
+		p.at(key, "%s is not on loopback, which with source = \"transparent\" IPv6 has to be; write %s, or source = \"proxy-v2\" or \"plain\"", at.Addr(), loopbackOf(at.Addr(), at.Port()))
 	default:
 		s.Backend, s.BackendLast = at, last
 	}
@@ -180,4 +192,12 @@ func (p *problems) backendPath(key, path string, s *Service) {
 	default:
 		s.BackendPath = path
 	}
+}
+
+// loopbackOf is a backend of an address' family, for an example.
+func loopbackOf(a netip.Addr, port uint16) string {
+	if a.Is4() {
+		return fmt.Sprintf("\"127.0.0.1:%d\"", port)
+	}
+	return fmt.Sprintf("\"[::1]:%d\"", port)
 }

@@ -71,7 +71,7 @@ func TestFaultsAreToldInTheFilesOwnTerms(t *testing.T) {
 			`5: cluster.peers[2]: "fe80::1%\x1b[2J" is not an address; write one like "10.77.0.11"`,
 			`6: cluster.witness: "[fe80::1%\n]:7" is not an address; write one like "192.168.5.9" or "192.168.5.9:7177", an address and no name`}},
 		"a place that a terminal would obey": {`"10.77.0.2:22"`, `"[fe80::1%\u001b]:22"`,
-			[]string{`10: service[0].listen: "[fe80::1%\x1b]:22" is not an address with a port; write a VIP and port, such as "10.77.0.2:22"`}},
+			[]string{`10: service[0].listen: "[fe80::1%\x1b]:22" is not an address with a port; write a VIP and port, such as "10.77.0.2:22" or "[2001:db8::2]:22"`}},
 		"a key that a terminal would obey": {`name = "ssh"`, `name = "ssh"` + "\n" + `"\u001b[31m\n" = 1`,
 			[]string{`10: service[0]."\x1b[31m\n": there is no such key; known are ` + strings.Join(keysOf(reflect.TypeFor[rawService]()), ", ")}},
 		"a key in quotes with a dot": {`name = "ssh"`, `name = "ssh"` + "\n" + `"listen.x.y.z" = 1`,

@@ -1,9 +1,6 @@
 package config
 
-import (
-	"net/netip"
-	"strings"
-)
+import "strings"
 
 // notYet is a key, or some of its values, that the file may state and this
 // version cannot do.
@@ -18,10 +15,8 @@ type notYet struct {
 func notYets() []notYet {
 	return []notYet{
 		{"admin.listen", nil, "leave it out"},
-		{"vip.address", isIPv6Prefix, "write an IPv4 address"},
 		{"vip.mac_mode", anyOf(MACIGMP), `write "multicast" or "unicast"`},
 		{"service.listen", isUDP, `write a TCP address and port, such as "10.77.0.2:22"`},
-		{"service.backend", isIPv6Port, `write an IPv4 address and port, such as "127.0.0.1:22"`},
 	}
 }
 
@@ -37,17 +32,6 @@ func anyOf[T ~string](values ...T) func(string) bool {
 		}
 		return false
 	}
-}
-
-func isIPv6Prefix(s string) bool {
-	address, _, _ := strings.Cut(s, "/")
-	a, err := netip.ParseAddr(address)
-	return err == nil && a.Is6()
-}
-
-func isIPv6Port(s string) bool {
-	at, err := netip.ParseAddrPort(s)
-	return err == nil && at.Addr().Is6()
 }
 
 func isUDP(s string) bool { return strings.HasPrefix(s, "udp://") }

@@ -9,9 +9,19 @@ import (
 // The lengths of a LAN's prefix: shorter is no LAN's, and a longer one has no
 // room for a VIP and a node.
 const (
-	minPrefixBits = 8
-	maxPrefixBits = 30
+	minPrefixBits  = 8
+	maxPrefixBits  = 30
+	minPrefixBits6 = 16
+	maxPrefixBits6 = 126
 )
+
+// prefixBits are the lengths that a VIP's prefix may have.
+func prefixBits(a netip.Addr) (least, most int) {
+	if a.Is4() {
+		return minPrefixBits, maxPrefixBits
+	}
+	return minPrefixBits6, maxPrefixBits6
+}
 
 func (p *problems) vips(raw []rawVIP, c *Config) {
 	if n := len(raw); n == 0 || n > MaxVIPs {
@@ -38,14 +48,17 @@ func (p *problems) vipAddress(key string, raw *string, c *Config, v *VIP) bool {
 	}
 	prefix, err := netip.ParsePrefix(text)
 	a := prefix.Addr()
+	least, most := prefixBits(a)
 	switch {
 	case err != nil:
 		p.at(key, "%s is not an address with its network's length; write one like \"10.77.0.2/24\"", shown(text))
-	case !isHost(a):
-		p.at(key, "%s is not the IPv4 address of a host; write one like \"10.77.0.2/24\"", a)
-	case prefix.Bits() < minPrefixBits || prefix.Bits() > maxPrefixBits:
-		p.at(key, "/%d is no LAN's length; write that of the clients' network, /%d to /%d, such as \"%s/24\"", prefix.Bits(), minPrefixBits, maxPrefixBits, a)
-	case a == prefix.Masked().Addr() || a == broadcast(prefix):
+	case !isHost(a) && !isHost6(a):
+		p.at(key, "%s is not the address of a host that others can reach; write one like \"10.77.0.2/24\" or \"2001:db8::2/64\"", a)
+	case prefix.Bits() < least || prefix.Bits() > most:
+		p.at(key, "/%d is no LAN's length; write that of the clients' network, /%d to /%d, such as \"%s/%d\"", prefix.Bits(), least, most, a, usualBits(a))
+	case a.Is6() && a == prefix.Masked().Addr():
+		p.at(key, "%s is every router's of the network (RFC 4291, subnet-router anycast); write a host's", a)
+	case a.Is4() && (a == prefix.Masked().Addr() || a == broadcast(prefix)):
 		p.at(key, "%s is the network's own or its broadcast address; write a host's", prefix)
 	case slices.Contains(c.Cluster.Peers, a):
 		p.at(key, "%s is also in cluster.peers; write an address that no node has", a)
@@ -60,6 +73,14 @@ func (p *problems) vipAddress(key string, raw *string, c *Config, v *VIP) bool {
 		return true
 	}
 	return false
+}
+
+// usualBits is a prefix length for an example.
+func usualBits(a netip.Addr) int {
+	if a.Is4() {
+		return 24
+	}
+	return 64
 }
 
 // broadcast is the last address of an IPv4 prefix.
@@ -81,7 +102,7 @@ func warnings(c *Config) []string {
 			}
 		}
 		for _, peer := range c.Cluster.Peers {
-			if !v.Address.Contains(peer) {
+			if v.Address.Addr().Is4() && !v.Address.Contains(peer) {
 				out = append(out, fmt.Sprintf("peer %s is outside %s, the network of VIP %s: is it on the same LAN?", peer, v.Address.Masked(), v.Address.Addr()))
 			}
 		}

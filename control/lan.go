@@ -81,7 +81,11 @@ func (l *LAN) Close() error { return l.device.Close() }
 
 // send sends a sealed heartbeat.
 func (l *LAN) send(payload []byte) error {
-	if ipv4Bytes+udpBytes+len(payload) > l.device.MTU() {
+	header := ipv4Bytes
+	if l.vip.Is6() {
+		header = ipv6Bytes
+	}
+	if header+udpBytes+len(payload) > l.device.MTU() {
 		return fmt.Errorf("%w: %d bytes", errTooLong, len(payload))
 	}
 	l.buffer = l.appendFrame(l.buffer[:0], payload)
@@ -91,6 +95,9 @@ func (l *LAN) send(payload []byte) error {
 // appendFrame makes the frame. The UDP checksum is 0, none (RFC 768): the
 // payload has a seal.
 func (l *LAN) appendFrame(b, payload []byte) []byte {
+	if l.vip.Is6() {
+		return l.appendFrame6(b, payload)
+	}
 	b = append(b, l.to...)
 	b = append(b, l.device.HardwareAddr()...)
 	b = append(b, 0x08, 0x00)
@@ -139,6 +146,9 @@ func (l *LAN) receive(take func(from netip.Addr, payload []byte)) error {
 // payload is judged by its seal, not by checksums.
 func heartbeatOf(f *link.Frame) (from netip.Addr, payload []byte, ok bool) {
 	b := f.Data
+	if len(b) >= ethernetBytes && binary.BigEndian.Uint16(b[12:]) == etherTypeIPv6 {
+		return heartbeatOf6(f)
+	}
 	if f.Tagged || len(b) < headerBytes || b[ethernetBytes]>>4 != 4 {
 		return from, nil, false
 	}

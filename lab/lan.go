@@ -58,6 +58,8 @@ type Spec struct {
 	Timing string
 	// MACMode is the VIP's mac_mode, "" for the default.
 	MACMode string
+	// IPv6: the hosts have it, and the cluster answers for VIP6 too.
+	IPv6 bool
 }
 
 // Check refuses what cannot be built.
@@ -127,6 +129,7 @@ type Host struct {
 	ns *netns.NS
 	// cluster is the VIP's MAC.
 	cluster net.HardwareAddr
+	ipv6    bool
 }
 
 // Do runs fn on a thread of the host.
@@ -268,10 +271,14 @@ func (l *LAN) addHost(h *Host) error {
 	if err != nil {
 		return err
 	}
-	h.ns, h.cluster = ns, l.Spec.clusterMAC()
+	h.ns, h.cluster, h.ipv6 = ns, l.Spec.clusterMAC(), l.Spec.IPv6
 	l.Hosts = append(l.Hosts, h)
+	family := quiet
+	if h.ipv6 {
+		family = setDefaults6
+	}
 	for _, step := range []step{
-		{ns, quiet}, {ns, setDefaults}, {l.ns, func() error { return l.plug(h) }},
+		{ns, family}, {ns, setDefaults}, {l.ns, func() error { return l.plug(h) }},
 		// The host's end comes up first, so that the port has a carrier when it
 		// does.
 		{ns, h.configure}, {l.ns, h.raisePort}, {ns, untilCarrier}, {l.ns, h.untilForwarding},
@@ -368,6 +375,9 @@ func (h *Host) configure() error {
 			if err := netlink.AddrAdd(dev, addr); err != nil {
 				return err
 			}
+		}
+		if h.ipv6 {
+			return h.addAddresses6(dev)
 		}
 	}
 	return nil

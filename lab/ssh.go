@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -32,11 +33,14 @@ type SSH struct {
 	hostKey ssh.PublicKey
 	dir     string
 	servers []*exec.Cmd
+	// ipv6: it listens on ::1 too. servers6 are built-in ones that do.
+	ipv6     bool
+	servers6 []*exec.Cmd
 }
 
 // NewSSH makes the keys of a lab.
-func NewSSH() (*SSH, error) {
-	s := &SSH{dir: filepath.Join(RunDir, "ssh")}
+func NewSSH(ipv6 bool) (*SSH, error) {
+	s := &SSH{dir: filepath.Join(RunDir, "ssh"), ipv6: ipv6}
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -96,8 +100,7 @@ func (s *SSH) Kind() string {
 
 // Start starts the service on a node, on 127.0.0.1:22. dir is the node's.
 func (s *SSH) Start(h *Host, dir string) error {
-	cmd := exec.Command(filepath.Join(RunDir, "bin", "onevoice"), "lab", SSHCommand,
-		s.hostKeyFile(), s.authorizedFile(), h.Name)
+	cmd := s.builtIn(h, "127.0.0.1:22")
 	if s.sshd != "" {
 		file := filepath.Join(dir, "sshd_config")
 		if err := os.WriteFile(file, []byte(s.sshdConfig(h)), 0o644); err != nil {
@@ -116,7 +119,7 @@ func (s *SSH) Start(h *Host, dir string) error {
 		return fmt.Errorf("lab: start %s on %s: %w", s.Kind(), h.Name, err)
 	}
 	s.servers = append(s.servers, cmd)
-	return nil
+	return s.start6(h)
 }
 
 // sshStartTimeout bounds how long a server may take to listen.
@@ -178,7 +181,11 @@ func hasEnded(cmd *exec.Cmd) bool {
 func SSHLog(dir string) string { return filepath.Join(dir, "sshd.log") }
 
 func (s *SSH) sshdConfig(h *Host) string {
-	return fmt.Sprintf(`ListenAddress 127.0.0.1:22
+	listen := "ListenAddress 127.0.0.1:22"
+	if s.ipv6 {
+		listen += "\nListenAddress [::1]:22"
+	}
+	return listen + fmt.Sprintf(`
 HostKey %s
 AuthorizedKeysFile %s
 StrictModes no
@@ -193,7 +200,7 @@ Subsystem sftp internal-sftp
 
 // Close ends the services.
 func (s *SSH) Close() error {
-	for _, c := range s.servers {
+	for _, c := range slices.Concat(s.servers, s.servers6) {
 		_ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL)
 		// It was killed, which is what Wait will say.
 		_ = c.Wait()

@@ -19,7 +19,7 @@ const SSHCommand = "sshd"
 // ServeSSH is a small SSH server for a lab on machines without sshd, or where
 // sshd cannot take other users' ids: it runs commands with sh and has no
 // terminals. It serves until the lab ends.
-func ServeSSH(hostKeyFile, authorizedFile, node string) error {
+func ServeSSH(hostKeyFile, authorizedFile, node, at string) error {
 	pem, err := os.ReadFile(hostKeyFile)
 	if err != nil {
 		return err
@@ -41,7 +41,7 @@ func ServeSSH(hostKeyFile, authorizedFile, node string) error {
 		},
 	}
 	cfg.AddHostKey(hostKey)
-	l, err := net.Listen("tcp4", "127.0.0.1:22")
+	l, err := net.Listen("tcp", at)
 	if err != nil {
 		return err
 	}

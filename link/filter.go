@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/net/bpf"
@@ -14,18 +15,21 @@ import (
 // Ethernet types that the filter knows.
 const (
 	etherTypeIPv4 = 0x0800
+	etherTypeIPv6 = 0x86dd
 	etherTypeARP  = 0x0806
 )
 
 // Filter says which frames a Packet device takes in. Everything else is
 // dropped by the kernel before it wakes the daemon.
 type Filter struct {
-	// Addresses are the VIPs: an IPv4 packet passes if it is for one of them.
+	// Addresses are the VIPs: a packet passes if it is for one of them. With one of
+	// IPv6 passes besides what is said of neighbours, see NeighbourGroups.
 	Addresses []netip.Addr
 	// Groups are the cluster MACs, groups or single ones.
 	Groups []net.HardwareAddr
 	// Port, when it is not 0, lets nothing pass but whole UDP datagrams to that
-	// port of an address: the heartbeats of a cluster.
+	// port of an address: the heartbeats of a cluster. The addresses are then of one
+	// family.
 	Port uint16
 	// Except, when it is not 0, keeps such datagrams out: they are for another
 	// socket of this host, and would wake whoever serves clients for nothing.
@@ -37,7 +41,7 @@ type Filter struct {
 const MaxFilterAddresses = 60
 
 // protocol is that of the socket. One of all protocols costs something for each frame
-// of the interface. Where nothing but datagrams is wanted, one of IPv4 is enough: it
+// of the interface. Where nothing but datagrams is wanted, one of their family is enough: it
 // comes after link/ingress has dropped what clients send. A port of a bridge, or of
 // another device that takes all frames, gives none of them to such a socket.
 func (f *Filter) protocol(ifi *net.Interface) (int, error) {
@@ -51,6 +55,9 @@ func (f *Filter) protocol(ifi *net.Interface) (int, error) {
 	if device.Attrs().MasterIndex != 0 {
 		return unix.ETH_P_ALL, nil
 	}
+	if hasIPv6(f.Addresses) {
+		return unix.ETH_P_IPV6, nil
+	}
 	return unix.ETH_P_IP, nil
 }
 
@@ -61,8 +68,8 @@ func rejectAll() ([]bpf.RawInstruction, error) {
 }
 
 // Program is the classic BPF program for a filter on the interface with the
-// given MAC: ARP to broadcast, to us or to a group of ours, and IPv4 for a VIP
-// to us or to a group of ours. Loads are from the Ethernet header; the kernel
+// given MAC: ARP to broadcast, to us or to a group of ours, and packets for a VIP
+// to us or to a group of ours, with what IPv6 says of neighbours. Loads are from the Ethernet header; the kernel
 // has taken a VLAN tag out of the frame by then, and tagged frames pass so
 // that the node can count them.
 func (f *Filter) Program(own net.HardwareAddr) []bpf.Instruction {
@@ -76,29 +83,46 @@ func (f *Filter) Program(own net.HardwareAddr) []bpf.Instruction {
 	arp := append(anyMAC(arpMACs), bpf.RetConstant{Val: accept})
 	ip := anyMAC(macs)
 	ip = append(ip, bpf.LoadAbsolute{Off: 14 + 16, Size: 4})
-	for i, a := range f.Addresses {
-		v := binary.BigEndian.Uint32(a.AsSlice())
-		ip = append(ip, bpf.JumpIf{Cond: bpf.JumpEqual, Val: v, SkipTrue: uint8(len(f.Addresses) - i)})
-	}
-	ip = append(ip, bpf.RetConstant{Val: 0})
+	ip = append(ip, ifAddress4(f.Addresses)...)
 	if f.Except != 0 {
 		ip = append(ip, exceptPort(f.Except)...)
 	}
 	ip = append(ip, bpf.RetConstant{Val: accept})
+	ip6 := f.program6(macs)
 
 	p := []bpf.Instruction{
 		bpf.LoadAbsolute{Off: 12, Size: 2},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: etherTypeIPv4, SkipTrue: 2},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: etherTypeARP, SkipTrue: 2},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: etherTypeIPv4, SkipTrue: 3},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: etherTypeARP, SkipTrue: 3},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: etherTypeIPv6, SkipTrue: 3},
 		bpf.RetConstant{Val: 0},
-		bpf.Jump{Skip: uint32(len(arp))},
+		bpf.Jump{Skip: uint32(2 + len(arp))},
+		bpf.Jump{Skip: 1},
+		bpf.Jump{Skip: uint32(len(arp) + len(ip))},
 	}
-	return append(append(p, arp...), ip...)
+	return slices.Concat(p, arp, ip, ip6)
+}
+
+// ifAddress4 falls through when the loaded address is one of IPv4 among addrs, and
+// drops the frame when not.
+func ifAddress4(addrs []netip.Addr) (p []bpf.Instruction) {
+	for i, a := range addrs {
+		rest := uint8(len(addrs) - 1 - i)
+		if !a.Is4() {
+			p = append(p, bpf.Jump{Skip: 0})
+			continue
+		}
+		p = append(p, bpf.JumpIf{Cond: bpf.JumpEqual, Val: binary.BigEndian.Uint32(a.AsSlice()), SkipTrue: rest + 1})
+	}
+	return append(p, bpf.RetConstant{Val: 0})
 }
 
 // portProgram lets only UDP datagrams to the filter's port pass, and no fragment.
 func (f *Filter) portProgram(own net.HardwareAddr) []bpf.Instruction {
 	const accept, fragment = 0x40000, 0x3fff
+	if hasIPv6(f.Addresses) {
+		return f.portProgram6(own)
+	}
 	p := []bpf.Instruction{
 		bpf.LoadAbsolute{Off: 12, Size: 2},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: etherTypeIPv4, SkipTrue: 1},
@@ -106,12 +130,8 @@ func (f *Filter) portProgram(own net.HardwareAddr) []bpf.Instruction {
 	}
 	p = append(p, anyMAC(append([]net.HardwareAddr{own}, f.Groups...))...)
 	p = append(p, bpf.LoadAbsolute{Off: 14 + 16, Size: 4})
-	for i, a := range f.Addresses {
-		v := binary.BigEndian.Uint32(a.AsSlice())
-		p = append(p, bpf.JumpIf{Cond: bpf.JumpEqual, Val: v, SkipTrue: uint8(len(f.Addresses) - i)})
-	}
+	p = append(p, ifAddress4(f.Addresses)...)
 	return append(p,
-		bpf.RetConstant{Val: 0},
 		bpf.LoadAbsolute{Off: 14 + 9, Size: 1},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 17, SkipTrue: 5},
 		bpf.LoadAbsolute{Off: 14 + 6, Size: 2},

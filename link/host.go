@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// Addresses are the IPv4 addresses of the named interface.
+// Addresses are the IP addresses of the named interface.
 func Addresses(name string) ([]netip.Addr, error) {
 	ifi, err := net.InterfaceByName(name)
 	if err != nil {
@@ -26,11 +27,44 @@ func addresses(ifi *net.Interface) ([]netip.Addr, error) {
 	}
 	var out []netip.Addr
 	for _, a := range list {
-		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Unmap().Is4() {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
 			out = append(out, p.Addr().Unmap())
 		}
 	}
 	return out, nil
+}
+
+// Address6 is the IPv6 address with which the host itself speaks on the named
+// interface: one of lans, else another, and a link-local one only where it has no
+// other; the zero Addr when it has none. One that is still being looked for on the
+// LAN (RFC 4862 §5.4) is none yet.
+func Address6(name string, lans []netip.Prefix) (best netip.Addr, err error) {
+	dev, err := netlink.LinkByName(name)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("link: interface %s: %w", name, err)
+	}
+	all, err := netlink.AddrList(dev, unix.AF_INET6)
+	if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
+		return netip.Addr{}, fmt.Errorf("link: addresses of %s: %w", name, err)
+	}
+	rank := func(a netip.Addr) int {
+		switch {
+		case !a.Is6():
+			return 0
+		case slices.ContainsFunc(lans, func(p netip.Prefix) bool { return p.Contains(a) }):
+			return 3
+		case a.IsLinkLocalUnicast():
+			return 1
+		}
+		return 2
+	}
+	for _, have := range all {
+		a, _ := netip.AddrFromSlice(have.IP)
+		if have.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) == 0 && rank(a) > rank(best) {
+			best = a
+		}
+	}
+	return best, nil
 }
 
 // Holder is the name of the interface that has the address, or "".
@@ -54,14 +88,22 @@ func Holder(a netip.Addr) (string, error) {
 	return "", nil
 }
 
-// Gateway is the next hop of the default route over the named interface, the
+// Gateway is the next hop of the IPv4 default route over the named interface, the
 // zero Addr when there is none.
-func Gateway(name string) (netip.Addr, error) {
+func Gateway(name string) (netip.Addr, error) { return gateway(name, unix.AF_INET) }
+
+// Gateway6 is Gateway for IPv6. Where a router advertises itself, it is link-local.
+func Gateway6(name string) (netip.Addr, error) { return gateway(name, unix.AF_INET6) }
+
+func gateway(name string, family int) (netip.Addr, error) {
 	dev, err := netlink.LinkByName(name)
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("link: interface %s: %w", name, err)
 	}
-	routes, err := netlink.RouteList(dev, unix.AF_INET)
+	routes, err := netlink.RouteList(dev, family)
+	if errors.Is(err, unix.EAFNOSUPPORT) {
+		return netip.Addr{}, nil // a kernel without IPv6
+	}
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("link: routes of %s: %w", name, err)
 	}
@@ -69,8 +111,8 @@ func Gateway(name string) (netip.Addr, error) {
 		if r.Gw == nil || r.Dst != nil && !r.Dst.IP.IsUnspecified() {
 			continue
 		}
-		if gw, ok := netip.AddrFromSlice(r.Gw.To4()); ok {
-			return gw, nil
+		if gw, ok := netip.AddrFromSlice(r.Gw); ok {
+			return gw.Unmap(), nil
 		}
 	}
 	return netip.Addr{}, nil

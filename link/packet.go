@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 	"unsafe"
@@ -86,7 +87,11 @@ func openSocket(ifi *net.Interface, filter *Filter) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	for _, m := range filter.Groups {
+	groups := filter.Groups
+	if filter.Port == 0 {
+		groups = slices.Concat(groups, NeighbourGroups(filter.Addresses))
+	}
+	for _, m := range groups {
 		if m[0]&1 == 0 {
 			err = addUnicast(raw, ifi.Index, m)
 		} else {

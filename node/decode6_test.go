@@ -32,6 +32,7 @@ func badPackets6() []badPacket6 {
 		{"from a group", from("ff02::1"), MartianSource},
 		{"from an IPv4-mapped address", from("::ffff:10.77.0.101"), MartianSource},
 		{"from an IPv4-compatible address", from("::10.77.0.101"), MartianSource},
+		{"from this host's own address", from("2001:db8::11"), MartianSource},
 		{"land", from("2001:db8::2"), MartianSource},
 		{"a fragment", chained(syn(), []uint8{fragment}, []byte{0, 0, 0, 1, 0, 0, 0, 7}), Fragment},
 		{"an atomic fragment behind options", chained(syn(), []uint8{hop, fragment}, padding(), make([]byte, 8)), Fragment},

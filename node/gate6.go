@@ -36,7 +36,7 @@ func (n *Node) handleIPv6(now time.Duration, frame []byte) Handled {
 		// RFC 1122 §3.3.6 has it of broadcasts.
 		return Handled{Verdict: OtherMAC}
 	}
-	if d.Flow.Src.IsUnspecified() {
+	if d.Flow.Src.IsUnspecified() || d.Flow.Src == n.address6 {
 		return Handled{Verdict: MartianSource}
 	}
 	vip := n.vip(d.Flow.Dst)

@@ -85,7 +85,7 @@ const (
 // Node is the pipeline from frame to verdict. It belongs to one goroutine.
 type Node struct {
 	own                   responder.MAC
-	address               netip.Addr
+	address, address6     netip.Addr
 	mtu                   int
 	vips                  []VIP
 	lans                  []subnet // by VIP
@@ -157,6 +157,7 @@ func New(cfg Config) (*Node, error) {
 	n := &Node{
 		own:         cfg.Own,
 		address:     cfg.Address,
+		address6:    cfg.Address6,
 		mtu:         cfg.MTU,
 		mtu6:        cfg.MTU,
 		groups:      groups6(cfg.VIPs),

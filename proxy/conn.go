@@ -30,7 +30,7 @@ var _ Stream = (*Conn)(nil)
 // dialFrom connects from an address, or from the system's choice when it is
 // the zero AddrPort.
 func (b *Backend) dialFrom(from netip.AddrPort) (*Conn, error) {
-	fd, _, errno := unix.RawSyscall(unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	fd, _, errno := unix.RawSyscall(unix.SYS_SOCKET, family(b.Addr.Addr()), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
 	if errno != 0 {
 		return nil, os.NewSyscallError("socket", errno)
 	}
@@ -48,8 +48,7 @@ func (c *Conn) connect(from, to netip.AddrPort, mark uint32) error {
 			return err
 		}
 	}
-	at := sockaddr(to)
-	_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(c.fd), uintptr(unsafe.Pointer(&at)), unix.SizeofSockaddrInet4)
+	errno := c.call(unix.SYS_CONNECT, to)
 	if errno != 0 && errno != unix.EINPROGRESS {
 		return os.NewSyscallError("connect", errno)
 	}
@@ -65,25 +64,20 @@ func (c *Conn) bind(from netip.AddrPort, mark uint32) error {
 			return os.NewSyscallError("setsockopt SO_MARK", err)
 		}
 	}
-	opts := []struct {
-		name       string
-		level, opt int
-	}{
-		{"IP_TRANSPARENT", unix.SOL_IP, unix.IP_TRANSPARENT},
+	opts := []option{
+		transparentOption(from.Addr()),
 		{"SO_REUSEADDR", unix.SOL_SOCKET, unix.SO_REUSEADDR},
 	}
 	if from.Port() == 0 {
-		opts = append(opts, opts[0])
-		opts[2].name, opts[2].opt = "IP_BIND_ADDRESS_NO_PORT", unix.IP_BIND_ADDRESS_NO_PORT
+		// That of IPv4 is for both (ip(7)).
+		opts = append(opts, option{"IP_BIND_ADDRESS_NO_PORT", unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT})
 	}
 	for _, o := range opts {
 		if err := c.setOption(o.level, o.opt); err != nil {
 			return os.NewSyscallError("setsockopt "+o.name, err)
 		}
 	}
-	at := sockaddr(from)
-	_, _, errno := unix.RawSyscall(unix.SYS_BIND, uintptr(c.fd), uintptr(unsafe.Pointer(&at)), unix.SizeofSockaddrInet4)
-	if errno != 0 {
+	if errno := c.call(unix.SYS_BIND, from); errno != 0 {
 		return os.NewSyscallError("bind", errno)
 	}
 	return nil
@@ -100,10 +94,40 @@ func (c *Conn) setOption(level, opt int) error {
 	return nil
 }
 
-func sockaddr(a netip.AddrPort) unix.RawSockaddrInet4 {
-	at := unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: a.Addr().As4()}
+// option is an option of a socket, to be set to 1.
+type option struct {
+	name       string
+	level, opt int
+}
+
+// transparentOption lets a socket take an address of that family which is not this
+// host's.
+func transparentOption(a netip.Addr) option {
+	if a.Is4() {
+		return option{"IP_TRANSPARENT", unix.SOL_IP, unix.IP_TRANSPARENT}
+	}
+	return option{"IPV6_TRANSPARENT", unix.SOL_IPV6, unix.IPV6_TRANSPARENT}
+}
+
+func family(a netip.Addr) uintptr {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+// call is connect(2) or bind(2) with an address of either family.
+func (c *Conn) call(number uintptr, a netip.AddrPort) unix.Errno {
+	if a.Addr().Is4() {
+		at := unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: a.Addr().As4()}
+		binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&at.Port))[:], a.Port())
+		_, _, errno := unix.RawSyscall(number, uintptr(c.fd), uintptr(unsafe.Pointer(&at)), unix.SizeofSockaddrInet4)
+		return errno
+	}
+	at := unix.RawSockaddrInet6{Family: unix.AF_INET6, Addr: a.Addr().As16()}
 	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&at.Port))[:], a.Port())
-	return at
+	_, _, errno := unix.RawSyscall(number, uintptr(c.fd), uintptr(unsafe.Pointer(&at)), unix.SizeofSockaddrInet6)
+	return errno
 }
 
 // FD is the descriptor to wait on.

@@ -80,25 +80,31 @@ func listen(t *testing.T) (fd int, at netip.AddrPort) {
 
 func listenAt(t *testing.T, on netip.AddrPort) (fd int, at netip.AddrPort) {
 	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(int(family(on.Addr())), unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(fd) })
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: on.Addr().As4(), Port: int(on.Port())}); err != nil {
+	var sa unix.Sockaddr = &unix.SockaddrInet6{Addr: on.Addr().As16(), Port: int(on.Port())}
+	if on.Addr().Is4() {
+		sa = &unix.SockaddrInet4{Addr: on.Addr().As4(), Port: int(on.Port())}
+	}
+	if err := unix.Bind(fd, sa); err != nil {
 		t.Fatal(err)
 	}
 	if err := unix.Listen(fd, 16); err != nil {
 		t.Fatal(err)
 	}
-	sa, err := unix.Getsockname(fd)
-	if err != nil {
+	if sa, err = unix.Getsockname(fd); err != nil {
 		t.Fatal(err)
 	}
 	return fd, addrPort(sa)
 }
 
 func addrPort(sa unix.Sockaddr) netip.AddrPort {
+	if in, ok := sa.(*unix.SockaddrInet6); ok {
+		return netip.AddrPortFrom(netip.AddrFrom16(in.Addr), uint16(in.Port))
+	}
 	in := sa.(*unix.SockaddrInet4)
 	return netip.AddrPortFrom(netip.AddrFrom4(in.Addr), uint16(in.Port))
 }
@@ -127,7 +133,7 @@ func until(t *testing.T, c *Conn, events int16) {
 func TestTransparentDialShowsTheClientsAddress(t *testing.T) {
 	inNamespace(t)
 	fd, at := listen(t)
-	routes, err := InstallRoutes(TableFor(netip.MustParseAddr("10.77.0.2")), []netip.Addr{at.Addr(), at.Addr()}, nil, netip.Addr{})
+	routes, err := InstallRoutes(TableFor(netip.MustParseAddr("10.77.0.2")), []netip.Addr{at.Addr(), at.Addr()}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +174,7 @@ func TestTransparentDialShowsTheClientsAddress(t *testing.T) {
 func TestTransparentDialKeepsTheAddressWhenThePortIsTaken(t *testing.T) {
 	inNamespace(t)
 	fd, at := listen(t)
-	routes, err := InstallRoutes(1000, []netip.Addr{at.Addr()}, nil, netip.Addr{})
+	routes, err := InstallRoutes(1000, []netip.Addr{at.Addr()}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,14 +243,14 @@ func TestRoutesAreTakenBackAlsoAfterACrash(t *testing.T) {
 	const table = 1001
 	backends := []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")}
 	host, vips := ownAddress(t), []netip.Addr{netip.MustParseAddr("10.77.0.2")}
-	crashed, err := InstallRoutes(table, backends, vips, host)
+	crashed, err := InstallRoutes(table, backends, vips, []netip.Addr{host})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if n := hostRules(t, table); n != 5 {
 		t.Errorf("%d rules and routes, want three rules and two routes", n)
 	}
-	again, err := InstallRoutes(table, backends[:1], nil, host)
+	again, err := InstallRoutes(table, backends[:1], nil, []netip.Addr{host})
 	if err != nil {
 		t.Fatalf("after a crash: %v", err)
 	}
@@ -270,7 +276,7 @@ func TestRoutesThatAreRightStay(t *testing.T) {
 	backends, vips, host := []netip.Addr{netip.MustParseAddr("127.0.0.1")}, []netip.Addr{netip.MustParseAddr("10.77.0.2")}, ownAddress(t)
 	install := func() {
 		t.Helper()
-		if _, err := InstallRoutes(table, backends, vips, host); err != nil {
+		if _, err := InstallRoutes(table, backends, vips, []netip.Addr{host}); err != nil {
 			t.Fatal(err)
 		}
 		if n := hostRules(t, table); n != 4 {
@@ -291,10 +297,10 @@ func TestRoutesThatAreRightStay(t *testing.T) {
 	if u := <-updates; u.Table != table+1 {
 		t.Errorf("the second start touched %v", u)
 	}
-	r := &Routes{table: table, froms: backends, vips: vips, host: host}
+	r := &Routes{table: table, froms: backends, vips: vips, hosts: []netip.Addr{host}}
 	for name, amiss := range map[string]func() error{
 		"a rule is gone": func() error {
-			rule := r.rule()
+			rule := r.rule(backends[0])
 			rule.Src = prefix(netip.PrefixFrom(backends[0], 32))
 			return netlink.RuleDel(rule)
 		},
@@ -307,7 +313,7 @@ func TestRoutesThatAreRightStay(t *testing.T) {
 		},
 		"a route too many": func() error { return r.addRoute(netip.MustParsePrefix("10.9.9.9/32"), host) },
 		"another backend's": func() error {
-			rule := r.rule()
+			rule := r.rule(backends[0])
 			rule.Src = prefix(netip.MustParsePrefix("127.0.0.9/32"))
 			return netlink.RuleAdd(rule)
 		},
@@ -332,7 +338,7 @@ func TestRoutesRefuseATableOfSomebodyElse(t *testing.T) {
 	if err := netlink.RouteAdd(foreign); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := InstallRoutes(table, []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil, netip.Addr{}); err == nil {
+	if _, err := InstallRoutes(table, []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil, nil); err == nil {
 		t.Error("a table with a foreign route was taken")
 	}
 	if n := hostRules(t, table); n != 1 {
@@ -362,7 +368,7 @@ func TestOwnHostReachesTheVIP(t *testing.T) {
 	}
 	fd, at := listen(t)
 	host, vip := ownAddress(t), netip.MustParseAddrPort("10.77.0.2:22")
-	routes, err := InstallRoutes(1003, []netip.Addr{at.Addr()}, []netip.Addr{vip.Addr()}, host)
+	routes, err := InstallRoutes(1003, []netip.Addr{at.Addr()}, []netip.Addr{vip.Addr()}, []netip.Addr{host})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -407,7 +413,7 @@ func TestOwnHostBesideAServiceOnAllAddresses(t *testing.T) {
 	fd, at := listen(t)
 	host := ownAddress(t)
 	ssh, other := netip.MustParseAddrPort("10.77.0.2:22"), netip.MustParseAddrPort("10.77.0.2:80")
-	routes, err := InstallRoutes(1003, []netip.Addr{at.Addr()}, []netip.Addr{ssh.Addr()}, host)
+	routes, err := InstallRoutes(1003, []netip.Addr{at.Addr()}, []netip.Addr{ssh.Addr()}, []netip.Addr{host})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,7 +40,7 @@ func (r *Routes) mark() uint32 { return uint32(r.table) }
 
 // installMarks turns the settings on and adds the rule.
 func (r *Routes) installMarks() error {
-	rule := r.rule()
+	rule := r.rule(netip.IPv4Unspecified())
 	rule.Mark, rule.Priority = r.mark(), markPriority
 	for i, name := range markSettings() {
 		old, err := os.ReadFile(name)

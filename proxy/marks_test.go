@@ -33,7 +33,7 @@ func TestTransparentDialToThisHostsOwnAddress(t *testing.T) {
 	before := settingsOf(t)
 	host := ownAddress(t)
 	fd, at := listenAt(t, netip.AddrPortFrom(host, 0))
-	routes, err := InstallRoutes(TableFor(testVIP.Addr()), []netip.Addr{host}, nil, netip.Addr{})
+	routes, err := InstallRoutes(TableFor(testVIP.Addr()), []netip.Addr{host}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestMarkSettingsGoBackWithTheLast(t *testing.T) {
 	}
 	install := func(table int) *Routes {
 		t.Helper()
-		r, err := InstallRoutes(table, []netip.Addr{netip.MustParseAddr("10.77.0.11")}, nil, netip.Addr{})
+		r, err := InstallRoutes(table, []netip.Addr{netip.MustParseAddr("10.77.0.11")}, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

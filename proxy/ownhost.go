@@ -43,7 +43,7 @@ func ServeOwnHost(services map[netip.AddrPort]Backend) (*OwnHost, error) {
 	h := &OwnHost{slots: make(chan struct{}, MaxOwnHostConns), conns: map[net.Conn]struct{}{}}
 	lc := net.ListenConfig{Control: transparent}
 	for at, backend := range services {
-		l, err := lc.Listen(context.Background(), "tcp4", at.String())
+		l, err := lc.Listen(context.Background(), network(at.Addr()), at.String())
 		if errors.Is(err, unix.EADDRINUSE) {
 			h.taken = append(h.taken, at)
 			continue
@@ -65,12 +65,24 @@ func ServeOwnHost(services map[netip.AddrPort]Backend) (*OwnHost, error) {
 // host's own connections to them come to nothing.
 func (h *OwnHost) Taken() []netip.AddrPort { return h.taken }
 
-func transparent(_, _ string, c syscall.RawConn) error {
+// network is the family of an address as package net names it.
+func network(a netip.Addr) string {
+	if a.Is4() {
+		return "tcp4"
+	}
+	return "tcp6"
+}
+
+func transparent(network, _ string, c syscall.RawConn) error {
 	var inner error
+	keep := transparentOption(netip.IPv4Unspecified())
+	if network == "tcp6" {
+		keep = transparentOption(netip.IPv6Unspecified())
+	}
 	err := c.Control(func(fd uintptr) {
 		// A process that stands still may have the address yet; it is the same
 		// user's, or the kernel refuses.
-		inner = errors.Join(unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_TRANSPARENT, 1),
+		inner = errors.Join(unix.SetsockoptInt(int(fd), keep.level, keep.opt, 1),
 			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
 	})
 	return errors.Join(err, inner)

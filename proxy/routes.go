@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -22,7 +23,8 @@ import (
 //
 // A loopback address never has another reason to speak to a foreign address,
 // so nothing else on the host is touched. Another address of this host has, and
-// is told apart by a mark: see installMarks.
+// is told apart by a mark: see installMarks. For IPv6 the same is done with ::1 and
+// ::/0, and nothing with marks.
 //
 // The same table leads this host's own connections to a VIP to loopback, see
 // OwnHost, with the host's address as their source:
@@ -38,7 +40,7 @@ type Routes struct {
 	// marked: there are backends that need installMarks.
 	marked bool
 	vips   []netip.Addr
-	host   netip.Addr
+	hosts  []netip.Addr // at most one of each family
 }
 
 // rulePriority lies behind the local table (0) and before main (32766).
@@ -52,17 +54,21 @@ const routeProtocol = 178
 // for each, so that two daemons on a host do not take each other's away. It
 // lies above the numbers people choose by hand.
 func TableFor(vip netip.Addr) int {
-	a := vip.As4()
-	return 0x6f760000 | int(a[2])<<8 | int(a[3])
+	a, base := vip.As16(), 0x6f760000
+	if vip.Is6() {
+		base = 0x6f770000
+	}
+	return base | int(a[14])<<8 | int(a[15])
 }
 
 // InstallRoutes sets the rules and routes for the addresses of transparent
-// backends, and for this host's own connections to the VIPs from its address. It
+// backends, and for this host's own connections to the VIPs from its address of
+// their family; where it has none, the kernel chooses. It
 // takes away what a daemon that crashed has left in the same table, unless that is
 // what is needed: flows that have outlived the crash go through it. It fails, and
 // changes nothing, when the table holds a route that is not ours.
-func InstallRoutes(table int, backends, vips []netip.Addr, host netip.Addr) (*Routes, error) {
-	r := &Routes{table: table, vips: vips, host: host}
+func InstallRoutes(table int, backends, vips, hosts []netip.Addr) (*Routes, error) {
+	r := &Routes{table: table, vips: vips, hosts: hosts}
 	seen := map[netip.Addr]bool{}
 	for _, b := range backends {
 		switch {
@@ -97,15 +103,15 @@ func InstallRoutes(table int, backends, vips []netip.Addr, host netip.Addr) (*Ro
 // should be.
 func (r *Routes) inForce() (bool, error) {
 	want, have := map[string]bool{}, map[string]bool{}
-	if len(r.froms) > 0 || r.marked {
-		want["route 0.0.0.0/0"] = true
+	for _, everywhere := range r.everywhere() {
+		want[fmt.Sprintf("route %s", everywhere)] = true
 	}
 	for _, from := range r.froms {
-		want[fmt.Sprintf("rule %d %s/32 <nil> lo", rulePriority, from)] = true
+		want[fmt.Sprintf("rule %d %s <nil> lo", rulePriority, alone(from))] = true
 	}
 	for _, vip := range r.vips {
-		want[fmt.Sprintf("route %s/32 %s", vip, r.host)] = true
-		want[fmt.Sprintf("rule %d <nil> %s/32 lo", rulePriority, vip)] = true
+		want[fmt.Sprintf("route %s %s", alone(vip), sourceText(r.host(vip)))] = true
+		want[fmt.Sprintf("rule %d <nil> %s lo", rulePriority, alone(vip))] = true
 	}
 	if r.marked {
 		want[fmt.Sprintf("mark %#x lo", r.mark())] = true
@@ -126,9 +132,14 @@ func (r *Routes) inForce() (bool, error) {
 		return false, err
 	}
 	for i := range routes {
-		text := "route 0.0.0.0/0"
-		if routes[i].Dst != nil && !routes[i].Dst.IP.IsUnspecified() {
-			text = fmt.Sprintf("route %v %v", routes[i].Dst, routes[i].Src)
+		text := fmt.Sprintf("route %v %v", routes[i].Dst, routes[i].Src)
+		switch dst := routes[i].Dst; {
+		case dst == nil && routes[i].Family == unix.AF_INET6:
+			text = "route ::/0"
+		case dst == nil:
+			text = "route 0.0.0.0/0"
+		case dst.IP.IsUnspecified():
+			text = fmt.Sprintf("route %v", dst)
 		}
 		have[text] = routes[i].Type == unix.RTN_LOCAL && routes[i].LinkIndex == loopbackIndex
 	}
@@ -141,24 +152,24 @@ func (r *Routes) install() error {
 			return err
 		}
 	}
-	if len(r.froms) > 0 || r.marked {
-		if err := r.addRoute(netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.Addr{}); err != nil {
+	for _, everywhere := range r.everywhere() {
+		if err := r.addRoute(everywhere, netip.Addr{}); err != nil {
 			return err
 		}
 	}
 	for _, from := range r.froms {
-		rule := r.rule()
-		rule.Src = prefix(netip.PrefixFrom(from, 32))
+		rule := r.rule(from)
+		rule.Src = prefix(alone(from))
 		if err := netlink.RuleAdd(rule); err != nil {
 			return fmt.Errorf("proxy: add rule from %s: %w", from, err)
 		}
 	}
 	for _, vip := range r.vips {
-		if err := r.addRoute(netip.PrefixFrom(vip, 32), r.host); err != nil {
+		if err := r.addRoute(alone(vip), r.host(vip)); err != nil {
 			return err
 		}
-		rule := r.rule()
-		rule.Dst = prefix(netip.PrefixFrom(vip, 32))
+		rule := r.rule(vip)
+		rule.Dst = prefix(alone(vip))
 		if err := netlink.RuleAdd(rule); err != nil {
 			return fmt.Errorf("proxy: add rule to %s: %w", vip, err)
 		}
@@ -166,9 +177,36 @@ func (r *Routes) install() error {
 	return nil
 }
 
-func (r *Routes) rule() *netlink.Rule {
+// everywhere are the routes to all addresses of the backends' families.
+func (r *Routes) everywhere() (out []netip.Prefix) {
+	for _, all := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		if r.marked && all.Is4() || slices.ContainsFunc(r.froms, func(a netip.Addr) bool { return a.Is4() == all.Is4() }) {
+			out = append(out, netip.PrefixFrom(all, 0))
+		}
+	}
+	return out
+}
+
+// host is this host's own address of a VIP's family; the zero Addr when there is
+// none.
+func (r *Routes) host(vip netip.Addr) netip.Addr {
+	for _, h := range r.hosts {
+		if h.Is4() == vip.Is4() {
+			return h
+		}
+	}
+	return netip.Addr{}
+}
+
+// alone is an address as a prefix.
+func alone(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
+// sourceText is an address as the library prints it.
+func sourceText(a netip.Addr) string { return fmt.Sprint(net.IP(a.AsSlice())) }
+
+func (r *Routes) rule(of netip.Addr) *netlink.Rule {
 	rule := netlink.NewRule()
-	rule.Family = unix.AF_INET
+	rule.Family = int(family(of))
 	rule.Priority = rulePriority
 	rule.IifName = "lo"
 	rule.Table = r.table
@@ -234,20 +272,43 @@ func (r *Routes) Remove() error {
 }
 
 func (r *Routes) rules() ([]netlink.Rule, error) {
-	rules, err := netlink.RuleListFiltered(unix.AF_INET, &netlink.Rule{Table: r.table}, netlink.RT_FILTER_TABLE)
-	if err != nil {
-		return nil, fmt.Errorf("proxy: list rules: %w", err)
+	var out []netlink.Rule
+	for _, family := range families() {
+		rules, err := netlink.RuleListFiltered(family, &netlink.Rule{Table: r.table}, netlink.RT_FILTER_TABLE)
+		if errors.Is(err, unix.EAFNOSUPPORT) {
+			continue // a kernel without IPv6
+		}
+		if err != nil {
+			return nil, fmt.Errorf("proxy: list rules: %w", err)
+		}
+		for i := range rules {
+			rules[i].Family = family
+		}
+		out = append(out, rules...)
 	}
-	return rules, nil
+	return out, nil
 }
 
 func (r *Routes) routes() ([]netlink.Route, error) {
-	routes, err := netlink.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: r.table}, netlink.RT_FILTER_TABLE)
-	if err != nil {
-		return nil, fmt.Errorf("proxy: list routes of table %d: %w", r.table, err)
+	var out []netlink.Route
+	for _, family := range families() {
+		routes, err := netlink.RouteListFiltered(family, &netlink.Route{Table: r.table}, netlink.RT_FILTER_TABLE)
+		if errors.Is(err, unix.EAFNOSUPPORT) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("proxy: list routes of table %d: %w", r.table, err)
+		}
+		for i := range routes {
+			routes[i].Family = family
+		}
+		out = append(out, routes...)
 	}
-	return routes, nil
+	return out, nil
 }
+
+// families are those whose rules and routes are looked at.
+func families() []int { return []int{unix.AF_INET, unix.AF_INET6} }
 
 func (r *Routes) foreign() (bool, error) {
 	routes, err := r.routes()

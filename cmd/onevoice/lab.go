@@ -66,12 +66,13 @@ func labFlags(cmd *cobra.Command, spec *lab.Spec, kind *string) {
 	cmd.Flags().StringVar(kind, "lan", "switch", "what connects them: switch or hub")
 	cmd.Flags().StringVar(&spec.Timing, "timing", "lan", "lease time: fast, lan or calm")
 	cmd.Flags().StringVar(&spec.MACMode, "mac-mode", "multicast", "`mode`: multicast or unicast")
+	cmd.Flags().BoolVar(&spec.IPv6, "ipv6", false, "a VIP of IPv6 too, "+lab.VIP6().String())
 }
 
 // insideArgs are the arguments of `lab inside`.
 func insideArgs(what string, spec lab.Spec, kind string, more ...string) []string {
 	args := []string{"inside", what, "--lan=" + kind, fmt.Sprintf("--nodes=%d", spec.Nodes),
-		fmt.Sprintf("--clients=%d", spec.Clients), fmt.Sprintf("--addresses=%d", spec.Addresses), "--timing=" + spec.Timing, "--mac-mode=" + spec.MACMode}
+		fmt.Sprintf("--clients=%d", spec.Clients), fmt.Sprintf("--addresses=%d", spec.Addresses), "--timing=" + spec.Timing, "--mac-mode=" + spec.MACMode, fmt.Sprintf("--ipv6=%t", spec.IPv6)}
 	return append(args, more...)
 }
 
@@ -402,9 +403,9 @@ func labInside(ctx context.Context, spec lab.Spec) error {
 
 func newLabSSHCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:    lab.SSHCommand + " HOSTKEY AUTHORIZED NODE",
+		Use:    lab.SSHCommand + " HOSTKEY AUTHORIZED NODE ADDRESS",
 		Hidden: true,
-		Args:   cobra.ExactArgs(3),
-		RunE:   func(_ *cobra.Command, args []string) error { return lab.ServeSSH(args[0], args[1], args[2]) },
+		Args:   cobra.ExactArgs(4),
+		RunE:   func(_ *cobra.Command, args []string) error { return lab.ServeSSH(args[0], args[1], args[2], args[3]) },
 	}
 }

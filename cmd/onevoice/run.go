@@ -236,7 +236,13 @@ func (d *daemon) installRoutes() error {
 	for _, v := range d.cfg.VIPs {
 		vips = append(vips, v.Address.Addr())
 	}
-	routes, err := proxy.InstallRoutes(proxy.TableFor(vips[0]), backends, vips, d.self)
+	hosts := []netip.Addr{d.self}
+	if own, err := link.Address6(d.cfg.Cluster.Interface, lans6(d.cfg)); err != nil {
+		return err
+	} else if own.IsValid() && !own.IsLinkLocalUnicast() {
+		hosts = append(hosts, own)
+	}
+	routes, err := proxy.InstallRoutes(proxy.TableFor(vips[0]), backends, vips, hosts)
 	if err != nil {
 		return rights(err)
 	}

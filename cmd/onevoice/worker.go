@@ -147,6 +147,9 @@ func (s *serving) open() error {
 	if err := s.openDevice(); err != nil {
 		return err
 	}
+	if err := s.joinSolicited(); err != nil {
+		return err
+	}
 	wait, err := poller.New()
 	if err != nil {
 		return err
@@ -354,10 +357,14 @@ func (s *serving) nodeConfig() (node.Config, error) {
 	if err != nil {
 		return node.Config{}, err
 	}
+	address6, gateway6, err := s.ipv6()
+	if err != nil {
+		return node.Config{}, err
+	}
 	c := node.Config{
 		Own:     responder.MAC(s.parts.Device.HardwareAddr()),
 		Address: s.settings.Self,
-		Gateway: gateway,
+		Gateway: gateway, Address6: address6, Gateway6: gateway6,
 		MTU:     s.parts.Device.MTU(),
 		Hasher:  hashing.NewHasher(s.settings.HashKey),
 		ListKey: s.settings.ListKey,

@@ -12,6 +12,7 @@
 // It drops, over Ethernet with up to two VLAN tags in the frame's data:
 //
 //   - IPv4 from a VIP: TCP segments with SYN and ACK, and ICMP echo replies
+//   - IPv6 from a VIP: the same, and neighbour advertisements
 //   - ARP replies whose sender protocol address is a VIP
 //
 // All else passes to the next program: running flows outlive a lease. What is

@@ -39,12 +39,13 @@ type Guard struct {
 
 // Stats are the frames dropped since Attach.
 type Stats struct {
-	SYNACKs     uint64
+	SYNACKs uint64
+	// ARPReplies counts neighbour advertisements too.
 	ARPReplies  uint64
 	EchoReplies uint64
 }
 
-// Attach puts the program on an interface, for 1 to MaxVIPs IPv4 addresses. No
+// Attach puts the program on an interface, for 1 to MaxVIPs addresses. No
 // lease is in force at first, so that what it guards is dropped until SetLease.
 // It is gone with Close, and with the process.
 //
@@ -71,8 +72,8 @@ func attach(ifindex int, vips []netip.Addr) (*Guard, error) {
 		return nil, fmt.Errorf("%d VIPs; from 1 to %d are possible", len(vips), MaxVIPs)
 	}
 	for _, v := range vips {
-		if !v.Is4() {
-			return nil, fmt.Errorf("the VIP %v is no IPv4 address", v)
+		if !v.IsValid() || v.Is4In6() || v.Zone() != "" {
+			return nil, fmt.Errorf("the VIP %v is no address of a packet", v)
 		}
 	}
 	g, err := load(vips)

@@ -62,9 +62,14 @@ func program(leaseFD, dropsFD int, vips []netip.Addr) asm.Instructions {
 		asm.LoadMem(asm.R1, asm.R1, 0, asm.DWord),
 		asm.JLT.Reg(asm.R0, asm.R1, "next"), // the lease holds until its end, exclusive
 	}
-	p = append(p, etherType()...)
-	p = append(p, ipv4(vips)...)
-	p = append(p, arp(vips)...)
+	p = append(p, etherType(vips)...)
+	if hasIPv4(vips) {
+		p = append(p, ipv4(vips)...)
+		p = append(p, arp(vips)...)
+	}
+	if hasIPv6(vips) {
+		p = append(p, ipv6(vips)...)
+	}
 	p = append(p, drop(dropsFD)...)
 	return append(p,
 		asm.Mov.Imm(asm.R0, tcxNext).WithSymbol("next"),
@@ -88,8 +93,8 @@ func fetch(to int32, plus, n int32) asm.Instructions {
 }
 
 // etherType sets offset behind the Ethernet type, past VLAN tags, and goes to
-// "ipv4" or "arp". Tags that the kernel keeps beside the data are not in it.
-func etherType() asm.Instructions {
+// "ipv4", "arp" or "ipv6", if a VIP is of that family. Tags that the kernel keeps beside the data are not in it.
+func etherType(vips []netip.Addr) asm.Instructions {
 	p := asm.Instructions{asm.Mov.Imm(offset, offsetOfType)}
 	for n := range maxTags {
 		tag := fmt.Sprintf("tag%d", n)
@@ -102,13 +107,20 @@ func etherType() asm.Instructions {
 		)
 	}
 	p = append(p, fetch(scratch, 0, 2)...)
-	return append(p,
+	p = append(p,
 		asm.LoadMem(asm.R1, asm.R10, scratch, asm.Half),
 		asm.Add.Imm(offset, 2).WithSymbol("type"),
-		asm.JEq.Imm(asm.R1, be16(typeIPv4), "ipv4"),
-		asm.JEq.Imm(asm.R1, be16(typeARP), "arp"),
-		asm.Ja.Label("next"),
 	)
+	if hasIPv4(vips) {
+		p = append(p,
+			asm.JEq.Imm(asm.R1, be16(typeIPv4), "ipv4"),
+			asm.JEq.Imm(asm.R1, be16(typeARP), "arp"),
+		)
+	}
+	if hasIPv6(vips) {
+		p = append(p, asm.JEq.Imm(asm.R1, be16(typeIPv6), "ipv6"))
+	}
+	return append(p, asm.Ja.Label("next"))
 }
 
 // ipv4 goes to "drop" for a SYN-ACK or an echo reply of a VIP (RFC 791 section
@@ -186,6 +198,9 @@ func arp(vips []netip.Addr) asm.Instructions {
 func ifVIP(vips []netip.Addr, label string) asm.Instructions {
 	var p asm.Instructions
 	for _, v := range vips {
+		if !v.Is4() {
+			continue
+		}
 		b := v.As4()
 		p = append(p, asm.JEq.Imm32(asm.R1, int32(binary.NativeEndian.Uint32(b[:])), label))
 	}

@@ -299,7 +299,7 @@ func TestMostVIPs(t *testing.T) {
 	for name, bad := range map[string][]netip.Addr{
 		"none":     nil,
 		"too many": append(slices.Clone(most), addr(other)),
-		"IPv6":     {addr("2001:db8::1")},
+		"a zone":   {addr("fe80::1%1")},
 		"mapped":   {addr("::ffff:10.0.0.1")},
 		"zero":     {{}},
 	} {

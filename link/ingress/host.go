@@ -18,7 +18,7 @@ const heartbeatTTL = 1
 // by then.
 //
 // The control process hears heartbeats with a socket that comes after this: they are
-// IPv4 datagrams that no router may pass on, and such datagrams pass. Their port is not
+// datagrams that no router may pass on, and such datagrams pass. Their port is not
 // looked at, for a program of an earlier configuration may stand beside.
 //
 // What is tagged goes to a VLAN device; what comes to the interface's own MAC may be
@@ -55,36 +55,13 @@ func hostGuard(c *Config, m maps, processors int) asm.Instructions {
 	if c.has6() {
 		g.add(asm.JEq.Imm(asm.R1, be16(typeIPv6), "ipv6"))
 	}
-	g.add(
-		asm.JNE.Imm(asm.R1, be16(typeIPv4), "next"),
-		asm.LoadMem(asm.R1, data, ethernetBytes+16, asm.Word),
-	)
-	for _, a := range c.Addresses {
-		if v := a.As16(); a.Is4() {
-			g.add(asm.JEq.Imm32(asm.R1, native32(v[12:]), "vip"))
-		}
-	}
-	g.add(asm.Ja.Label("next"))
-	g.at("vip", asm.LoadMem(asm.R1, data, ethernetBytes+9, asm.Byte))
-	g.add(
-		asm.JNE.Imm(asm.R1, protoUDP, "drop"),
-		asm.LoadMem(asm.R1, data, ethernetBytes+8, asm.Byte),
-		asm.JEq.Imm(asm.R1, heartbeatTTL, "next"),
-		asm.Ja.Label("drop"),
-	)
-	if c.has6() {
-		g.at("ipv6", asm.Mov.Reg(asm.R1, data))
-		g.add(asm.Add.Imm(asm.R1, ethernetBytes+ipv6Bytes), asm.JGT.Reg(asm.R1, end, "next"))
-		g.add(asm.LoadMem(asm.R1, data, ethernetBytes+24, asm.Word))
-		g.add(asm.LoadMem(asm.R2, data, ethernetBytes+28, asm.Word), asm.LSh.Imm(asm.R2, 32), asm.Or.Reg(asm.R1, asm.R2))
-		g.add(asm.LoadMem(asm.R2, data, ethernetBytes+32, asm.Word))
-		g.add(asm.LoadMem(asm.R3, data, ethernetBytes+36, asm.Word), asm.LSh.Imm(asm.R3, 32), asm.Or.Reg(asm.R2, asm.R3))
-		for _, a := range c.Addresses {
-			if !a.Is4() {
-				g.add(ifWords(a.As16(), "drop")...)
-			}
-		}
+	if c.has4() {
+		g.host4(data)
+	} else {
 		g.add(asm.Ja.Label("next"))
+	}
+	if c.has6() {
+		g.host6(data, end)
 	}
 	g.at("drop", asm.Mov.Imm(asm.R0, 0))
 	g.add(count(m.drops, processors, dropForHost, "dropped")...)
@@ -93,4 +70,43 @@ func hostGuard(c *Config, m maps, processors int) asm.Instructions {
 	g.at("next", asm.Mov.Imm(asm.R0, tcxNext))
 	g.add(asm.Return())
 	return g.code
+}
+
+// host4 goes to "drop" for an IPv4 packet for a VIP.
+func (b *builder) host4(data asm.Register) {
+	b.add(
+		asm.JNE.Imm(asm.R1, be16(typeIPv4), "next"),
+		asm.LoadMem(asm.R1, data, ethernetBytes+16, asm.Word),
+	)
+	for _, a := range b.Addresses {
+		if v := a.As16(); a.Is4() {
+			b.add(asm.JEq.Imm32(asm.R1, native32(v[12:]), "vip"))
+		}
+	}
+	b.add(asm.Ja.Label("next"))
+	b.at("vip", asm.LoadMem(asm.R1, data, ethernetBytes+9, asm.Byte))
+	b.add(
+		asm.JNE.Imm(asm.R1, protoUDP, "drop"),
+		asm.LoadMem(asm.R1, data, ethernetBytes+8, asm.Byte),
+		asm.JEq.Imm(asm.R1, heartbeatTTL, "next"),
+		asm.Ja.Label("drop"),
+	)
+}
+
+// host6 is host4 for IPv6.
+func (b *builder) host6(data, end asm.Register) {
+	b.at("ipv6", asm.Mov.Reg(asm.R1, data))
+	b.add(asm.Add.Imm(asm.R1, ethernetBytes+ipv6Bytes), asm.JGT.Reg(asm.R1, end, "next"))
+	b.add(asm.LoadMem(asm.R1, data, ethernetBytes+24, asm.Word))
+	b.add(asm.LoadMem(asm.R2, data, ethernetBytes+28, asm.Word), asm.LSh.Imm(asm.R2, 32), asm.Or.Reg(asm.R1, asm.R2))
+	b.add(asm.LoadMem(asm.R2, data, ethernetBytes+32, asm.Word))
+	b.add(asm.LoadMem(asm.R3, data, ethernetBytes+36, asm.Word), asm.LSh.Imm(asm.R3, 32), asm.Or.Reg(asm.R2, asm.R3))
+	for _, a := range b.Addresses {
+		if !a.Is4() {
+			b.add(ifWords(a.As16(), "vip6")...)
+		}
+	}
+	b.add(asm.Ja.Label("next"))
+	b.at("vip6", asm.LoadMem(asm.R1, data, ethernetBytes+6, asm.Half))
+	b.add(asm.JEq.Imm(asm.R1, be16(protoUDP<<8|heartbeatTTL), "next"))
 }

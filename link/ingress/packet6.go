@@ -3,6 +3,7 @@ package ingress
 import (
 	"encoding/binary"
 	"fmt"
+	"net"
 
 	"github.com/cilium/ebpf/asm"
 )
@@ -23,16 +24,54 @@ func (b *builder) packet6() {
 
 	macs := ifMAC(asm.R10, frame, b.ours(), "ours6")
 	b.at("link6", macs...)
+	b.add(ifMAC(asm.R10, frame, b.neighbourGroups(), "neighbours")...)
 	b.add(asm.Ja.Label("refuse"))
-	b.at("ours6", asm.LoadMem(asm.R1, asm.R10, ipHeader+24, asm.DWord))
+	// What is said of neighbours, to a group or to this host: ICMPv6, which may stand
+	// behind hop-by-hop options (RFC 4861, RFC 3810).
+	b.at("neighbours", asm.LoadMem(asm.R1, asm.R10, ipHeader+6, asm.Byte))
+	b.add(
+		asm.JEq.Imm(asm.R1, protoICMPv6, "accept"),
+		asm.JEq.Imm(asm.R1, nextHopByHop, "accept"),
+		asm.Ja.Label("refuse"),
+	)
+	b.at("ours6", asm.LoadMem(asm.R1, asm.R10, ipHeader+6, asm.Byte))
+	b.add(
+		asm.JEq.Imm(asm.R1, protoICMPv6, "accept"),
+		asm.JEq.Imm(asm.R1, nextHopByHop, "accept"),
+		asm.LoadMem(asm.R1, asm.R10, ipHeader+24, asm.DWord),
+	)
 	b.add(asm.LoadMem(asm.R2, asm.R10, ipHeader+32, asm.DWord))
 	b.vips("6", func(i int) {
 		v := b.Addresses[i].As16()
 		b.add(ifWords(v, fmt.Sprint("vip", i))...)
 	})
 	b.at("any vip 6", asm.LoadMem(asm.R1, asm.R10, ipHeader+6, asm.Byte))
+	if b.Except != 0 {
+		b.add(asm.JEq.Imm(asm.R1, protoUDP, "datagram6"))
+	}
 	b.add(asm.JNE.Imm(asm.R1, protoTCP, "accept"))
 	b.segment6()
+	if b.Except != 0 {
+		// What another socket hears is longer than what was read.
+		b.at("datagram6", asm.JNE.Imm(state, readTCP, "accept"))
+		b.add(
+			asm.LoadMem(asm.R1, asm.R10, tcp6+2, asm.Half),
+			asm.JEq.Imm(asm.R1, be16(b.Except), "refuse"),
+			asm.Ja.Label("accept"),
+		)
+	}
+}
+
+// neighbourGroups are the MACs at which this host is asked for its IPv6 VIPs, and
+// told of neighbours: link.NeighbourGroups has the same.
+func (c *Config) neighbourGroups() (out []net.HardwareAddr) {
+	for _, a := range c.Addresses {
+		if !a.Is4() {
+			v := a.As16()
+			out = append(out, net.HardwareAddr{0x33, 0x33, 0xff, v[13], v[14], v[15]})
+		}
+	}
+	return append(out, net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1})
 }
 
 // ifWords goes to a label if R1 and R2 are an address.

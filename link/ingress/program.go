@@ -22,8 +22,11 @@ const (
 	typeARP  = 0x0806
 	typeIPv6 = 0x86dd
 
-	protoTCP = 6
-	protoUDP = 17
+	protoTCP    = 6
+	protoUDP    = 17
+	protoICMPv6 = 58
+
+	nextHopByHop = 0
 
 	ethernetBytes = 14
 	ipv4Bytes     = 20
@@ -170,7 +173,7 @@ func (b *builder) link() {
 // packet4 looks at the MAC and at the address, and leaves the number of the VIP in
 // service.
 func (b *builder) packet4() {
-	if !slices.ContainsFunc(b.Addresses, netip.Addr.Is4) {
+	if !b.has4() {
 		b.at("ipv4", asm.Ja.Label("refuse"))
 		return
 	}
@@ -410,6 +413,8 @@ func (c *Config) ours() []net.HardwareAddr {
 func (c *Config) serves(family func(netip.Addr) bool) bool {
 	return slices.ContainsFunc(c.Services, func(s Service) bool { return family(s.Listen.Addr()) })
 }
+
+func (c *Config) has4() bool { return slices.ContainsFunc(c.Addresses, netip.Addr.Is4) }
 
 func (c *Config) has6() bool { return hasIPv6(c.Addresses) }
 

@@ -225,6 +225,19 @@ func edit(frame []byte, at int, to byte) []byte {
 
 // What passes when nothing has to: all that is no whole segment of a service, as
 // long as link's filter lets it in.
+// The MACs at which neighbours are asked.
+var (
+	solicited6 = []byte{0x33, 0x33, 0xff, vip6.AsSlice()[13], vip6.AsSlice()[14], vip6.AsSlice()[15]}
+	allNodes6  = []byte{0x33, 0x33, 0, 0, 0, 1}
+)
+
+// segment6 is a frame for the IPv6 VIP with that next header, and a port where UDP has it.
+func segment6(next byte, port uint16) []byte {
+	b := segment(netip.MustParseAddrPort("[2001:db8:1::7]:40000"), netip.AddrPortFrom(vip6, port), 0, 4)
+	b[ethernetBytes+6] = next
+	return b
+}
+
 func TestWhatPasses(t *testing.T) {
 	f := loaded(t, every())
 	var none [4]uint64
@@ -314,6 +327,14 @@ func TestWhatPasses(t *testing.T) {
 		"IPv6 of version 4":           {edit(seg6, ip, 0x40), true},
 		"IPv6, SYN with FIN":          {edit(seg6, tcpSix+13, syn|fin), true},
 		"IPv6 that stands for IPv4":   {segment(netip.AddrPortFrom(netip.AddrFrom16(src.Addr().As16()), 40000), ssh6, syn, 0), true},
+		"IPv6 heartbeat":              {segment6(protoUDP, 7176), false},
+		"IPv6 UDP, another port":      {segment6(protoUDP, 7175), true},
+		"ICMPv6 for the VIP":          {segment6(protoICMPv6, 0), true},
+		"ICMPv6 for this host":        {edit(slices.Concat(own, segment6(protoICMPv6, 0)[6:]), ip+39, 0x11), true},
+		"a solicitation":              {slices.Concat(solicited6, segment6(protoICMPv6, 0)[6:]), true},
+		"MLD to all nodes":            {slices.Concat(allNodes6, segment6(nextHopByHop, 0)[6:]), true},
+		"TCP to all nodes":            {slices.Concat(allNodes6, seg6[6:]), false},
+		"another's solicitation":      {slices.Concat([]byte{0x33, 0x33, 0xff, 0, 0, 9}, segment6(protoICMPv6, 0)[6:]), false},
 		"IPv6 to another address":     {segment(src6, netip.MustParseAddrPort("[2001:db8::3]:22"), syn, 0), false},
 	} {
 		before := f.Stats().Foreign
@@ -343,6 +364,26 @@ func TestIPv6WithoutVIP(t *testing.T) {
 	}
 	if f.Hold(Flow{0, netip.MustParseAddrPort("[2001:db8:1::7]:40000"), 22}) {
 		t.Error("an IPv6 flow is held in no map")
+	}
+}
+
+// With VIPs of IPv6 alone no frame of IPv4 passes.
+func TestIPv6Alone(t *testing.T) {
+	c := every()
+	c.Addresses, c.Services = c.Addresses[1:], c.Services[4:]
+	f := loaded(t, c)
+	if err := f.loadHost(); err != nil {
+		t.Fatal(err)
+	}
+	var none [4]uint64
+	f.Pass(0, &none)
+	src, to := netip.MustParseAddrPort("[2001:db8:1::7]:40000"), netip.AddrPortFrom(vip6, 22)
+	if passes(t, f, segment(src, to, syn, 0)) {
+		t.Error("a foreign SYN passes")
+	}
+	f.Hold(Flow{0, src, 22})
+	if !passes(t, f, segment(src, to, ack, 0)) || passes(t, f, segment(netip.MustParseAddrPort("198.51.100.7:40000"), netip.AddrPortFrom(vip, 22), syn, 0)) {
+		t.Error("a held flow is dropped, or IPv4 passes")
 	}
 }
 
