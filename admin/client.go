@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"onevoice/control"
 )
 
 // answerWithin bounds how long a daemon may take to answer: the patience of the
@@ -81,29 +83,48 @@ func clientOf(path string) *http.Client {
 // Tell has the daemon on the socket at path ask the cluster for a wish. The
 // error is a sentence for the person who called.
 func Tell(ctx context.Context, path string, wish Wish) error {
+	_, err := post(ctx, path, "wish", wish)
+	return err
+}
+
+// EndFlows has the daemon on the socket at path end running flows of its host, and
+// reports how many there were.
+func EndFlows(ctx context.Context, path string, k control.Kill) (int, error) {
+	text, err := post(ctx, path, "kill", k)
+	if err != nil {
+		return 0, err
+	}
+	var done Killed
+	if err := json.Unmarshal(text, &done); err != nil {
+		return 0, fmt.Errorf("the answer on %s says nothing of flows: %w", path, err)
+	}
+	return done.Flows, nil
+}
+
+func post(ctx context.Context, path, what string, body any) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
-	body, err := json.Marshal(wish)
+	data, err := json.Marshal(body)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://onevoice/v1/wish", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://onevoice/v1/"+what, bytes.NewReader(data))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	resp, err := clientOf(path).Do(req)
 	if err != nil {
-		return explain(path, err)
+		return nil, explain(path, err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxWishBytes))
 	if err != nil {
-		return explain(path, err)
+		return nil, explain(path, err)
 	}
-	if resp.StatusCode != http.StatusNoContent {
-		return errors.New(strings.TrimSpace(string(text)))
+	if resp.StatusCode >= http.StatusBadRequest {
+		return nil, errors.New(strings.TrimSpace(string(text)))
 	}
-	return nil
+	return text, nil
 }
 
 func explain(path string, err error) error {

@@ -22,12 +22,18 @@ type Wanted struct {
 	Collect bool
 }
 
-// Source answers for the daemon.
-type Source func(Wanted) (*Status, error)
-
-// Wisher asks the cluster for what an operator wants, and returns when the log
-// has decided.
-type Wisher func(Wish) error
+// Daemon is who answers.
+type Daemon struct {
+	Status func(Wanted) (*Status, error)
+	// Wish asks the cluster for what an operator wants, and returns when the log has
+	// decided.
+	Wish func(Wish) error
+	// Kill ends running flows of this host, and reports how many there were. Nil for
+	// a host that has none.
+	Kill func(control.Kill) (int, error)
+	// Explain tells who answers whom. Nil for a host that does not know.
+	Explain Explainer
+}
 
 // Server serves the admin socket.
 type Server struct {
@@ -82,9 +88,8 @@ func removeStale(path string) error {
 	return os.Remove(path)
 }
 
-// Serve starts to serve on l, in the goroutine `admin.serve`. Without an explainer
-// nothing is explained.
-func Serve(l net.Listener, source Source, wisher Wisher, explainer Explainer) *Server {
+// Serve starts to serve on l, in the goroutine `admin.serve`.
+func Serve(l net.Listener, d Daemon) *Server {
 	mux := http.NewServeMux()
 	s := &Server{
 		listener: l,
@@ -96,10 +101,13 @@ func Serve(l net.Listener, source Source, wisher Wisher, explainer Explainer) *S
 		},
 		done: make(chan struct{}),
 	}
-	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) { answerStatus(w, r, source) })
-	mux.HandleFunc("POST /v1/wish", func(w http.ResponseWriter, r *http.Request) { answerWish(w, r, wisher) })
-	if explainer != nil {
-		mux.HandleFunc("GET /v1/explain", func(w http.ResponseWriter, r *http.Request) { answerWhy(w, r, explainer) })
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) { answerStatus(w, r, &d) })
+	mux.HandleFunc("POST /v1/wish", func(w http.ResponseWriter, r *http.Request) { answerWish(w, r, &d) })
+	if d.Explain != nil {
+		mux.HandleFunc("GET /v1/explain", func(w http.ResponseWriter, r *http.Request) { answerWhy(w, r, d.Explain) })
+	}
+	if d.Kill != nil {
+		mux.HandleFunc("POST /v1/kill", func(w http.ResponseWriter, r *http.Request) { answerKill(w, r, &d) })
 	}
 	go s.serve()
 	return s
@@ -121,10 +129,10 @@ func (s *Server) Close() error {
 	return err
 }
 
-func answerStatus(w http.ResponseWriter, r *http.Request, source Source) {
+func answerStatus(w http.ResponseWriter, r *http.Request, d *Daemon) {
 	q := r.URL.Query()
 	want := Wanted{Table: q.Has("table"), Collect: q.Has("gc")}
-	status, err := source(want)
+	status, err := d.Status(want)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
@@ -137,17 +145,44 @@ func answerStatus(w http.ResponseWriter, r *http.Request, source Source) {
 	_ = enc.Encode(status)
 }
 
-func answerWish(w http.ResponseWriter, r *http.Request, wisher Wisher) {
+func answerWish(w http.ResponseWriter, r *http.Request, d *Daemon) {
 	var wish Wish
-	d := json.NewDecoder(r.Body)
-	d.DisallowUnknownFields()
-	if err := d.Decode(&wish); err != nil {
-		http.Error(w, "the request is not a wish: "+err.Error(), http.StatusBadRequest)
+	if !read(w, r, &wish) {
 		return
 	}
-	if err := wisher(wish); err != nil {
+	if err := d.Wish(wish); err != nil {
 		http.Error(w, err.Error(), http.StatusConflict)
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// Killed is the answer to POST /v1/kill.
+type Killed struct {
+	Flows int `json:"flows"`
+}
+
+func answerKill(w http.ResponseWriter, r *http.Request, d *Daemon) {
+	var k control.Kill
+	if !read(w, r, &k) {
+		return
+	}
+	n, err := d.Kill(k)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(Killed{n})
+}
+
+// read reads the body of a request.
+func read(w http.ResponseWriter, r *http.Request, into any) bool {
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		http.Error(w, "the request cannot be read: "+err.Error(), http.StatusBadRequest)
+		return false
+	}
+	return true
 }

@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-func serve(t *testing.T, path string, source Source) *Server {
+func serve(t *testing.T, path string, status func(Wanted) (*Status, error)) *Server {
 	t.Helper()
 	l, err := Listen(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Serve(l, source, nil, nil)
+	return Serve(l, Daemon{Status: status})
 }
 
 func fixed(want Wanted) (*Status, error) {

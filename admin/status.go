@@ -135,6 +135,8 @@ type NodeStatus struct {
 	Name    string `json:"name"`
 	Address string `json:"address"`
 	ID      string `json:"id"`
+	// State is StateOf it.
+	State   string `json:"state"`
 	Self    bool   `json:"self"`
 	Voter   bool   `json:"voter"`
 	Leader  bool   `json:"leader"`

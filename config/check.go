@@ -23,10 +23,7 @@ func (p *problems) check(raw *rawFile, host string) *Config {
 	c := &Config{}
 	p.cluster(&raw.Cluster, &c.Cluster)
 	p.node(&raw.Node, &c.Node, host)
-	c.Admin.Socket = or(raw.Admin.Socket, DefaultSocket)
-	if len(c.Admin.Socket) > maxSocketPathBytes || !isPath(c.Admin.Socket) {
-		p.at("admin.socket", "%s is no place for a socket; write an absolute path of at most %d bytes", shown(c.Admin.Socket), maxSocketPathBytes)
-	}
+	p.admin(&raw.Admin, &c.Admin)
 	p.vips(raw.VIP, c)
 	p.pingsOwn(c)
 	p.services(raw.Service, c)

@@ -89,6 +89,10 @@ type Agent struct {
 // Admin is how the daemon is asked.
 type Admin struct {
 	Socket string
+	// Listen is where the page is served, the zero value for nowhere. TokenFile has
+	// what opens it, "" for nothing; then Listen is on loopback.
+	Listen    netip.AddrPort
+	TokenFile string
 }
 
 // VIP is an address that the cluster answers for.

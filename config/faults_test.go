@@ -38,7 +38,7 @@ func TestFaultsAreToldInTheFilesOwnTerms(t *testing.T) {
 		"a table in capitals": {"[cluster]", "[Cluster]",
 			[]string{`1: Cluster: there is no such key; did you mean cluster?`}},
 		"unsupported and empty": {"[[vip]]", "[admin]\nlisten = \"\"\n[[vip]]",
-			[]string{`7: admin.listen: is not supported by this version yet; leave it out`}},
+			[]string{`7: admin.listen: "" is not an address and port; write one like "127.0.0.1:7177"`}},
 		"supported and empty": {"[[vip]]", "[node]\nname = \"\"\nstate_dir = \"\"\nstop_timeout = \"\"\n[[vip]]", []string{
 			`7: node.name: "" is no name; write one without spaces, of at most 64 bytes`,
 			`8: node.state_dir: "" is not an absolute path; write one, such as "/var/lib/onevoice"`,

@@ -14,7 +14,6 @@ type notYet struct {
 // comes true.
 func notYets() []notYet {
 	return []notYet{
-		{"admin.listen", nil, "leave it out"},
 		{"vip.mac_mode", anyOf(MACIGMP), `write "multicast" or "unicast"`},
 		{"service.listen", isUDP, `write a TCP address and port, such as "10.77.0.2:22"`},
 	}

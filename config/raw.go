@@ -50,6 +50,7 @@ type rawNode struct {
 type rawAdmin struct {
 	Socket *string `toml:"socket"`
 	Listen *string `toml:"listen"`
+	Token  *string `toml:"token_file"`
 }
 
 type rawVIP struct {

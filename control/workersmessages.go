@@ -31,6 +31,8 @@ const (
 	tellLists = "lists"
 	// tellEnd makes the worker end flows.
 	tellEnd = "end"
+	// askKill is answered with how many flows were ended.
+	askKill = "kill"
 	// tellRetire makes the worker leave everything new to another beside it.
 	tellRetire = "retire"
 )

@@ -106,6 +106,15 @@ func (g *Guest) obey(w *wire, m *message) error {
 			return err
 		}
 		_ = g.parts.Loop.Call(func(now time.Duration) { g.end(now, &want) })
+	case askKill:
+		k, err := decode[Kill](m)
+		if err != nil {
+			return err
+		}
+		var done killed
+		if g.parts.Loop.Call(func(time.Duration) { done = g.kill(&k) }) == nil {
+			g.answer(w, m.ID, done)
+		}
 	case tellRetire:
 		g.retire()
 		g.answer(w, m.ID, struct{}{})

@@ -110,6 +110,7 @@ state_dir = "%s/state"
 
 [admin]
 socket = %q
+listen = "127.0.0.1:7177"
 
 [[vip]]
 address = "%s/%d"

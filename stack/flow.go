@@ -227,6 +227,17 @@ func (f *flow) status(now time.Duration) FlowStatus {
 // FlowCount is the number of running flows.
 func (s *Stack) FlowCount() int { return len(s.flows) }
 
+// Kill resets the running flows that are meant, and reports how many there were.
+func (s *Stack) Kill(meant func(client netip.AddrPort, service string) bool) (n int) {
+	for _, f := range s.flows {
+		if meant(f.peer, f.service.Name) {
+			f.abort(s)
+			n++
+		}
+	}
+	return n
+}
+
 // AbortFlows resets every running flow; used when their time at a stop is over.
 func (s *Stack) AbortFlows() {
 	for _, f := range s.flows {

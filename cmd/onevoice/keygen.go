@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +16,7 @@ import (
 
 func newKeygenCommand() *cobra.Command {
 	var file string
+	var token bool
 	cmd := &cobra.Command{
 		Use:   "keygen",
 		Short: "Make a cluster key",
@@ -28,6 +30,9 @@ join the cluster.`,
 			// crypto/rand does not fail: it ends the program instead.
 			_, _ = rand.Read(key)
 			text := config.FormatKey(key)
+			if token {
+				text = hex.EncodeToString(key) + "\n"
+			}
 			if file == "" {
 				_, err := fmt.Fprint(cmd.OutOrStdout(), text)
 				return err
@@ -35,6 +40,7 @@ join the cluster.`,
 			return writeKey(file, text)
 		},
 	}
+	cmd.Flags().BoolVar(&token, "token", false, "make a token for [admin] token_file instead")
 	cmd.Flags().StringVarP(&file, "out", "o", "", "write it to this new `file`, which only its owner may read")
 	return cmd
 }

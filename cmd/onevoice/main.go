@@ -59,6 +59,8 @@ func newRootCommand() *cobra.Command {
 		newWorkerCommand(),
 		newStatusCommand(),
 		newExplainCommand(),
+		newWatchCommand(),
+		newFlowsCommand(),
 		newDrainCommand(),
 		newUndrainCommand(),
 		newWeightCommand(),

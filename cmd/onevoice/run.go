@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onevoice/admin"
+	"onevoice/admin/web"
 	"onevoice/cluster"
 	"onevoice/config"
 	"onevoice/control"
@@ -219,7 +221,40 @@ func (d *daemon) open(capture string) error {
 	if err := d.openWorkers(key, capture); err != nil {
 		return err
 	}
-	d.opened(admin.Serve(listener, d.status, d.wish, d.explain).Close)
+	d.opened(admin.Serve(listener, d.asked()).Close)
+	return d.openPage()
+}
+
+// asked is the daemon for those who ask.
+func (d *daemon) asked() admin.Daemon {
+	return admin.Daemon{Status: d.status, Wish: d.wish, Explain: d.explain, Kill: func(k control.Kill) (int, error) {
+		d.log.Info("an operator ends flows", "of", k.Clients, "port", k.Port, "service", k.Service)
+		return d.workers.Kill(k)
+	}}
+}
+
+// openPage serves the page where the file says so.
+func (d *daemon) openPage() error {
+	c := d.cfg.Admin
+	if !c.Listen.IsValid() {
+		return nil
+	}
+	var token []byte
+	if c.TokenFile != "" {
+		var err error
+		if token, err = config.ReadToken(c.TokenFile); err != nil {
+			return err
+		}
+	}
+	l, err := net.Listen("tcp", c.Listen.String())
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("[admin] listen: another program has %s; write another port", c.Listen)
+	}
+	if err != nil {
+		return fmt.Errorf("[admin] listen: %w", err)
+	}
+	d.opened(web.Serve(web.Config{Listener: l, Token: token, Daemon: d.asked(), Log: d.log}).Close)
+	d.log.Info("the page is served", "at", "http://"+c.Listen.String(), "token", c.TokenFile != "")
 	return nil
 }
 

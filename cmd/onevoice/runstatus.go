@@ -143,6 +143,7 @@ func (d *daemon) fillCluster(s *admin.Status, c *cluster.Status, withTable bool)
 				n.Down = append(n.Down, x.Service)
 			}
 		}
+		n.State = admin.StateOf(&n)
 		s.Nodes = append(s.Nodes, n)
 	}
 	for _, l := range c.Leases {

@@ -162,9 +162,9 @@ func printCluster(out io.Writer, s *admin.Status) error {
 			if len(s.Services) > 0 {
 				k, of = n.BucketsOf[s.Services[0].Name], max(s.Services[0].BucketsIn, 1)
 			}
-			buckets, drains = fmt.Sprintf("%3d %3.0f %%", k, 100*float64(k)/float64(of)), fmt.Sprint(most(n.DrainsOf))
+			buckets, drains = fmt.Sprintf("%3d %3.0f %%", k, 100*float64(k)/float64(of)), fmt.Sprint(admin.Most(n.DrainsOf))
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", n.Name, n.Address, nodeState(n), heardText(n), buckets, drains, voteText(n), nodeNotes(n))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", n.Name, n.Address, n.State, heardText(n), buckets, drains, voteText(n), nodeNotes(n))
 	}
 	if len(s.Nodes) > 0 {
 		fmt.Fprintln(w)
@@ -189,32 +189,6 @@ func foreignText(f *admin.ForeignStatus) string {
 		of = append(of, fmt.Sprintf("%s of %s", strings.Trim(numbers, "[]"), service))
 	}
 	return fmt.Sprintf("%s, another system's node, answers for number %s", f.Name, strings.Join(of, ", "))
-}
-
-// nodeState is a node's state in a word.
-func nodeState(n *admin.NodeStatus) string {
-	silent := !n.Self && (n.Heard < 0 || n.Heard > silentAfter.Seconds())
-	switch {
-	case n.Witness && silent:
-		return "SILENT"
-	case n.Witness:
-		return "witness"
-	case !n.In && n.Orphaned:
-		return "DEAD"
-	case !n.In:
-		return "OUT"
-	case silent:
-		return "SILENT"
-	case !n.Leased:
-		return "NO LEASE"
-	case n.Draining && most(n.BucketsOf)+most(n.DrainsOf) == 0:
-		return "drained"
-	case n.Draining:
-		return "draining"
-	case n.Slow:
-		return "coming"
-	}
-	return "serving"
 }
 
 func voteText(n *admin.NodeStatus) string {
@@ -256,15 +230,6 @@ func nodeNotes(n *admin.NodeStatus) string {
 		out = append(out, fmt.Sprintf("at %d %%", n.Percent))
 	}
 	return strings.Join(out, ", ")
-}
-
-// most is the largest count over all tables.
-func most(of map[string]int) int {
-	n := 0
-	for _, k := range of {
-		n = max(n, k)
-	}
-	return n
 }
 
 // printFilter says where other nodes' frames are dropped, by the worker in use, and
@@ -316,12 +281,8 @@ func printFlows(out io.Writer, s *admin.Status) error {
 	if len(s.Running) == 0 {
 		return nil
 	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "\nCLIENT\tSERVICE\tSTATE\tFOR\tUP\tDOWN")
-	for _, f := range s.Running {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", f.Client, f.Service, f.State, duration(f.Seconds), bytesText(f.BytesUp), bytesText(f.BytesDown))
-	}
-	return w.Flush()
+	fmt.Fprintln(out)
+	return listFlows(out, s.Running)
 }
 
 func duration(seconds float64) string {

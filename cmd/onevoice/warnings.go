@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
+	"onevoice/admin"
 	"onevoice/cluster"
 	"onevoice/control"
 )
@@ -29,9 +29,6 @@ type situation struct {
 	// disk is why the state directory cannot be written, or nothing.
 	disk string
 }
-
-// silentAfter is how long a host may not be heard until people are told.
-const silentAfter = time.Second
 
 // warnings are sentences about what is wrong and what to do, worst first: what
 // stops the whole cluster, then this node, then others.
@@ -147,7 +144,7 @@ func (s *situation) self() *cluster.HostStatus {
 
 // heard reports whether this node hears a host, or is it.
 func heard(h *cluster.HostStatus) bool {
-	return h.Self || h.Heard >= 0 && h.Heard <= silentAfter
+	return h.Self || h.Heard >= 0 && h.Heard <= admin.SilentAfter
 }
 
 // other tells of another host.

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"onevoice/admin"
 	"onevoice/cluster"
 )
 
@@ -27,7 +28,7 @@ func four() *situation {
 
 func silent(s *situation, hosts ...int) {
 	for _, i := range hosts {
-		s.Hosts[i].Heard = 2 * silentAfter
+		s.Hosts[i].Heard = 2 * admin.SilentAfter
 	}
 }
 

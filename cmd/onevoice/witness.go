@@ -62,7 +62,7 @@ func runWitness(file string, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	server := admin.Serve(l, d.witnessStatus, d.wish, nil)
+	server := admin.Serve(l, admin.Daemon{Status: d.witnessStatus, Wish: d.wish})
 	d.opened(server.Close)
 	return d.witness()
 }

@@ -27,7 +27,7 @@ func floors() map[string]int {
 		{"node"},
 		{"lab", "control"},
 		{"admin", "bench", "sim/scenario"},
-		{"sim/library"},
+		{"sim/library", "admin/web"},
 		{"cmd/onevoice"},
 	} {
 		for _, f := range folders {

@@ -1,0 +1,138 @@
+package web
+
+import (
+	"sync"
+	"time"
+
+	"onevoice/admin"
+)
+
+// Bounds of what is remembered.
+const (
+	// SampleInterval is how often the daemon is looked at, MaxSamples how many looks
+	// are kept: an hour.
+	SampleInterval = 5 * time.Second
+	MaxSamples     = 720
+	// MaxEvents is how many changes are kept, the newest.
+	MaxEvents = 256
+)
+
+// Sample is one look at the daemon. Rates are per second since the one before.
+type Sample struct {
+	At      int64          `json:"at"` // seconds since 1970
+	Flows   int            `json:"flows"`
+	New     float64        `json:"new_flows"`
+	Up      float64        `json:"bytes_up"`
+	Down    float64        `json:"bytes_down"`
+	Frames  float64        `json:"frames"`
+	Leased  bool           `json:"leased"`
+	Buckets map[string]int `json:"buckets"` // by node, of the first VIP's table
+}
+
+// Level says how much an event matters.
+type Level string
+
+// Levels.
+const (
+	Good Level = "good"
+	Info Level = "info"
+	Bad  Level = "bad"
+)
+
+// Event is one change, in words.
+type Event struct {
+	At    int64  `json:"at"` // seconds since 1970
+	Level Level  `json:"level"`
+	Text  string `json:"text"`
+}
+
+// History is the last hour. Its methods may be called from any goroutine.
+type History struct {
+	mu      sync.Mutex
+	samples []Sample
+	events  []Event
+	last    *admin.Status
+	lastAt  time.Time
+}
+
+// Recent is the answer to GET /v1/history.
+type Recent struct {
+	Interval float64  `json:"interval_seconds"`
+	Samples  []Sample `json:"samples"` // oldest first
+	Events   []Event  `json:"events"`  // newest first
+}
+
+// Recent is what is remembered.
+func (h *History) Recent() Recent {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := Recent{
+		Interval: SampleInterval.Seconds(),
+		Samples:  append([]Sample{}, h.samples...),
+		Events:   make([]Event, 0, len(h.events)),
+	}
+	for i := len(h.events) - 1; i >= 0; i-- {
+		r.Events = append(r.Events, h.events[i])
+	}
+	return r
+}
+
+// Observe takes in a look at the daemon. s stays as it is.
+func (h *History) Observe(at time.Time, s *admin.Status) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.samples = newest(append(h.samples, h.sample(at, s)), MaxSamples)
+	for _, e := range changes(h.last, s) {
+		e.At = at.Unix()
+		h.events = append(h.events, e)
+	}
+	h.events = newest(h.events, MaxEvents)
+	h.last, h.lastAt = s, at
+}
+
+// Note remembers something that was not seen by looking.
+func (h *History) Note(at time.Time, level Level, text string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.events = newest(append(h.events, Event{at.Unix(), level, text}), MaxEvents)
+}
+
+// newest keeps the last n.
+func newest[T any](all []T, n int) []T {
+	if len(all) > n {
+		// In place, so that what is kept does not grow.
+		copy(all, all[len(all)-n:])
+		all = all[:n]
+	}
+	return all
+}
+
+func (h *History) sample(at time.Time, s *admin.Status) Sample {
+	out := Sample{At: at.Unix(), Flows: s.Flows.Running, Leased: s.Leased, Buckets: map[string]int{}}
+	for i := range s.Nodes {
+		if n := &s.Nodes[i]; !n.Witness {
+			out.Buckets[n.Name] = n.Buckets
+		}
+	}
+	if h.last == nil {
+		return out
+	}
+	seconds := at.Sub(h.lastAt).Seconds()
+	out.New = rate(h.last.Flows.Accepted, s.Flows.Accepted, seconds)
+	out.Up = rate(h.last.Flows.BytesUp, s.Flows.BytesUp, seconds)
+	out.Down = rate(h.last.Flows.BytesDown, s.Flows.BytesDown, seconds)
+	out.Frames = rate(h.last.Device.ReceivedFrames, s.Device.ReceivedFrames, seconds)
+	return out
+}
+
+// rate is how fast a counter grew. One that is lower than before belongs to other
+// workers, and has grown from 0.
+func rate(before, now uint64, seconds float64) float64 {
+	if now < before {
+		before = 0
+	}
+	if seconds <= 0 {
+		return 0
+	}
+	return float64(now-before) / seconds
+}
