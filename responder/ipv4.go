@@ -115,6 +115,11 @@ func sendable(own, to MAC) bool { return own.isStation() && to.isStation() && ow
 func appendHeaders(dst []byte, own, to MAC, p *packet, proto byte, length int) []byte {
 	dst = append(append(dst, to[:]...), own[:]...)
 	dst = binary.BigEndian.AppendUint16(dst, etherTypeIPv4)
+	return appendIPv4(dst, p, proto, length)
+}
+
+// appendIPv4 appends the IPv4 header alone.
+func appendIPv4(dst []byte, p *packet, proto byte, length int) []byte {
 	at := len(dst)
 	dst = append(dst, 4<<4|ipv4Bytes/4, p.tos&^0x03)
 	dst = binary.BigEndian.AppendUint16(dst, uint16(ipv4Bytes+length))

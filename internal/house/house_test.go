@@ -23,7 +23,7 @@ func floors() map[string]int {
 	for floor, folders := range [][]string{
 		{"link", "link/egress", "link/ingress", "proxy", "health", "internal/netns", "internal/page", "internal/poller", "internal/sealed", "internal/journal", "internal/flowstate", "internal/pcap", "sim/report"},
 		{"link/tap", "hashing", "responder", "reassembly", "config", "sim", "stack/virtual"},
-		{"cluster", "stack", "node/model"},
+		{"cluster", "stack", "datagram", "node/model"},
 		{"node"},
 		{"lab", "control"},
 		{"admin", "bench", "sim/scenario"},
@@ -41,7 +41,7 @@ func floors() map[string]int {
 
 // pure folders have neither clock nor socket.
 func pure() []string {
-	return []string{"link/tap", "hashing", "responder", "reassembly", "config", "sim", "cluster"}
+	return []string{"link/tap", "hashing", "responder", "reassembly", "config", "sim", "cluster", "datagram"}
 }
 
 const maxLines = 500
