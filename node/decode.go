@@ -34,6 +34,9 @@ type Decoded struct {
 	TCP     TCPFields
 	// Vouched: the transport checksum need not be looked at.
 	Vouched bool
+	// segmentBytes is the length of each of the datagrams that the kernel has left
+	// together, 0 where it is one.
+	segmentBytes int
 }
 
 // TCPFields are what the gate looks at.
@@ -290,16 +293,17 @@ const (
 )
 
 // quotedFlow reads the flow that an ICMP error quotes: a packet that a node
-// sent, so its destination is the client. False when it is not a TCP segment
-// or too short to tell.
+// sent, so its destination is the client. False when it is neither a TCP segment nor
+// a UDP datagram, or too short to tell.
 func (d *Decoded) quotedFlow() (hashing.Flow, bool) {
 	q := d.Segment[8:]
 	if len(q) < 20 || q[0]>>4 != 4 {
 		return hashing.Flow{}, false
 	}
+	const ports, offset = 4, 0x1fff
 	header := int(q[0]&0xf) * 4
-	const ports = 4
-	if header < 20 || len(q) < header+ports || q[9] != protoTCP {
+	// Of a fragment only the first has ports.
+	if header < 20 || len(q) < header+ports || q[9] != protoTCP && q[9] != protoUDP || binary.BigEndian.Uint16(q[6:])&offset != 0 {
 		return hashing.Flow{}, false
 	}
 	return hashing.Flow{
@@ -307,6 +311,6 @@ func (d *Decoded) quotedFlow() (hashing.Flow, bool) {
 		Dst:     netip.AddrFrom4([4]byte(q[12:16])),
 		SrcPort: binary.BigEndian.Uint16(q[header+2:]),
 		DstPort: binary.BigEndian.Uint16(q[header:]),
-		Proto:   protoTCP,
+		Proto:   q[9],
 	}, true
 }

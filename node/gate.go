@@ -50,6 +50,8 @@ func (n *Node) handleIPv4(now time.Duration, frame []byte) Handled {
 	switch d.Flow.Proto {
 	case protoTCP:
 		return n.handleTCP(now, vip, frame)
+	case protoUDP:
+		return n.handleUDP(now, vip)
 	case protoICMP:
 		return n.handleICMP(now, vip, frame)
 	}
@@ -102,7 +104,13 @@ func (n *Node) handleICMP(now time.Duration, vip int, frame []byte) Handled {
 		return n.echo(now, vip, frame)
 	case icmpUnreachable, icmpTimeExceeded, icmpParameterProblem:
 		quoted, ok := d.quotedFlow()
-		if !ok || quoted.Dst != d.Flow.Dst || !n.holds(now, &quoted) {
+		if !ok || quoted.Dst != d.Flow.Dst {
+			return Handled{Verdict: UnknownQuote}
+		}
+		if quoted.Proto == protoUDP {
+			return n.quotedDatagram(now, &quoted)
+		}
+		if !n.holds(now, &quoted) {
 			return Handled{Verdict: UnknownQuote}
 		}
 		// The sender is a router on the way, not the flow's client: its MAC is
@@ -129,10 +137,14 @@ func (n *Node) echo(now time.Duration, vip int, frame []byte) Handled {
 	if v := n.speaksFor(now, vip, &d.Flow); v != Undecided {
 		return Handled{Verdict: v}
 	}
-	reply, outcome := responder.AppendEchoReply(n.reply[:0], frame, n.own, d.From, n.mtu)
+	reply, outcome := responder.AppendEchoReply(n.reply[:0], frame, n.own, d.From, max(n.mtu, len(d.IP)))
 	n.reply = reply[:0]
 	if outcome != responder.EchoAnswered {
 		return Handled{Verdict: BadICMP}
+	}
+	if dontFragment := d.IP[6]&0x40 != 0; !dontFragment || len(reply)-ethernetBytes > n.mtu {
+		// The question may have come in parts, and so may have to go the answer.
+		return n.answerInParts(AnsweredEcho, vip, reply, n.mtu)
 	}
 	return Handled{Verdict: AnsweredEcho, Reply: reply, vip: vip}
 }

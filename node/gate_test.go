@@ -337,7 +337,7 @@ func TestOtherDestinationsAndProtocols(t *testing.T) {
 		want   Verdict
 	}{
 		{"another address", elsewhere, OtherAddress},
-		{"UDP", udp(asker, 40000, 53, nil), NoService},
+		{"UDP", udp(asker, 40000, 53, nil), PortUnreachable},
 		{"VRRP", ip(asker, 112, make([]byte, 20)), NoService},
 		{"from the LAN's broadcast address", tcp(netip.MustParseAddr("10.77.0.255"), 1, 22, flagSYN, nil), MartianSource},
 		{"from the LAN's network address", tcp(netip.MustParseAddr("10.77.0.0"), 1, 22, flagSYN, nil), MartianSource},

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"onevoice/datagram"
 	"onevoice/internal/poller"
 	"onevoice/link"
 	"onevoice/stack"
@@ -22,12 +23,14 @@ const batchesPerTurn = 4
 
 // Loop is the one goroutine that owns device, stack, poller and clock.
 type Loop struct {
-	node   *Node
-	stack  *stack.Stack
-	device link.Device
-	poller Poller
-	clock  func() time.Duration
-	log    *slog.Logger
+	node  *Node
+	stack *stack.Stack
+	// datagrams are the UDP flows, nil where there is no service for them.
+	datagrams *datagram.Relay
+	device    link.Device
+	poller    Poller
+	clock     func() time.Duration
+	log       *slog.Logger
 
 	real   func() time.Duration
 	begin  func(now time.Duration)
@@ -36,6 +39,7 @@ type Loop struct {
 	frames            []link.Frame
 	replies           replies
 	vectors           []link.Vector
+	pieces            [][1][]byte // of the vectors of datagrams
 	errors, strangers errorLog
 	stats             LoopStats
 
@@ -90,10 +94,12 @@ var _ Poller = (*poller.Poller)(nil)
 
 // LoopConfig is what a loop is made of; it owns none of it before Run.
 type LoopConfig struct {
-	Node   *Node
-	Stack  *stack.Stack
-	Device link.Device
-	Poller Poller
+	Node  *Node
+	Stack *stack.Stack
+	// Datagrams are the UDP flows, nil where no service is of UDP.
+	Datagrams *datagram.Relay
+	Device    link.Device
+	Poller    Poller
 	// Clock is a clock that does not go back and goes on while the host is
 	// suspended, CLOCK_BOOTTIME.
 	Clock func() time.Duration
@@ -121,7 +127,7 @@ const maxGap = 100 * time.Millisecond
 // NewLoop makes a loop.
 func NewLoop(cfg LoopConfig) (*Loop, error) {
 	l := &Loop{
-		node: cfg.Node, stack: cfg.Stack, device: cfg.Device, poller: cfg.Poller, clock: cfg.Clock, log: cfg.Log,
+		node: cfg.Node, stack: cfg.Stack, datagrams: cfg.Datagrams, device: cfg.Device, poller: cfg.Poller, clock: cfg.Clock, log: cfg.Log,
 		real: cfg.Real, begin: cfg.Begin, turned: cfg.Turned,
 		frames: make([]link.Frame, link.MaxBatch),
 		done:   make(chan struct{}),
@@ -191,7 +197,7 @@ func (l *Loop) Run() error {
 	defer l.end()
 	now := l.clock()
 	for {
-		if l.stopBy != 0 && (l.stack.FlowCount() == 0 || now >= l.stopBy) {
+		if l.stopBy != 0 && (!l.busy(now) || now >= l.stopBy) {
 			l.lastWords()
 			return nil
 		}
@@ -204,6 +210,12 @@ func (l *Loop) Run() error {
 			return err
 		}
 	}
+}
+
+// busy reports whether a stop has something to wait for: a connection, or the answer
+// to a datagram.
+func (l *Loop) busy(now time.Duration) bool {
+	return l.stack.FlowCount() > 0 || l.datagrams != nil && l.datagrams.Waiting(now)
 }
 
 // end makes waiting and future calls return.
@@ -222,6 +234,11 @@ func (l *Loop) timeout(now time.Duration) time.Duration {
 		return 0
 	}
 	at, ok := l.stack.Next()
+	if l.datagrams != nil {
+		if end, ends := l.datagrams.Next(); ends && (!ok || end < at) {
+			at, ok = end, true
+		}
+	}
 	if l.begin != nil && (!ok || l.turnedAt+MaxIdle < at) {
 		at, ok = l.turnedAt+MaxIdle, true
 	}
@@ -262,6 +279,8 @@ func (l *Loop) turn(now time.Duration, events []poller.Event) error {
 	}
 	for i := range events {
 		switch {
+		case datagram.Owns(events[i].Token):
+			l.datagrams.Ready(&events[i], now)
 		case events[i].Token != deviceToken:
 			l.stack.Ready(&events[i], now)
 		case !emptied:
@@ -272,6 +291,9 @@ func (l *Loop) turn(now time.Duration, events []poller.Event) error {
 	// that one pass accepts, copies and sends what the batch has brought.
 	runtime.Gosched()
 	l.stack.Turn(now)
+	if l.datagrams != nil {
+		l.datagrams.Turn(now)
+	}
 	l.node.Tick(now)
 	l.send()
 	if l.turned != nil {
@@ -322,8 +344,14 @@ func (l *Loop) receive() {
 			if h.Packet != nil {
 				l.stack.Gather(h.Packet)
 			}
+			if g := h.Datagram; g != nil {
+				l.datagrams.Deliver(now, &g.Flow, g.Packet, g.Payload, g.SegmentBytes)
+			}
 			if h.Reply != nil {
 				l.replies.add(h.vip, h.Reply)
+			}
+			for _, r := range h.Rest {
+				l.replies.add(h.vip, r)
 			}
 			switch h.Verdict {
 			case StrangerClaim:

@@ -11,6 +11,7 @@ import (
 	"onevoice/hashing"
 	"onevoice/internal/flowstate"
 	"onevoice/link"
+	"onevoice/reassembly"
 	"onevoice/responder"
 )
 
@@ -53,6 +54,11 @@ type Config struct {
 	ListKey hashing.Key
 	// Flows is asked what netstack has and can take.
 	Flows Flows
+	// Datagrams are the UDP flows, nil where no service is of UDP.
+	Datagrams Datagrams
+	// ControlPort is the UDP port of heartbeats, which are nobody's question. 0 for
+	// none.
+	ControlPort uint16
 }
 
 // Flows is the part of the TCP behind the gate that the gate asks: a
@@ -67,8 +73,8 @@ type Flows interface {
 	End(*hashing.Flow)
 	// Full reports whether no further flow may begin.
 	Full() bool
-	// Up reports whether the backend of the service with that index took the
-	// last dial.
+	// Up reports whether the backend of a service took the last dial: that with so
+	// many TCP services before it.
 	Up(service int) bool
 }
 
@@ -94,18 +100,23 @@ type Node struct {
 	hasher                hashing.Hasher
 	mappings, vipMappings []mapping
 	// compatible are the first services with another system's hash, by VIP, or -1.
-	compatible []int
-	flows      Flows
-	arp        *responder.ARP
-	ndp        *responder.NDP
-	groups     []responder.MAC
-	mtu6       int
-	neighbours *responder.Neighbours
-	resets     *responder.Limit
-	strays     *responder.Limit
-	ownership  *Ownership
-	leases     []lease // by VIP
-	stopping   bool
+	compatible  []int
+	flows       Flows
+	datagrams   Datagrams
+	places      []int // by service: how many of its protocol are before it
+	controlPort uint16
+	fragments   *reassembly.Table
+	arp         *responder.ARP
+	ndp         *responder.NDP
+	groups      []responder.MAC
+	mtu6        int
+	neighbours  *responder.Neighbours
+	resets      *responder.Limit
+	strays      *responder.Limit
+	errors      *responder.Limit
+	ownership   *Ownership
+	leases      []lease // by VIP
+	stopping    bool
 
 	// rights and vipRights are the ownership's Accept with times; fresh: some of
 	// them wait for settle.
@@ -133,10 +144,13 @@ type Node struct {
 	emptying bool
 
 	decoded  Decoded
-	leaving  outgoing
-	reply    []byte
-	stranger Stranger
-	counts   [VerdictCount]uint64
+	datagram Datagram
+	// identified is how many datagrams of this node have got an identification.
+	identified uint64
+	leaving    outgoing
+	reply      []byte
+	stranger   Stranger
+	counts     [VerdictCount]uint64
 }
 
 // Stranger is somebody who claims, in ARP or neighbour discovery, a VIP or this
@@ -167,8 +181,13 @@ func New(cfg Config) (*Node, error) {
 		mappings:    make([]mapping, len(cfg.Services)),
 		vipMappings: make([]mapping, len(cfg.VIPs)),
 		flows:       cfg.Flows,
+		datagrams:   cfg.Datagrams,
+		places:      placesOf(cfg.Services),
+		controlPort: cfg.ControlPort,
+		fragments:   reassembly.New(reassembly.Bounds{}),
 		resets:      responder.NewLimit(resetsPerSecond, resetBurst),
 		strays:      responder.NewLimit(strayResetsPerSecond, strayResetBurst),
+		errors:      responder.NewLimit(errorsPerSecond, errorBurst),
 		leases:      make([]lease, len(cfg.VIPs)),
 		ownership:   &Ownership{VIPs: make([]Rows, len(cfg.VIPs)), Services: make([]Rows, len(cfg.Services))},
 		rights:      make([]right, len(cfg.Services)),
@@ -270,8 +289,12 @@ type Handled struct {
 	// It points into the frame.
 	Packet []byte
 	// Reply is a frame to send, nil when there is none. It is valid until the
-	// next frame is handled.
+	// next frame is handled. Rest are those that follow it.
 	Reply []byte
+	Rest  [][]byte
+	// Datagram is one to deliver to the UDP flows, nil when there is none. It is
+	// valid until the next frame is handled.
+	Datagram *Datagram
 	// vip is under whose lease the reply may leave.
 	vip int
 }
@@ -288,11 +311,25 @@ func (n *Node) handle(now time.Duration, f *link.Frame) Handled {
 	n.settle(now)
 	d := &n.decoded
 	n.stamp = f.Stamp
-	if v := d.Decode(f); v != Undecided {
+	v := d.Decode(f)
+	if v != Undecided && v != Fragment {
 		return Handled{Verdict: n.sender(v)}
 	}
 	if v := n.addressed(); v != Undecided {
 		return Handled{Verdict: v}
+	}
+	if v == Fragment {
+		return n.handleFragment(now, f)
+	}
+	return n.handleWhole(now, f)
+}
+
+// handleWhole judges what is no fragment, or no more.
+func (n *Node) handleWhole(now time.Duration, f *link.Frame) Handled {
+	d := &n.decoded
+	d.segmentBytes = 0
+	if f.Offload.Segmentation == link.SegmentationUDPL4 {
+		d.segmentBytes = int(f.Offload.SegmentBytes)
 	}
 	if d.EtherType == etherTypeARP {
 		return n.handleARP(now, f.Data)

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"net/netip"
 	"time"
 
 	"onevoice/link"
@@ -26,12 +27,33 @@ func (l *Loop) send() {
 		now = l.flushFull(now)
 		p := &packets[i]
 		if l.node.MayLeave(now, p.Vector.Pieces[0][stack.EthernetBytes:]) == Undecided {
-			l.route(now, p)
+			l.route(now, p.To, p.Vector)
 		}
 	}
+	now = l.sendDatagrams(now)
 	l.flush(now)
 	l.stack.Release()
 	l.replies.n = 0
+	if l.datagrams != nil {
+		l.datagrams.Release()
+	}
+}
+
+// sendDatagrams sends the answers of UDP services. An answer is not new, so that it
+// needs no lease (OWNERSHIP.md R15).
+func (l *Loop) sendDatagrams(now time.Duration) time.Duration {
+	if l.datagrams == nil {
+		return now
+	}
+	packets := l.datagrams.Egress()
+	// They stand still while the vectors point to them.
+	l.pieces = append(l.pieces[:0], make([][1][]byte, len(packets))...)
+	for i := range packets {
+		now = l.flushFull(now)
+		l.pieces[i][0] = packets[i].Bytes
+		l.route(now, packets[i].To, link.Vector{Pieces: l.pieces[i][:]})
+	}
+	return now
 }
 
 // flushFull sends what was let out if it fills a call of the device, and returns
@@ -60,14 +82,13 @@ func (l *Loop) flush(now time.Duration) {
 
 // route writes the Ethernet header: from our own MAC, never the cluster's, to
 // where the client was last heard.
-func (l *Loop) route(now time.Duration, p *stack.Packet) {
-	header := p.Vector.Pieces[0]
-	if l.node.Address(now, p.To, header) {
-		l.vectors = append(l.vectors, p.Vector)
+func (l *Loop) route(now time.Duration, to netip.Addr, v link.Vector) {
+	if l.node.Address(now, to, v.Pieces[0]) {
+		l.vectors = append(l.vectors, v)
 		return
 	}
 	l.stats.NoNextHop++
-	if ask := l.node.Ask(now, p.To); ask != nil {
+	if ask := l.node.Ask(now, to); ask != nil {
 		l.vectors = append(l.vectors, link.Vector{Pieces: [][]byte{ask}})
 	}
 }

@@ -41,7 +41,7 @@ func (n *Node) handleSYN(now time.Duration, service int, bucket uint8, verdict V
 	case e != nil && state == flowstate.Open:
 		// It challenges the client (RFC 9293 §3.10.7.4), for a flow of ours.
 		return n.deliver(now, DeliverHeld)
-	case !n.flows.Up(service):
+	case !n.flows.Up(n.places[service]):
 		return n.reset(now, n.resets, RefusedSYN, frame)
 	case n.flows.Full() || n.table.full():
 		return Handled{Verdict: FlowsFull}

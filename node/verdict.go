@@ -22,6 +22,8 @@ const (
 	DeliverStray
 	// DeliverError: an ICMP error that quotes a flow that netstack has.
 	DeliverError
+	// DeliverDatagram: of a UDP service, in a bucket that this node owns.
+	DeliverDatagram
 
 	// AnsweredARP: an ARP request for a VIP from an asker of ours.
 	AnsweredARP
@@ -41,6 +43,15 @@ const (
 	// StrayReset: a reset, or another segment that earns no answer, for a port
 	// or service that would have been reset.
 	StrayReset
+	// PortUnreachable: a UDP datagram for a port of the VIP without a service,
+	// answered here with an ICMP error.
+	PortUnreachable
+	// ErrorLimited: an ICMP error was owed and held back by the rate limit.
+	ErrorLimited
+	// NotedError: an ICMP error that quotes an answer of a UDP flow of this node.
+	NotedError
+	// FragmentHeld: a part of a datagram of which others lack.
+	FragmentHeld
 	// LearnedNeighbour: an answer to an ARP request, or to a neighbour solicitation,
 	// of ours.
 	LearnedNeighbour
@@ -94,9 +105,11 @@ const (
 	StrayListed
 	// FlowsFull: the bound on flows is reached.
 	FlowsFull
+	// SourceFull: the bound on the UDP flows of one source is reached.
+	SourceFull
 	// OtherAddress: for an address that is not a VIP.
 	OtherAddress
-	// NoService: a UDP datagram, or another protocol, that nothing here takes.
+	// NoService: a protocol that nothing here takes, or a heartbeat.
 	NoService
 	// OtherICMP: an ICMP message that asks for nothing.
 	OtherICMP
@@ -156,8 +169,19 @@ const (
 	ExtensionsFull
 	// MartianSource: a source address that no client can have.
 	MartianSource
-	// Fragment: a part of a datagram; not reassembled yet.
+	// Fragment: a part of a datagram, whose others are not waited for: it is too
+	// short to tell the transport's ports and flags, or no part of any datagram.
 	Fragment
+	// FragmentDuplicate: was there before.
+	FragmentDuplicate
+	// FragmentOverlap: of a datagram whose fragments overlap, or contradict each
+	// other about its end. Nothing of it is taken.
+	FragmentOverlap
+	// FragmentsFull: of a datagram in too many pieces; and, once for each, datagrams
+	// that were given up to make room.
+	FragmentsFull
+	// FragmentTimeout: counts datagrams whose last fragment did not come in time.
+	FragmentTimeout
 	// BadTCPOffset: a data offset below 20 bytes or beyond the segment.
 	BadTCPOffset
 	// BadTCPOptions: an option that overruns the header or has a bad length.
@@ -183,6 +207,16 @@ const (
 // joined by hyphens.
 func (v Verdict) String() string {
 	names := [VerdictCount]string{
+		DeliverDatagram:   "deliver-datagram",
+		PortUnreachable:   "port-unreachable",
+		ErrorLimited:      "error-limited",
+		NotedError:        "noted-error",
+		FragmentHeld:      "fragment-held",
+		SourceFull:        "source-full",
+		FragmentDuplicate: "fragment-duplicate",
+		FragmentOverlap:   "fragment-overlap",
+		FragmentsFull:     "fragments-full",
+		FragmentTimeout:   "fragment-timeout",
 		Undecided:         "undecided",
 		DeliverSYN:        "deliver-syn",
 		DeliverHeld:       "deliver-held",
