@@ -42,16 +42,22 @@ func (r *Relay) Quoted(now time.Duration, f *hashing.Flow, what Trouble, mtu int
 	case what == PortClosed:
 		r.counters.ClientGone++
 		r.end(id)
-	case what == TooBig && !f.Src.Is4() && mtu < r.pathMTU(now, s):
+	case what == TooBig && !f.Src.Is4() && mtu < r.pathMTU(now, f, s):
 		s.mtu, s.until = uint16(max(mtu, minPathMTU)), now+pathMTUTime
 	}
 	return true
 }
 
+// SetMTU6 tells the longest IPv6 packet of the LAN, as its router says.
+func (r *Relay) SetMTU6(bytes int) { r.mtu6 = bytes }
+
 // pathMTU is the longest packet to the client of a flow.
-func (r *Relay) pathMTU(now time.Duration, s *socket) int {
-	if s.mtu != 0 && now < s.until {
-		return min(r.mtu, int(s.mtu))
+func (r *Relay) pathMTU(now time.Duration, f *hashing.Flow, s *socket) int {
+	switch {
+	case f.Src.Is4():
+		return r.mtu
+	case s.mtu != 0 && now < s.until:
+		return min(r.mtu6, int(s.mtu))
 	}
-	return r.mtu
+	return r.mtu6
 }

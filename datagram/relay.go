@@ -83,20 +83,20 @@ const (
 // Relay is the UDP flows of a node. Its methods are for the owner of the event loop
 // only.
 type Relay struct {
-	table    *Table
-	services []*service
-	sockets  []socket // by slot of the table
-	poller   Poller
-	random   io.Reader
-	mtu      int
-	changed  func(string, bool, error)
-	errors   *responder.Limit
-	lastUp   time.Duration
-	counters Counters
-	batch    *proxy.DatagramBatch
-	arena    []byte
-	spans    []span
-	packets  []Packet
+	table     *Table
+	services  []*service
+	sockets   []socket // by slot of the table
+	poller    Poller
+	random    io.Reader
+	mtu, mtu6 int
+	changed   func(string, bool, error)
+	errors    *responder.Limit
+	lastUp    time.Duration
+	counters  Counters
+	batch     *proxy.DatagramBatch
+	arena     []byte
+	spans     []span
+	packets   []Packet
 }
 
 // service is a service and what is known of its backend.
@@ -155,7 +155,7 @@ type Counters struct {
 // New makes a relay without flows.
 func New(cfg Config) *Relay {
 	r := &Relay{
-		poller: cfg.Poller, random: cfg.Random, mtu: cfg.MTU, changed: cfg.BackendChanged,
+		poller: cfg.Poller, random: cfg.Random, mtu: cfg.MTU, mtu6: cfg.MTU, changed: cfg.BackendChanged,
 		errors: responder.NewLimit(errorsPerSecond, errorBurst), lastUp: -answerTime,
 		batch: proxy.NewDatagramBatch(),
 	}
@@ -341,7 +341,7 @@ func (r *Relay) answer(now time.Duration, id FlowID, s *socket, p []byte) {
 	}
 	out := datagramOut{
 		from: netip.AddrPortFrom(f.Dst, f.DstPort), to: netip.AddrPortFrom(f.Src, f.SrcPort),
-		payload: p, mtu: r.pathMTU(now, s), id: r.identification(),
+		payload: p, mtu: r.pathMTU(now, &f, s), id: r.identification(),
 	}
 	packets := 0
 	r.arena = out.pack(r.arena, func(begin, end int) {

@@ -169,20 +169,27 @@ const (
 	icmp6Echo             = 128
 )
 
-// quotedFlow6 is quotedFlow for an ICMPv6 error. What nodes send has no extension
-// headers.
+// quotedFlow6 is quotedFlow for an ICMPv6 error. Of the extension headers, what nodes
+// send has that of fragments alone.
 func (d *Decoded) quotedFlow6() (hashing.Flow, bool) {
 	q := d.Segment[8:]
-	const ports = 4
-	if len(q) < ipv6Bytes+ports || q[0]>>4 != 6 || q[6] != protoTCP {
+	const ports, fragmentBytes = 4, 8
+	if len(q) < ipv6Bytes+fragmentBytes || q[0]>>4 != 6 {
+		return hashing.Flow{}, false
+	}
+	proto, at := q[6], ipv6Bytes
+	if proto == nextFragment && binary.BigEndian.Uint16(q[at+2:])&^7 == 0 {
+		proto, at = q[at], at+fragmentBytes
+	}
+	if proto != protoTCP && proto != protoUDP || len(q) < at+ports {
 		return hashing.Flow{}, false
 	}
 	return hashing.Flow{
 		Src:     netip.AddrFrom16([16]byte(q[24:40])),
 		Dst:     netip.AddrFrom16([16]byte(q[8:24])),
-		SrcPort: binary.BigEndian.Uint16(q[ipv6Bytes+2:]),
-		DstPort: binary.BigEndian.Uint16(q[ipv6Bytes:]),
-		Proto:   protoTCP,
+		SrcPort: binary.BigEndian.Uint16(q[at+2:]),
+		DstPort: binary.BigEndian.Uint16(q[at:]),
+		Proto:   proto,
 	}, true
 }
 

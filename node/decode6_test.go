@@ -35,7 +35,7 @@ func badPackets6() []badPacket6 {
 		{"from this host's own address", from("2001:db8::11"), MartianSource},
 		{"land", from("2001:db8::2"), MartianSource},
 		{"a fragment", chained(syn(), []uint8{fragment}, []byte{0, 0, 0, 1, 0, 0, 0, 7}), Fragment},
-		{"an atomic fragment behind options", chained(syn(), []uint8{hop, fragment}, padding(), make([]byte, 8)), Fragment},
+		{"a fragment of a fragment", chained(syn(), []uint8{hop, fragment, fragment}, padding(), make([]byte, 8), []byte{0, 0, 0, 1, 0, 0, 0, 7}), Fragment},
 		{"routing type 0", chained(syn(), []uint8{routing}, route(0, 1)), RoutingHeader},
 		{"routing type 0 without segments left", chained(syn(), []uint8{routing}, route(0, 0)), RoutingHeader},
 		{"segments left", chained(syn(), []uint8{routing}, route(4, 1)), RoutingHeader},

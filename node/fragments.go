@@ -58,6 +58,10 @@ func (n *Node) handleFragment(now time.Duration, f *link.Frame) Handled {
 	if v := d.Decode(&g); v != Undecided {
 		return Handled{Verdict: v}
 	}
+	if d.Flow.Proto == protoICMPv6 && responder.IsNDP(d.Segment[0]) {
+		// Neighbour discovery never comes in parts (RFC 6980 §5).
+		return Handled{Verdict: BadNDP}
+	}
 	return n.handleWhole(now, &g)
 }
 
@@ -68,7 +72,7 @@ func (d *Decoded) fragment() (reassembly.Fragment, bool) {
 		return reassembly.IPv4(d.IP, at)
 	}
 	// The byte that announces the fragment header is in the last one before it.
-	const ipv6Bytes, nextHeader = 40, 6
+	const nextHeader = 6
 	next := nextHeader
 	for last := ipv6Bytes; last < at; last += 8 + 8*int(d.IP[last+1]) {
 		next = last

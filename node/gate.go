@@ -104,22 +104,27 @@ func (n *Node) handleICMP(now time.Duration, vip int, frame []byte) Handled {
 		return n.echo(now, vip, frame)
 	case icmpUnreachable, icmpTimeExceeded, icmpParameterProblem:
 		quoted, ok := d.quotedFlow()
-		if !ok || quoted.Dst != d.Flow.Dst {
-			return Handled{Verdict: UnknownQuote}
-		}
-		if quoted.Proto == protoUDP {
-			return n.quotedDatagram(now, &quoted)
-		}
-		if !n.holds(now, &quoted) {
-			return Handled{Verdict: UnknownQuote}
-		}
-		// The sender is a router on the way, not the flow's client: its MAC is
-		// not learned.
-		return Handled{Verdict: DeliverError, Packet: d.IP}
+		return n.handleError(now, &quoted, ok)
 	}
 	// Redirects and source quench are not obeyed; echo replies were not asked
 	// for.
 	return Handled{Verdict: OtherICMP}
+}
+
+// handleError hands an ICMP error to whoever has the flow that it quotes, on
+// whichever node that is; ok says that it quotes one.
+func (n *Node) handleError(now time.Duration, quoted *hashing.Flow, ok bool) Handled {
+	d := &n.decoded
+	switch {
+	case !ok || quoted.Dst != d.Flow.Dst:
+	case quoted.Proto == protoUDP:
+		return n.quotedDatagram(now, quoted)
+	case n.holds(now, quoted):
+		// The sender is a router on the way, not the flow's client: its MAC is
+		// not learned.
+		return Handled{Verdict: DeliverError, Packet: d.IP}
+	}
+	return Handled{Verdict: UnknownQuote}
 }
 
 // holds reports whether our TCP holds the flow.

@@ -46,6 +46,8 @@ func (n *Node) handleIPv6(now time.Duration, frame []byte) Handled {
 	switch d.Flow.Proto {
 	case protoTCP:
 		return n.handleTCP(now, vip, frame)
+	case protoUDP:
+		return n.handleUDP(now, vip)
 	case protoICMPv6:
 		return n.handleICMPv6(now, vip)
 	}
@@ -101,10 +103,7 @@ func (n *Node) handleICMPv6(now time.Duration, vip int) Handled {
 		return n.echo6(now, vip)
 	case icmp6Unreachable, icmp6PacketTooBig, icmp6TimeExceeded, icmp6ParameterProblem:
 		quoted, ok := d.quotedFlow6()
-		if !ok || quoted.Dst != d.Flow.Dst || !n.holds(now, &quoted) {
-			return Handled{Verdict: UnknownQuote}
-		}
-		return Handled{Verdict: DeliverError, Packet: d.IP}
+		return n.handleError(now, &quoted, ok)
 	}
 	return Handled{Verdict: OtherICMP}
 }
@@ -115,10 +114,11 @@ func (n *Node) echo6(now time.Duration, vip int) Handled {
 		return Handled{Verdict: v}
 	}
 	p := d.packet6()
-	reply, outcome := responder.AppendEchoReply6(n.reply[:0], &p, n.own, d.From, n.mtu6)
+	reply, outcome := responder.AppendEchoReply6(n.reply[:0], &p, n.own, d.From, max(n.mtu6, len(d.IP)))
 	n.reply = reply[:0]
 	if outcome != responder.EchoAnswered {
 		return Handled{Verdict: BadICMP}
 	}
-	return Handled{Verdict: AnsweredEcho, Reply: reply, vip: vip}
+	// No router cuts it, and who asks is not remembered by what his path carries.
+	return n.answerInParts(AnsweredEcho, vip, reply, responder.MinIPv6MTU)
 }

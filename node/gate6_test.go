@@ -94,7 +94,7 @@ func TestGateForIPv6(t *testing.T) {
 		{"a SYN behind options", frame6(chained(tcp6(asker6, 40000, 22, flagSYN, nil), []uint8{nextDestination}, padding())), DeliverSYN},
 		{"a closed port", frame6(tcp6(asker6, 40000, 80, flagSYN, nil)), ClosedPort},
 		{"a stray", frame6(tcp6(asker6, 40000, 22, flagACK, nil)), StrayAnswered},
-		{"a datagram", frame6(udp6(asker6, 40000, 53, nil)), NoService},
+		{"a datagram", frame6(udp6(asker6, 40000, 53, nil)), PortUnreachable},
 		{"another protocol", frame6(ip6(asker6, vip6Addr, 59, []byte{1})), NoService},
 		{"another address", frame6(seal6(other, protoTCP, 40, 16)), OtherAddress},
 		{"a packet for the VIP to all nodes", byGroup, OtherMAC},

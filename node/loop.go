@@ -358,6 +358,9 @@ func (l *Loop) receive() {
 				l.tellStranger(now)
 			case LearnedMTU:
 				l.stack.SetMTU6(l.node.MTU6())
+				if l.datagrams != nil {
+					l.datagrams.SetMTU6(l.node.MTU6())
+				}
 			}
 		}
 		// The frames' bytes are the device's until its next call.
