@@ -116,6 +116,7 @@ func (p *problems) service(key string, raw *rawService, c *Config) {
 	}
 	p.listen(key+".listen", raw.Listen, c, &s)
 	p.backend(key+".backend", raw.Backend, &s)
+	p.datagrams(key, raw, &s)
 	s.Check = p.serviceCheck(key, raw, &s)
 	p.sharing(key, raw, &s)
 	c.Services = append(c.Services, s)
@@ -126,8 +127,9 @@ func (p *problems) listen(key string, raw *string, c *Config, s *Service) {
 	if !ok {
 		return
 	}
-	at, last, err := parsePorts(text)
-	wanted := Service{Listen: at, LastPort: last}
+	ports, udp := strings.CutPrefix(text, udpPrefix)
+	at, last, err := parsePorts(strings.TrimPrefix(ports, tcpPrefix))
+	wanted := Service{Listen: at, UDP: udp, LastPort: last}
 	switch {
 	case err == errRange:
 		p.at(key, "%s has a range of ports that does not end behind where it begins; write one like \"10.77.0.2:8000-8099\"", shown(text))
@@ -140,10 +142,10 @@ func (p *problems) listen(key string, raw *string, c *Config, s *Service) {
 		}
 	case slices.ContainsFunc(c.Services, func(o Service) bool { return wanted.overlaps(&o) }):
 		p.at(key, "%s is another service's already; write another port, or another VIP", wanted.ListenText())
-	case portsOf(c.Services)+wanted.Ports() > MaxPorts:
-		p.at(key, "with %s the services have %d ports together, of %d that are possible; write fewer", wanted.ListenText(), portsOf(c.Services)+wanted.Ports(), MaxPorts)
+	case portsOf(append(c.Services, wanted)...) > MaxPorts:
+		p.at(key, "with %s the services have %d ports together, of %d that are possible; write fewer", wanted.ListenText(), portsOf(append(c.Services, wanted)...), MaxPorts)
 	default:
-		s.Listen, s.LastPort = at, last
+		s.Listen, s.UDP, s.LastPort = at, udp, last
 	}
 }
 

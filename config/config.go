@@ -117,6 +117,8 @@ const (
 type Service struct {
 	Name   string
 	Listen netip.AddrPort
+	// UDP: its ports are UDP's, not TCP's.
+	UDP bool
 	// LastPort ends a range of ports that begins with Listen's, 0 for one port.
 	LastPort uint16
 	Backend  netip.AddrPort
@@ -127,7 +129,9 @@ type Service struct {
 	BackendPath string
 	Affinity    Affinity
 	Source      Source
-	Check       Check
+	// Idle is how long a flow of UDP lasts that nothing is said in.
+	Idle  time.Duration
+	Check Check
 	// Sharing is as another system shares, where that is wanted.
 	Sharing Sharing
 }
@@ -135,7 +139,7 @@ type Service struct {
 // Check is how a service is watched.
 type Check struct {
 	Kind CheckKind
-	// Target is the backend as address:port for CheckTCP and CheckSSHBanner, or
+	// Target is the backend as address:port for CheckTCP, CheckUDP and CheckSSHBanner, or
 	// "unix:" and its path; a URL for CheckHTTP, and the absolute path of a program
 	// for CheckExec.
 	Target string
@@ -159,6 +163,7 @@ type CheckKind string
 // Check kinds.
 const (
 	CheckTCP       CheckKind = "tcp"
+	CheckUDP       CheckKind = "udp"
 	CheckSSHBanner CheckKind = "ssh-banner"
 	CheckHTTP      CheckKind = "http"
 	CheckExec      CheckKind = "exec"
@@ -204,6 +209,8 @@ const (
 	MinBannerInterval = 2 * time.Second
 	MaxRiseFall       = 100
 	MaxHoldDown       = time.Hour
+	MinIdle           = time.Second
+	MaxIdle           = time.Hour
 
 	maxPort      = 1<<16 - 1
 	maxArguments = 64
@@ -223,6 +230,7 @@ const (
 	DefaultCheckRise     = 2
 	DefaultCheckFall     = 3
 	DefaultHoldDown      = 10 * time.Second
+	DefaultIdle          = 30 * time.Second
 )
 
 // Load reads the file at path.

@@ -40,12 +40,15 @@ func TestReferenceIsReadAndItsDefaultsAreTheDefaults(t *testing.T) {
 	if s := c.Services[0]; s.Listen.String() != "10.77.0.2:22" || s.Backend.String() != "127.0.0.1:22" || s.Source != SourceTransparent || s.Affinity != SourceIP {
 		t.Errorf("service %+v", s)
 	}
+	if s := c.Services[1]; !s.UDP || s.ListenText() != "udp://10.77.0.2:53" || s.Idle != 30*time.Second || s.Check.Kind != CheckUDP {
+		t.Errorf("UDP service %+v", s)
+	}
 	if c.Node.StopTimeout != 10*time.Second || len(c.Cluster.Peers) != 4 || len(c.Warnings) != 0 {
 		t.Errorf("%+v", c)
 	}
 	// Every commented key is written with its default: taking the comment signs
 	// away changes nothing. Those that have no default show a value.
-	commented := regexp.MustCompile(`(?m)^# (name|control_port|timing|state_dir|stop_timeout|weight|agent_interval|ping|gateway_check|socket|mac_mode|mac|affinity|hash|source|check|check_interval|check_timeout|check_rise|check_fall|hold_down) = `)
+	commented := regexp.MustCompile(`(?m)^# (name|control_port|timing|state_dir|stop_timeout|weight|agent_interval|ping|gateway_check|socket|mac_mode|mac|affinity|hash|source|check|check_interval|check_timeout|check_rise|check_fall|hold_down|idle_timeout) = `)
 	full, err := Parse("reference.toml", []byte(commented.ReplaceAllString(text, "$1 = ")), "unix1")
 	if err != nil {
 		t.Fatal(err)
@@ -152,8 +155,8 @@ func TestBoundsAreReached(t *testing.T) {
 		text string
 		ok   bool
 	}{
-		"most services":     {grow(MaxServices-1, service), true},
-		"too many services": {grow(MaxServices, service), false},
+		"most services":     {grow(MaxServices-2, service), true},
+		"too many services": {grow(MaxServices-1, service), false},
 		"most VIPs":         {grow(MaxVIPs-1, vip), true},
 		"too many VIPs":     {grow(MaxVIPs, vip), false},
 		"too long":          {base + strings.Repeat("#", MaxFileBytes), false},

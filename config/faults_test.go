@@ -47,7 +47,7 @@ func TestFaultsAreToldInTheFilesOwnTerms(t *testing.T) {
 			`9: service[0].name: "" is no name; write one without spaces, of at most 64 bytes, such as "ssh"`,
 			`10: service[0].affinity: "" is not an affinity; write one of source-ip, source-net, source-ip-port, source-ip-port-dest-port`,
 			`11: service[0].source: "" is not a source; write one of transparent, proxy-v1, proxy-v2, plain`,
-			`12: service[0].check: "" is not a check; write "tcp", "ssh-banner", "http://HOST:PORT/PATH" or "exec:/PROGRAM ARGUMENTS"`}},
+			`12: service[0].check: "" is not a check; write "tcp", "udp", "ssh-banner", "http://HOST:PORT/PATH" or "exec:/PROGRAM ARGUMENTS"`}},
 		"a table for a list of tables": {"[[vip]]", "[vip]",
 			[]string{`6: vip: this is a table; write tables [[vip]]`}},
 		"a list of tables for a table": {"[cluster]", "[[cluster]]",

@@ -168,8 +168,9 @@ func TestImpossibleValues(t *testing.T) {
 			`stop_timeout = "10m1s"`:            `node.stop_timeout: "10m1s" is not a time from "0s" to "10m"; write one like "10s"`,
 		},
 		"service": {
-			`check = "udp"`:             `service[0].check: "udp" is not a check; write "tcp", "ssh-banner", "http://HOST:PORT/PATH" or "exec:/PROGRAM ARGUMENTS"`,
-			`check = "https://h/"`:      `service[0].check: "https://h/" is not a check; write "tcp", "ssh-banner", "http://HOST:PORT/PATH" or "exec:/PROGRAM ARGUMENTS"`,
+			`check = "udp"`:             `service[0].check: "udp" is for UDP services; write "tcp"`,
+			`idle_timeout = "9s"`:       `service[0].idle_timeout: is for UDP services; leave it out, connections end by themselves`,
+			`check = "https://h/"`:      `service[0].check: "https://h/" is not a check; write "tcp", "udp", "ssh-banner", "http://HOST:PORT/PATH" or "exec:/PROGRAM ARGUMENTS"`,
 			`check = "http://"`:         `service[0].check: "http://" is no address to ask; write one like "http://127.0.0.1:8080/health", or "http:/health" for the backend itself`,
 			`check = "http://h:0/"`:     `service[0].check: "http://h:0/" is no address to ask; write one like "http://127.0.0.1:8080/health", or "http:/health" for the backend itself`,
 			`check = "http://h:/"`:      `service[0].check: "http://h:/" is no address to ask; write one like "http://127.0.0.1:8080/health", or "http:/health" for the backend itself`,

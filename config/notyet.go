@@ -15,7 +15,6 @@ type notYet struct {
 func notYets() []notYet {
 	return []notYet{
 		{"vip.mac_mode", anyOf(MACIGMP), `write "multicast" or "unicast"`},
-		{"service.listen", isUDP, `write a TCP address and port, such as "10.77.0.2:22"`},
 	}
 }
 
@@ -32,8 +31,6 @@ func anyOf[T ~string](values ...T) func(string) bool {
 		return false
 	}
 }
-
-func isUDP(s string) bool { return strings.HasPrefix(s, "udp://") }
 
 // refuseNotYet refuses a value of the right type by the table.
 func (p *problems) refuseNotYet(key string, value any) {

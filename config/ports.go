@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// MaxPorts bounds the ports of all services together: each has a listener in every
+// MaxPorts bounds the ports of all TCP services together: each has a listener in every
 // worker, of about 5 KiB, and one for this host's own connections.
 const MaxPorts = 1024
 
@@ -44,7 +44,18 @@ var errRange = fmt.Errorf("a range of ports that has no end, or ends before it b
 func (s *Service) Ports() int { return max(int(s.LastPort)-int(s.Listen.Port()), 0) + 1 }
 
 // ListenText is where the service listens, as the file writes it.
-func (s *Service) ListenText() string { return portsText(s.Listen, s.LastPort) }
+func (s *Service) ListenText() string {
+	if s.UDP {
+		return udpPrefix + portsText(s.Listen, s.LastPort)
+	}
+	return portsText(s.Listen, s.LastPort)
+}
+
+// udpPrefix begins the ports of a UDP service; tcpPrefix may begin others.
+const (
+	udpPrefix = "udp://"
+	tcpPrefix = "tcp://"
+)
 
 // BackendText is the backend, as the file writes it.
 func (s *Service) BackendText() string {
@@ -71,14 +82,17 @@ func (s *Service) BackendAt(port uint16) netip.AddrPort {
 
 // overlaps reports whether two services share a port of a VIP.
 func (s *Service) overlaps(o *Service) bool {
-	return s.Listen.Addr() == o.Listen.Addr() &&
+	return s.UDP == o.UDP && s.Listen.Addr() == o.Listen.Addr() &&
 		s.Listen.Port() <= max(o.LastPort, o.Listen.Port()) && o.Listen.Port() <= max(s.LastPort, s.Listen.Port())
 }
 
-// portsOf is how many ports services have together.
-func portsOf(services []Service) (n int) {
+// portsOf is how many ports services have together that need a listener: those of UDP
+// need none.
+func portsOf(services ...Service) (n int) {
 	for i := range services {
-		n += services[i].Ports()
+		if !services[i].UDP {
+			n += services[i].Ports()
+		}
 	}
 	return n
 }

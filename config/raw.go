@@ -65,6 +65,7 @@ type rawService struct {
 	Backend  *string `toml:"backend"`
 	Affinity *string `toml:"affinity"`
 	Source   *string `toml:"source"`
+	Idle     *string `toml:"idle_timeout"`
 	Check    *string `toml:"check"`
 	Interval *string `toml:"check_interval"`
 	Timeout  *string `toml:"check_timeout"`

@@ -12,7 +12,11 @@ import (
 
 // serviceCheck reads how a service is watched.
 func (p *problems) serviceCheck(key string, raw *rawService, s *Service) Check {
-	c := p.checkTarget(key+".check", or(raw.Check, string(CheckTCP)), s)
+	byDefault := CheckTCP
+	if s.UDP {
+		byDefault = CheckUDP
+	}
+	c := p.checkTarget(key+".check", or(raw.Check, string(byDefault)), s)
 	c.Interval, c.Timeout = p.checkTimes(key, raw, c.Kind)
 	c.Rise = p.number(key+".check_rise", raw.Rise, DefaultCheckRise, 1, MaxRiseFall)
 	c.Fall = p.number(key+".check_fall", raw.Fall, DefaultCheckFall, 1, MaxRiseFall)
@@ -37,6 +41,12 @@ func (p *problems) checkTimes(key string, raw *rawService, kind CheckKind) (inte
 func (p *problems) checkTarget(key, text string, s *Service) Check {
 	kind, rest, _ := strings.Cut(text, ":")
 	switch {
+	case text == string(CheckUDP) && !s.UDP:
+		p.at(key, "\"udp\" is for UDP services; write \"tcp\"")
+	case text == string(CheckUDP):
+		return Check{Kind: CheckUDP, Target: s.checked()}
+	case text == string(CheckSSHBanner) && s.UDP:
+		p.at(key, "\"ssh-banner\" is for TCP services; write \"udp\", \"exec:/PROGRAM ARGUMENTS\" or, where the service has the same port in TCP, \"tcp\"")
 	case text == string(CheckTCP) || text == string(CheckSSHBanner):
 		return Check{Kind: CheckKind(text), Target: s.checked(), Backend: true}
 	case kind == string(CheckHTTP) && isURL(text):
@@ -49,7 +59,7 @@ func (p *problems) checkTarget(key, text string, s *Service) Check {
 		program, args, _ := p.command(key, rest)
 		return Check{Kind: CheckExec, Target: program, Args: args}
 	default:
-		p.at(key, "%s is not a check; write \"tcp\", \"ssh-banner\", \"http://HOST:PORT/PATH\" or \"exec:/PROGRAM ARGUMENTS\"", shown(text))
+		p.at(key, "%s is not a check; write \"tcp\", \"udp\", \"ssh-banner\", \"http://HOST:PORT/PATH\" or \"exec:/PROGRAM ARGUMENTS\"", shown(text))
 	}
 	return Check{}
 }

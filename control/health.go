@@ -108,7 +108,7 @@ func HeaderOf(s *config.Service) proxy.Header {
 func checkOf(s *config.Service) health.Check {
 	c := &s.Check
 	kinds := map[config.CheckKind]health.Kind{
-		config.CheckTCP: health.TCP, config.CheckSSHBanner: health.SSHBanner, config.CheckHTTP: health.HTTP, config.CheckExec: health.Exec,
+		config.CheckTCP: health.TCP, config.CheckUDP: health.UDP, config.CheckSSHBanner: health.SSHBanner, config.CheckHTTP: health.HTTP, config.CheckExec: health.Exec,
 	}
 	out := health.Check{
 		Kind: kinds[c.Kind], Target: c.Target, Args: c.Args, Interval: c.Interval, Timeout: c.Timeout,

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"onevoice/datagram"
 	"onevoice/internal/page"
 	"onevoice/internal/poller"
 	"onevoice/link"
@@ -85,12 +86,14 @@ type outgoing struct {
 
 // WorkerParts are what a worker is made of. They stay the caller's.
 type WorkerParts struct {
-	Node    *node.Node
-	Stack   *stack.Stack
-	Loop    *node.Loop
-	Device  link.Device
-	Poller  *poller.Poller
-	OwnHost *proxy.OwnHost
+	Node  *node.Node
+	Stack *stack.Stack
+	// Datagrams are the UDP flows, nil where no service is of UDP.
+	Datagrams *datagram.Relay
+	Loop      *node.Loop
+	Device    link.Device
+	Poller    *poller.Poller
+	OwnHost   *proxy.OwnHost
 	// Guards are by path, none where the kernel has none; NoGuard says why.
 	Guards  []*egress.Guard
 	NoGuard string

@@ -187,6 +187,10 @@ type WorkerStatus struct {
 	Services []stack.ServiceStatus `json:"services"`
 	Stranger *StrangerStatus       `json:"stranger,omitempty"`
 	Flows    FlowsStatus           `json:"flows"`
+	// Datagrams are the flows of UDP services, nil where there is none.
+	Datagrams *DatagramsStatus `json:"datagrams,omitempty"`
+	// Fragments are of datagrams that lack one.
+	Fragments FragmentsStatus `json:"fragments"`
 	// OwnHost is how many connections of this host itself it serves.
 	OwnHost int `json:"own_host"`
 	// NotReached are services that this host itself does not reach, for another

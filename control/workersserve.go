@@ -317,7 +317,7 @@ func (g *Guest) fill(s *WorkerStatus, now time.Duration, flows bool) {
 			s.Lease = LeaseStatus{Held: true, Since: (now - begin).Seconds(), Left: (end - now).Seconds()}
 		}
 	}
-	s.Services = p.Stack.Services()
+	s.Services = g.services()
 	if m := p.Node.LastStranger(); m.Address.IsValid() {
 		s.Stranger = &StrangerStatus{Address: m.Address, MAC: m.MAC.String(), From: m.From.String(), Seconds: (now - m.At).Seconds()}
 	}
@@ -326,9 +326,17 @@ func (g *Guest) fill(s *WorkerStatus, now time.Duration, flows bool) {
 	if p.Watch != nil {
 		s.Changed = p.Watch.Changed(now)
 	}
+	f := p.Node.FragmentCounters()
+	s.Fragments = FragmentsStatus{Waiting: f.Waiting, Bytes: f.Bytes, TimedOut: f.TimedOut, GivenUp: f.GivenUp}
 	s.Device = p.Device.Stats()
 	s.Loop = p.Loop.Stats()
 	if flows {
 		s.Running = p.Stack.Flows(now, stack.MaxFlows)
+	}
+	if r := p.Datagrams; r != nil {
+		s.Datagrams = &DatagramsStatus{Flows: r.FlowCount(), Limit: r.FlowLimit(), Counters: r.Counters()}
+		if flows {
+			s.Running = append(s.Running, datagramFlows(r, now)...)
+		}
 	}
 }

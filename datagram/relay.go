@@ -17,10 +17,11 @@ import (
 // Service is a UDP service of a VIP, on one port or several, and the backend behind
 // it.
 type Service struct {
-	Name   string
-	Listen netip.AddrPort
-	// Backend is the address for the port of Listen.
+	Name    string
+	Listen  netip.AddrPort
 	Backend proxy.Backend
+	// EachPort: Backend is for the port of Listen, and the next port's is the next.
+	EachPort bool
 	// Idle is how long a flow lasts that nothing is said in; 0 for DefaultIdle.
 	Idle time.Duration
 	// Dial, if set, opens a socket in Backend's place. It is how a simulation puts a
@@ -285,16 +286,15 @@ func (r *Relay) open(now time.Duration, id FlowID) bool {
 	return true
 }
 
-// dial opens a socket for a flow. The backend's port lies as far from its first as the
-// flow's from the service's.
+// dial opens a socket for a flow.
 func (s *service) dial(f *hashing.Flow) (Local, error) {
 	client := netip.AddrPortFrom(f.Src, f.SrcPort)
 	if s.Dial != nil {
 		return s.Dial(client)
 	}
 	to := s.Backend
-	if offset := f.DstPort - s.Listen.Port(); offset != 0 {
-		to.Addr = netip.AddrPortFrom(to.Addr.Addr(), to.Addr.Port()+offset)
+	if s.EachPort {
+		to.Addr = netip.AddrPortFrom(to.Addr.Addr(), to.Addr.Port()+f.DstPort-s.Listen.Port())
 	}
 	d, err := to.DialDatagrams(client)
 	if err != nil {

@@ -15,6 +15,7 @@ type Kind uint8
 
 const (
 	TCP Kind = iota + 1
+	UDP
 	SSHBanner
 	HTTP
 	Exec
@@ -24,6 +25,8 @@ func (k Kind) String() string {
 	switch k {
 	case TCP:
 		return "tcp"
+	case UDP:
+		return "udp"
 	case SSHBanner:
 		return "ssh-banner"
 	case HTTP:
@@ -81,6 +84,9 @@ func ParseCheck(text string, backend netip.AddrPort) (Check, error) {
 	case text == "tcp":
 		c.Kind, c.Target = TCP, backend.String()
 		c.Interval, c.Timeout = time.Second, time.Second
+	case text == "udp":
+		c.Kind, c.Target = UDP, backend.String()
+		c.Interval, c.Timeout = time.Second, time.Second
 	case text == "ssh-banner":
 		c.Kind, c.Target, c.Fall = SSHBanner, backend.String(), 2
 		c.Interval, c.Timeout = 3*time.Second, 2*time.Second
@@ -97,7 +103,7 @@ func ParseCheck(text string, backend netip.AddrPort) (Check, error) {
 		}
 		c.Interval, c.Timeout = 5*time.Second, 4*time.Second
 	default:
-		return Check{}, fmt.Errorf("%q is not a check; write \"tcp\", \"ssh-banner\", \"http://HOST:PORT/PATH\" or \"exec:/PROGRAM ARGUMENTS\"", text)
+		return Check{}, fmt.Errorf("%q is not a check; write \"tcp\", \"udp\", \"ssh-banner\", \"http://HOST:PORT/PATH\" or \"exec:/PROGRAM ARGUMENTS\"", text)
 	}
 	return c, c.Validate()
 }
@@ -141,6 +147,10 @@ func validateInterval(interval, timeout time.Duration) error {
 
 func (c *Check) validateTarget() error {
 	switch c.Kind {
+	case UDP:
+		if at, err := netip.ParseAddrPort(c.Target); err != nil || at.Port() == 0 {
+			return fmt.Errorf("%q is no address to check; write ADDRESS:PORT", c.Target)
+		}
 	case TCP, SSHBanner:
 		if path, ok := strings.CutPrefix(c.Target, unixPrefix); ok && filepath.IsAbs(path) {
 			return nil

@@ -9,6 +9,7 @@
 // A service's check is written as in the configuration file:
 //
 //	tcp                      connects, and takes it back before the service notices
+//	udp                      a program has the port, as the kernel knows; nothing is sent
 //	ssh-banner               reads the line that begins with "SSH-"
 //	http://HOST[:PORT]/PATH  GET; 2xx and 3xx are up
 //	http:/PATH               the same, at the service's backend

@@ -43,6 +43,8 @@ func (c *Check) ask(ctx context.Context) error {
 	switch c.Kind {
 	case TCP:
 		return askTCP(ctx, c.Target)
+	case UDP:
+		return askUDP(ctx, c.Target)
 	case SSHBanner:
 		return c.askSSH(ctx)
 	case HTTP:

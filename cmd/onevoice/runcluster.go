@@ -187,7 +187,7 @@ func clusterServices(cfg *config.Config, paths []string) ([]cluster.ServiceSpec,
 	for i := range cfg.Services {
 		s := &cfg.Services[i]
 		out = append(out, cluster.ServiceSpec{
-			Name: s.Name, Path: path(s.Listen.Addr()), Digest: digestOf(append([]string{"tcp", s.ListenText()}, mappingOf(s)...)...), Sharing: sharingOf(s),
+			Name: s.Name, Path: path(s.Listen.Addr()), Digest: digestOf(append([]string{protocolOf(s), s.ListenText()}, mappingOf(s)...)...), Sharing: sharingOf(s),
 		})
 	}
 	return out, nil
@@ -195,6 +195,14 @@ func clusterServices(cfg *config.Config, paths []string) ([]cluster.ServiceSpec,
 
 // vipService is the name of a VIP's own rows. No service of a file can have it.
 func vipService(a netip.Addr) string { return "vip " + a.String() }
+
+// protocolOf is the service's, for its digest.
+func protocolOf(s *config.Service) string {
+	if s.UDP {
+		return "udp"
+	}
+	return "tcp"
+}
 
 // digestOf tells two definitions of a service apart. Each part ends with a zero
 // byte, which none contains.

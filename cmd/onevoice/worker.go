@@ -165,6 +165,7 @@ func (s *serving) open() error {
 		return err
 	}
 	s.opened(func() error { s.parts.Stack.Close(); return nil })
+	s.openDatagrams()
 	if err := s.openGuard(); err != nil {
 		return err
 	}
@@ -177,7 +178,7 @@ func (s *serving) open() error {
 	}
 	s.openFilter(nodeConfig.Services)
 	s.parts.Loop, err = node.NewLoop(node.LoopConfig{
-		Node: s.parts.Node, Stack: s.parts.Stack, Device: s.parts.Device, Poller: wait, Clock: boottime, Log: s.log,
+		Node: s.parts.Node, Stack: s.parts.Stack, Datagrams: s.parts.Datagrams, Device: s.parts.Device, Poller: wait, Clock: boottime, Log: s.log,
 		Begin: s.guest.Begin, Turned: s.turned(newCollector()),
 	})
 	return err
@@ -295,6 +296,9 @@ func (s *serving) backends() map[netip.AddrPort]proxy.Backend {
 	out := map[netip.AddrPort]proxy.Backend{}
 	for i := range s.settings.Config.Services {
 		svc := &s.settings.Config.Services[i]
+		if svc.UDP {
+			continue
+		}
 		for i := range svc.Ports() {
 			port := svc.Listen.Port() + uint16(i)
 			// This host's own address is the client's, and is its own: no mark.
@@ -335,6 +339,9 @@ func (s *serving) stackConfig() stack.Config {
 	mark := proxy.MarkFor(c.Addresses[0])
 	for i := range s.settings.Config.Services {
 		svc := &s.settings.Config.Services[i]
+		if svc.UDP {
+			continue
+		}
 		c.Services = append(c.Services, stack.Service{
 			Name: svc.Name, Listen: svc.Listen, LastPort: svc.LastPort, Backend: backendOf(svc, mark), EachPort: svc.BackendLast != 0,
 		})
@@ -369,6 +376,11 @@ func (s *serving) nodeConfig() (node.Config, error) {
 		Hasher:  hashing.NewHasher(s.settings.HashKey),
 		ListKey: s.settings.ListKey,
 		Flows:   s.parts.Stack,
+
+		ControlPort: conf.Cluster.ControlPort,
+	}
+	if s.parts.Datagrams != nil {
+		c.Datagrams = s.parts.Datagrams
 	}
 	for _, v := range conf.VIPs {
 		c.VIPs = append(c.VIPs, node.VIP{
@@ -381,7 +393,11 @@ func (s *serving) nodeConfig() (node.Config, error) {
 		if err != nil {
 			return node.Config{}, err
 		}
-		c.Services = append(c.Services, node.Service{Proto: node.TCP, Listen: svc.Listen, LastPort: svc.LastPort, Affinity: affinity, Compatible: compatibleOf(&svc)})
+		proto := uint8(node.TCP)
+		if svc.UDP {
+			proto = node.UDP
+		}
+		c.Services = append(c.Services, node.Service{Proto: proto, Listen: svc.Listen, LastPort: svc.LastPort, Affinity: affinity, Compatible: compatibleOf(&svc)})
 	}
 	return c, nil
 }
