@@ -3,6 +3,7 @@ package admin
 import (
 	"fmt"
 	"reflect"
+	"strings"
 
 	"onevoice/control"
 	"onevoice/link"
@@ -30,11 +31,13 @@ type Status struct {
 	Foreign []ForeignStatus `json:"foreign,omitempty"`
 	// Verdicts, Filtered, Flows, Device, Loop and Running are of all workers together, and
 	// Workers of each.
-	Verdicts map[string]uint64   `json:"verdicts"`
-	Filtered Filtered            `json:"filtered"`
-	Flows    control.FlowsStatus `json:"flows"`
-	Device   link.Stats          `json:"device"`
-	Loop     node.LoopStats      `json:"loop"`
+	Verdicts  map[string]uint64       `json:"verdicts"`
+	Filtered  Filtered                `json:"filtered"`
+	Flows     control.FlowsStatus     `json:"flows"`
+	Datagrams control.DatagramsStatus `json:"datagrams"`
+	Fragments control.FragmentsStatus `json:"fragments"`
+	Device    link.Stats              `json:"device"`
+	Loop      node.LoopStats          `json:"loop"`
 	// Process is the control process, Control what its loop did, and Lists the
 	// lists of flows that it exchanged.
 	Process control.ProcessStatus  `json:"process"`
@@ -74,6 +77,8 @@ func (s *Status) Sum() {
 		s.Filtered.Foreign += w.Filter.Foreign
 		s.Filtered.ForHost += w.Filter.ForHost
 		addAll(&s.Flows, &w.Flows)
+		addAll(&s.Datagrams, &w.Datagrams)
+		addAll(&s.Fragments, &w.Fragments)
 		addAll(&s.Device, &w.Device)
 		addAll(&s.Loop, &w.Loop)
 		s.Running = append(s.Running, w.Running...)
@@ -82,9 +87,17 @@ func (s *Status) Sum() {
 	for _, svc := range s.Services {
 		// What a check says is in the warnings about the cluster.
 		if !svc.Up && svc.Reason == "" {
-			s.Warnings = append(s.Warnings, fmt.Sprintf("service %s: the backend %s does not accept; clients are reset", svc.Name, svc.Backend))
+			s.Warnings = append(s.Warnings, fmt.Sprintf("service %s: the backend %s %s", svc.Name, svc.Backend, without(svc.Listen)))
 		}
 	}
+}
+
+// without is what it means that a service's backend is not there.
+func without(listen string) string {
+	if strings.HasPrefix(listen, "udp://") {
+		return "has no program at its port; clients are told that theirs is unreachable"
+	}
+	return "does not accept; clients are reset"
 }
 
 // addAll adds the counters of one struct to those of another of its kind.

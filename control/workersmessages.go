@@ -187,8 +187,8 @@ type WorkerStatus struct {
 	Services []stack.ServiceStatus `json:"services"`
 	Stranger *StrangerStatus       `json:"stranger,omitempty"`
 	Flows    FlowsStatus           `json:"flows"`
-	// Datagrams are the flows of UDP services, nil where there is none.
-	Datagrams *DatagramsStatus `json:"datagrams,omitempty"`
+	// Datagrams are the flows of UDP services.
+	Datagrams DatagramsStatus `json:"datagrams"`
 	// Fragments are of datagrams that lack one.
 	Fragments FragmentsStatus `json:"fragments"`
 	// OwnHost is how many connections of this host itself it serves.

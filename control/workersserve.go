@@ -334,7 +334,7 @@ func (g *Guest) fill(s *WorkerStatus, now time.Duration, flows bool) {
 		s.Running = p.Stack.Flows(now, stack.MaxFlows)
 	}
 	if r := p.Datagrams; r != nil {
-		s.Datagrams = &DatagramsStatus{Flows: r.FlowCount(), Limit: r.FlowLimit(), Counters: r.Counters()}
+		s.Datagrams = DatagramsStatus{Flows: r.FlowCount(), Limit: r.FlowLimit(), Counters: r.Counters()}
 		if flows {
 			s.Running = append(s.Running, datagramFlows(r, now)...)
 		}

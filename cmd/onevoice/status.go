@@ -92,6 +92,10 @@ func printStatus(out io.Writer, s *admin.Status) error {
 	fmt.Fprintf(w, "\nFLOWS\trunning %d of %d\taccepted %d\tfinished %d\tbroken %d\trefused %d\n",
 		s.Flows.Running, s.Flows.Limit, s.Flows.Accepted, s.Flows.Finished, s.Flows.Broken, s.Flows.Refused)
 	fmt.Fprintf(w, "BYTES\tup %s\tdown %s\n", bytesText(s.Flows.BytesUp), bytesText(s.Flows.BytesDown))
+	if d := &s.Datagrams; d.Limit > 0 {
+		fmt.Fprintf(w, "UDP\tflows %d of %d\tdatagrams up %d\tdown %d\tunreachable %d\tlost %d\n",
+			d.Flows, d.Limit, d.DatagramsUp, d.DatagramsDown, d.Unreachable, d.LostUp+d.LostDown+d.NoSocket)
+	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
