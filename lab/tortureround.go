@@ -226,7 +226,7 @@ func (t *torture) recovered(ctx context.Context, tr *trial) error {
 func (t *torture) askEverybody() error {
 	clients := t.LAN.Clients()
 	h := clients[t.round%len(clients)]
-	for name, probe := range map[string]func(*Host) (Answers, error){"ARP request": ProbeARP, "ping": ProbeEcho} {
+	for name, probe := range map[string]func(*Host) (Answers, error){"ARP request": ProbeARP, "ping": ProbeEcho, "datagram to a closed port": ProbeClosedPort} {
 		answers, err := probe(h)
 		if err != nil {
 			return err

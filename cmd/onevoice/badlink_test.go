@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"onevoice/admin"
 )
@@ -32,10 +31,10 @@ func TestQueueRunsOver(t *testing.T) {
 	}
 	// More than 16 MiB take, as the kernel counts what a frame holds.
 	const sent = 40_000
-	datagram := w.packet(unix.IPPROTO_UDP, nil, []byte{0, 99, 0, 53, 0, 12, 0, 0, 'f', 'u', 'l', 'l'})
+	unknown := w.packet(99, nil, []byte{0, 99, 0, 53, 0, 12, 0, 0, 'f', 'u', 'l', 'l'})
 	batch := make([][]byte, 64)
 	for i := range batch {
-		batch[i] = datagram
+		batch[i] = unknown
 	}
 	for range sent / len(batch) {
 		w.send(batch...)

@@ -169,7 +169,7 @@ listen-address=127.0.0.1
 bind-interfaces
 no-resolv
 no-hosts
-no-daemon
+keep-in-foreground
 edns-packet-max=4096
 address=/www.example/192.0.2.80
 pid-file=
