@@ -78,10 +78,10 @@ func (n *Node) handleUDP(now time.Duration, vip int) Handled {
 }
 
 // closedDatagramPort answers for a port of the VIP that no service has: one node,
-// the owner in the VIP's own table, says so (RFC 1122 §4.1.3.1).
+// one that speaksFor the VIP, says so (RFC 1122 §4.1.3.1).
 func (n *Node) closedDatagramPort(now time.Duration, vip int) Handled {
 	d := &n.decoded
-	if v := n.answersFor(now, vip, d.Flow.Src); v != Undecided {
+	if v := n.speaksFor(now, vip, &d.Flow); v != Undecided {
 		return Handled{Verdict: v}
 	}
 	reply, ok := responder.AppendFrame(n.reply[:0], n.own, d.From, !d.Flow.Src.Is4())

@@ -89,32 +89,36 @@ func (n *Node) countFragments(before *reassembly.Counters) {
 }
 
 // mayBeOurs reports whether this node may have to answer a UDP datagram of which it
-// does not know the ports: it owns the bucket in the VIP's own table, or in that of a
-// service, or a service hashes ports. What is another's whatever its ports are takes
-// no memory here.
+// does not know the ports: it speaksFor the VIP, or owns the bucket in the table of a
+// service, or the bucket depends on ports. What is another's whatever its ports are
+// takes no memory here.
 func (n *Node) mayBeOurs(vip int, f *hashing.Flow) bool {
-	bucket := n.vipMappings[vip].hasher.Bucket(hashing.SourceIP, f)
-	if n.vipRights[vip].accept.Has(bucket) {
+	if s := n.compatible[vip]; s >= 0 {
+		if n.mayBeOfService(s, f) {
+			return true
+		}
+	} else if n.vipRights[vip].accept.Has(n.vipMappings[vip].hasher.Bucket(hashing.SourceIP, f)) {
 		return true
 	}
 	for _, l := range n.byListen[vip] {
-		if l.first>>16 != protoUDP {
-			continue
-		}
-		if n.hashesPorts(l.service) || n.rights[l.service].accept.Has(n.bucketOf(l.service, f)) {
+		if l.first>>16 == protoUDP && n.mayBeOfService(l.service, f) {
 			return true
 		}
 	}
 	return false
 }
 
+func (n *Node) mayBeOfService(service int, f *hashing.Flow) bool {
+	return n.hashesPorts(service) || n.rights[service].accept.Has(n.bucketOf(service, f))
+}
+
 // hashesPorts reports whether a service's buckets depend on ports.
 func (n *Node) hashesPorts(service int) bool {
-	switch n.services[service].Affinity {
-	case hashing.SourceIP, hashing.SourceNet:
-		return false
+	s := &n.services[service]
+	if s.Compatible != nil {
+		return s.Compatible.System == hashing.ClusterIPSourcePort || s.Compatible.System == hashing.ClusterIPBothPorts
 	}
-	return true
+	return s.Affinity == hashing.SourceIPPort || s.Affinity == hashing.SourceIPPortDestPort
 }
 
 // answerInParts is a verdict with a reply that may be longer than a packet of mtu
