@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/mdlayher/ndp"
 
@@ -276,5 +277,49 @@ func TestResetOverIPv6(t *testing.T) {
 	}
 	if sum := binary.BigEndian.Uint16(p[56:]); binary.BigEndian.Uint16(seal6(p, protoTCP, 40, 16)[56:]) != sum {
 		t.Error("a wrong checksum")
+	}
+}
+
+// A VIP is announced once, by the node that answers for ::, when it first has the
+// lease.
+func TestAnnouncement(t *testing.T) {
+	n, _ := newNode6(t)
+	var sent [][]byte
+	announce := func(now time.Duration) {
+		n.announce(now, func(vip int, frame []byte) {
+			if vip != 1 {
+				t.Errorf("under the lease of VIP %d", vip)
+			}
+			sent = append(sent, frame)
+		})
+	}
+	give := func(buckets Bitmap, until time.Duration) {
+		rows := []Rows{{Accept: buckets}, {Accept: buckets}}
+		if err := n.SetOwnership(&Ownership{VIPs: rows, Services: rows, LeaseBegin: time.Second, LeaseEnd: until}); err != nil {
+			t.Fatal(err)
+		}
+		n.Tick(time.Second)
+	}
+	give(Bitmap{}, Forever)
+	announce(2 * time.Second)
+	give(allBuckets(), 3*time.Second)
+	announce(4 * time.Second) // the lease is over
+	if len(sent) != 0 {
+		t.Fatalf("announced without the right: %x", sent)
+	}
+	for i := range n.leases {
+		n.SetLease(i, 4*time.Second, Forever)
+	}
+	announce(5 * time.Second)
+	announce(6 * time.Second)
+	give(allBuckets(), Forever)
+	announce(7 * time.Second)
+	if len(sent) != 1 {
+		t.Fatalf("announced %d times", len(sent))
+	}
+	m, err := ndp.ParseMessage(sent[0][54:])
+	if a, ok := m.(*ndp.NeighborAdvertisement); err != nil || !ok || a.TargetAddress != vip6Addr || a.Solicited || !a.Override ||
+		responder.MAC(sent[0][0:6]) != responder.GroupMAC(responder.AllNodes()) {
+		t.Errorf("announced %+v, %v", m, err)
 	}
 }

@@ -69,6 +69,8 @@ type LoopStats struct {
 	// LateReplies counts answers of this node that were ready only after the
 	// lease had run out, and did not leave.
 	LateReplies uint64 `json:"late_replies"`
+	// Announced counts neighbour advertisements that nobody had asked for.
+	Announced uint64 `json:"announced"`
 	// Gaps counts turns that began so late, or under so new a lease, that the
 	// receive queue was emptied first.
 	Gaps uint64 `json:"gaps"`
@@ -295,6 +297,7 @@ func (l *Loop) turn(now time.Duration, events []poller.Event) error {
 		l.datagrams.Turn(now)
 	}
 	l.node.Tick(now)
+	l.node.announce(now, l.announce)
 	l.send()
 	if l.turned != nil {
 		l.turned(now, l.node.Generation())

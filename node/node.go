@@ -100,23 +100,24 @@ type Node struct {
 	hasher                hashing.Hasher
 	mappings, vipMappings []mapping
 	// compatible are the first services with another system's hash, by VIP, or -1.
-	compatible  []int
-	flows       Flows
-	datagrams   Datagrams
-	places      []int // by service: how many of its protocol are before it
-	controlPort uint16
-	fragments   *reassembly.Table
-	arp         *responder.ARP
-	ndp         *responder.NDP
-	groups      []responder.MAC
-	mtu6        int
-	neighbours  *responder.Neighbours
-	resets      *responder.Limit
-	strays      *responder.Limit
-	errors      *responder.Limit
-	ownership   *Ownership
-	leases      []lease // by VIP
-	stopping    bool
+	compatible    []int
+	flows         Flows
+	datagrams     Datagrams
+	places        []int // by service: how many of its protocol are before it
+	controlPort   uint16
+	fragments     *reassembly.Table
+	arp           *responder.ARP
+	ndp           *responder.NDP
+	groups        []responder.MAC
+	mtu6          int
+	announcements announcements
+	neighbours    *responder.Neighbours
+	resets        *responder.Limit
+	strays        *responder.Limit
+	errors        *responder.Limit
+	ownership     *Ownership
+	leases        []lease // by VIP
+	stopping      bool
 
 	// rights and vipRights are the ownership's Accept with times; fresh: some of
 	// them wait for settle.
@@ -169,12 +170,15 @@ func New(cfg Config) (*Node, error) {
 		return nil, errors.New("node: no VIP")
 	}
 	n := &Node{
-		own:         cfg.Own,
-		address:     cfg.Address,
-		address6:    cfg.Address6,
-		mtu:         cfg.MTU,
-		mtu6:        cfg.MTU,
-		groups:      groups6(cfg.VIPs),
+		own:      cfg.Own,
+		address:  cfg.Address,
+		address6: cfg.Address6,
+		mtu:      cfg.MTU,
+		mtu6:     cfg.MTU,
+		groups:   groups6(cfg.VIPs),
+
+		announcements: newAnnouncements(cfg.VIPs),
+
 		vips:        cfg.VIPs,
 		services:    cfg.Services,
 		hasher:      cfg.Hasher,
@@ -269,7 +273,7 @@ func (n *Node) SetOwnership(o *Ownership) error {
 		n.rights[i].set(&o.Services[i].Accept)
 		n.forgetLists(i)
 	}
-	n.fresh = true
+	n.fresh, n.announcements.look = true, true
 	n.ownership = o
 	for i := range n.leases {
 		n.SetLease(i, o.LeaseBegin, o.LeaseEnd)

@@ -56,6 +56,12 @@ func (l *Loop) sendDatagrams(now time.Duration) time.Duration {
 	return now
 }
 
+// announce puts an advertisement that nobody asked for among the replies.
+func (l *Loop) announce(vip int, frame []byte) {
+	l.stats.Announced++
+	l.replies.add(vip, frame)
+}
+
 // flushFull sends what was let out if it fills a call of the device, and returns
 // the time after that.
 func (l *Loop) flushFull(now time.Duration) time.Duration {
