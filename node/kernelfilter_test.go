@@ -55,10 +55,14 @@ func newInKernel(t testing.TB, seed uint64) *inKernel {
 	services = append(services, Service{Proto: protoTCP, Listen: netip.AddrPortFrom(vip2Addr, 22), Affinity: hashing.SourceIP},
 		Service{Proto: protoTCP, Listen: netip.AddrPortFrom(vip2Addr, 24), LastPort: 25, Affinity: hashing.SourceIPPortDestPort})
 	services = append(services, sharedServices(vipAddr)...)
+	// Of UDP, also on ports of TCP.
+	services = append(services, Service{Proto: protoUDP, Listen: netip.AddrPortFrom(vipAddr, 22), Affinity: hashing.SourceIPPort},
+		Service{Proto: protoUDP, Listen: netip.AddrPortFrom(vipAddr, 53), LastPort: 54}, Service{Proto: protoUDP, Listen: netip.AddrPortFrom(vip2Addr, 53), Affinity: hashing.SourceNet})
 	var err error
 	k.n, err = New(Config{
 		Own: ownMAC, Address: ownAddr, MTU: 1500, Services: services, Hasher: hashing.NewHasher(key), Flows: k.flows,
-		VIPs: []VIP{{VIP: responder.VIP{Addr: vipAddr, MAC: clusterMAC}, LAN: lan}, {VIP: responder.VIP{Addr: vip2Addr, MAC: clusterMAC}, LAN: lan}},
+		Datagrams: &modelDatagrams{flows: map[hashing.Flow]int{}},
+		VIPs:      []VIP{{VIP: responder.VIP{Addr: vipAddr, MAC: clusterMAC}, LAN: lan}, {VIP: responder.VIP{Addr: vip2Addr, MAC: clusterMAC}, LAN: lan}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -109,12 +113,22 @@ func (k *inKernel) hold(service int, client netip.AddrPort) hashing.Flow {
 	return f
 }
 
+// connections is how many services are of TCP; they come first.
+func (k *inKernel) connections() (n int) {
+	for i := range k.n.services {
+		if k.n.services[i].Proto == protoTCP {
+			n++
+		}
+	}
+	return n
+}
+
 // some gives the node half of the buckets and a few flows.
 func (k *inKernel) some() {
 	k.t.Helper()
 	for range 40 {
 		if c := k.client(); c.Port() != 0 {
-			k.hold(k.random.IntN(len(k.n.services)), c)
+			k.hold(k.random.IntN(k.connections()), c)
 		}
 	}
 	k.own(hashing.Key{1}, k.random.Uint64)
@@ -174,6 +188,12 @@ func (k *inKernel) frame() []byte {
 	switch r.IntN(20) {
 	case 0:
 		b = frame(etherTypeIPv4, udp(f.Src, f.SrcPort, exceptedPort-uint16(r.IntN(2)), make([]byte, r.IntN(30)))).Data
+	case 4, 5, 6, 7:
+		p := udp(f.Src, f.SrcPort, []uint16{22, 53, 54, 55}[r.IntN(4)], make([]byte, r.IntN(60)))
+		copy(p[16:], f.Dst.AsSlice())
+		fixIP(p)
+		fixTransport(p)
+		b = frame(etherTypeIPv4, p).Data
 	case 1:
 		b = frame(etherTypeIPv4, icmp(f.Src, uint8(r.IntN(12)), quote(f.Src, f.DstPort, f.SrcPort))).Data
 	case 2:
@@ -220,18 +240,20 @@ func (k *inKernel) judge(b []byte, pass bool) error {
 		return err
 	}
 	flow := &k.n.decoded.Flow
-	service, ok := k.n.byListen.find(k.n.vip(flow.Dst), protoTCP, flow.DstPort)
-	ok = ok && flow.Proto == protoTCP
+	service, ok := k.n.byListen.find(k.n.vip(flow.Dst), flow.Proto, flow.DstPort)
+	// Of a short datagram too little is read for the kernel to tell.
+	tooShort := flow.Proto == protoUDP && len(b) < 54
 	switch {
 	case classic == 0:
 		if pass {
 			return fmt.Errorf("link's filter refuses it, %v", v)
 		}
+	case ok && v == NotOwner && tooShort && pass:
 	case ok && v == NotOwner:
-		if held := k.n.table.find(flow) != nil; pass != held {
+		if held := flow.Proto == protoTCP && k.n.table.find(flow) != nil; pass != held {
 			return fmt.Errorf("another node's, and passes: %v; held here: %v", pass, held)
 		}
-	case ok && (v == BadTCPChecksum || v == BadTCPOptions || v == MartianSource):
+	case ok && (v == BadTCPChecksum || v == BadTCPOptions || v == BadUDP || v == MartianSource):
 		// What is wrong is not seen in the kernel, or may not be: the filter goes by
 		// the bucket.
 		if bucket := k.n.bucketOf(service, flow); !pass && k.n.ownership.Services[service].Accept.Has(bucket) {

@@ -33,7 +33,7 @@ func (k *inKernel) allPass(what string, flows []hashing.Flow) {
 func TestR16HeldFlowsPassInTheKernel(t *testing.T) {
 	k := newInKernel(t, 1)
 	for i, c := range clientsOf(200) {
-		k.hold(i%len(k.n.services), c)
+		k.hold(i%k.connections(), c)
 	}
 	k.own(hashing.Key{1}, none)
 	k.allPass("held", k.held)
@@ -73,7 +73,7 @@ func TestR16KeyChangesUnderLoad(t *testing.T) {
 	k := newInKernel(t, 2)
 	clients := clientsOf(32)
 	for i, c := range clients[:16] {
-		k.hold(i%len(k.n.services), c)
+		k.hold(i%k.connections(), c)
 	}
 	var frames [][]byte
 	for i := range k.held {
@@ -85,7 +85,7 @@ func TestR16KeyChangesUnderLoad(t *testing.T) {
 		mine[key] = &Ownership{VIPs: make([]Rows, 2), Services: make([]Rows, len(k.n.services)), LeaseEnd: Forever}
 	}
 	for i, c := range clients[16:] {
-		service := i % len(k.n.services)
+		service := i % k.connections()
 		at := k.n.services[service].Listen
 		f := hashing.Flow{Src: c.Addr(), SrcPort: c.Port(), Dst: at.Addr(), DstPort: at.Port()}
 		frames = append(frames, segmentOf(&f, flagSYN, nil))

@@ -53,13 +53,16 @@ type Config struct {
 	// Except is the UDP port of datagrams for another socket, 0 for none, as in
 	// link.Filter.
 	Except uint16
-	// Services are what foreign segments are dropped of.
+	// Services are what foreign segments and datagrams are dropped of.
 	Services []Service
 }
 
-// Service is a TCP port of a VIP, or a range of them.
+// Service is a TCP or UDP port of a VIP, or a range of them.
 type Service struct {
 	Listen netip.AddrPort
+	// UDP: the ports are UDP's. Of such a service the bucket decides alone, and Hold
+	// is not called.
+	UDP bool
 	// LastPort ends a range that begins with Listen's port, 0 for one port.
 	LastPort uint16
 	Hashed   Hashed

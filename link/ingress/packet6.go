@@ -46,20 +46,12 @@ func (b *builder) packet6() {
 		b.add(ifWords(v, fmt.Sprint("vip", i))...)
 	})
 	b.at("any vip 6", asm.LoadMem(asm.R1, asm.R10, ipHeader+6, asm.Byte))
-	if b.Except != 0 {
+	if b.Except != 0 || b.servesUDP("6") {
 		b.add(asm.JEq.Imm(asm.R1, protoUDP, "datagram6"))
 	}
 	b.add(asm.JNE.Imm(asm.R1, protoTCP, "accept"))
 	b.segment6()
-	if b.Except != 0 {
-		// What another socket hears is longer than what was read.
-		b.at("datagram6", asm.JNE.Imm(state, readTCP, "accept"))
-		b.add(
-			asm.LoadMem(asm.R1, asm.R10, tcp6+2, asm.Half),
-			asm.JEq.Imm(asm.R1, be16(b.Except), "refuse"),
-			asm.Ja.Label("accept"),
-		)
-	}
+	b.datagram6()
 }
 
 // neighbourGroups are the MACs at which this host is asked for its IPv6 VIPs, and
@@ -89,6 +81,15 @@ func ifWords(v [16]byte, label string) asm.Instructions {
 
 func (b *builder) segment6() {
 	b.add(asm.JNE.Imm(state, readTCP, "accept"))
+	b.plain6("source6", tcpBytes)
+	b.header(tcp6)
+	b.whole6("whole6")
+	b.add(asm.LoadMem(asm.R1, asm.R10, tcp6+2, asm.Half))
+	b.ports("6", false)
+}
+
+// plain6 is plain4 for IPv6.
+func (b *builder) plain6(label string, shortest int32) {
 	b.untagged()
 	b.add(
 		asm.LoadMem(asm.R1, asm.R10, ipHeader, asm.Byte),
@@ -96,21 +97,23 @@ func (b *builder) segment6() {
 		asm.JNE.Imm(asm.R1, 6, "accept"),
 		// ::ffff:0:0/96, RFC 4291 section 2.5.5.2
 		asm.LoadMem(asm.R1, asm.R10, ipHeader+8, asm.DWord),
-		asm.JNE.Imm(asm.R1, 0, "source6"),
+		asm.JNE.Imm(asm.R1, 0, label),
 		asm.LoadMem(asm.R1, asm.R10, ipHeader+16, asm.Word),
 		asm.HostTo(asm.BE, asm.R1, asm.Word),
 		asm.JEq.Imm(asm.R1, 0xffff, "accept"),
 	)
-	b.at("source6", asm.LoadMem(asm.R3, asm.R10, ipHeader+4, asm.Half))
-	b.add(asm.HostTo(asm.BE, asm.R3, asm.Half), asm.JLT.Imm(asm.R3, tcpBytes, "accept"))
-	b.header(tcp6)
+	b.at(label, asm.LoadMem(asm.R3, asm.R10, ipHeader+4, asm.Half))
+	b.add(asm.HostTo(asm.BE, asm.R3, asm.Half), asm.JLT.Imm(asm.R3, shortest, "accept"))
+}
+
+// whole6 is whole4 for IPv6.
+func (b *builder) whole6(label string) {
 	last := asm.Instructions{
 		asm.LoadMem(asm.R2, asm.R10, ipHeader+4, asm.Half),
 		asm.HostTo(asm.BE, asm.R2, asm.Half),
 		asm.Add.Imm(asm.R2, ethernetBytes+ipv6Bytes-1),
 	}
-	b.load(last, scratch, 1, "whole6")
+	b.load(last, scratch, 1, label)
 	b.add(asm.Ja.Label("accept"))
-	b.at("whole6", asm.LoadMem(asm.R1, asm.R10, tcp6+2, asm.Half))
-	b.ports("6")
+	b.at(label, asm.Mov.Imm(asm.R1, 0))
 }

@@ -97,9 +97,9 @@ type builder struct {
 //
 // What it refuses is what link's classic filter refuses; see link.Filter. Beyond
 // that it drops TCP segments of services in buckets that do not pass, if their flow
-// is not held, and nothing else: whatever is short, tagged, a fragment, with options
-// or with a field that no TCP would send passes, so that the node can count it for
-// what it is.
+// is not held, and datagrams of services in such buckets, and nothing else: whatever is
+// short, tagged, a fragment, with options or with a field that no TCP would send
+// passes, so that the node can count it for what it is.
 func socketFilter(c *Config, m maps, processors int) asm.Instructions {
 	b := &builder{Config: c, maps: m, processors: processors}
 	b.read()
@@ -187,11 +187,11 @@ func (b *builder) packet4() {
 	})
 	b.at("any vip 4", asm.LoadMem(asm.R1, asm.R10, ipHeader+9, asm.Byte))
 	b.add(asm.JEq.Imm(asm.R1, protoTCP, "segment4"))
-	if b.Except != 0 {
+	if b.Except != 0 || b.servesUDP("4") {
 		b.add(asm.JEq.Imm(asm.R1, protoUDP, "datagram"))
 	}
 	b.add(asm.Ja.Label("accept"))
-	b.datagram()
+	b.datagram4()
 	b.segment4()
 }
 
@@ -212,34 +212,23 @@ func (b *builder) vips(family string, compare func(int)) {
 	}
 }
 
-// datagram refuses UDP to the port that is another socket's.
-func (b *builder) datagram() {
-	if b.Except == 0 {
-		return
-	}
-	b.at("datagram", asm.LoadMem(asm.R1, asm.R10, ipHeader+6, asm.Half))
-	b.add(
-		asm.And.Imm(asm.R1, be16(0x1fff)),
-		asm.JNE.Imm(asm.R1, 0, "accept"),
-	)
-	port := asm.Instructions{
-		asm.LoadMem(asm.R2, asm.R10, ipHeader, asm.Byte),
-		asm.And.Imm(asm.R2, 15),
-		asm.LSh.Imm(asm.R2, 2),
-		asm.Add.Imm(asm.R2, ethernetBytes+2),
-	}
-	b.load(port, scratch, 2, "port")
-	b.add(asm.Ja.Label("refuse"))
-	b.at("port", asm.LoadMem(asm.R1, asm.R10, scratch, asm.Half))
-	b.add(asm.JEq.Imm(asm.R1, be16(b.Except), "refuse"), asm.Ja.Label("accept"))
-}
-
 // segment4 lets pass what user space would not take for a segment, or cannot be
 // told from its first 54 bytes, as far as that is cheap: node.Decoded has the rules.
 // Not seen here are a wrong TCP checksum and bad TCP options.
 func (b *builder) segment4() {
 	const shortest = ipv4Bytes + tcpBytes
 	b.at("segment4", asm.JNE.Imm(state, readTCP, "accept"))
+	b.plain4(shortest)
+	b.header(tcp4)
+	b.whole4("whole4", shortest)
+	b.add(asm.LoadMem(asm.R1, asm.R10, tcp4+2, asm.Half))
+	b.ports("4", false)
+}
+
+// plain4 lets pass what is not a plain packet of a client with a transport header: it
+// has a tag, options or a wrong checksum, is a fragment or shorter than that, or comes
+// from where no client is. What the packet carries is then in R3.
+func (b *builder) plain4(shortest int32) {
 	b.untagged()
 	b.add(
 		asm.LoadMem(asm.R1, asm.R10, ipHeader, asm.Byte),
@@ -263,8 +252,10 @@ func (b *builder) segment4() {
 		asm.JLT.Imm(asm.R3, shortest, "accept"),
 		asm.Sub.Imm(asm.R3, ipv4Bytes),
 	)
-	b.header(tcp4)
-	// Up to 54 bytes are there.
+}
+
+// whole4 lets pass what is cut short. Up to 54 bytes are there.
+func (b *builder) whole4(label string, shortest uint16) {
 	last := asm.Instructions{
 		asm.LoadMem(asm.R2, asm.R10, ipHeader+2, asm.Half),
 		asm.HostTo(asm.BE, asm.R2, asm.Half),
@@ -272,12 +263,11 @@ func (b *builder) segment4() {
 	}
 	b.add(
 		asm.LoadMem(asm.R1, asm.R10, ipHeader+2, asm.Half),
-		asm.JEq.Imm(asm.R1, be16(shortest), "whole4"),
+		asm.JEq.Imm(asm.R1, be16(shortest), label),
 	)
-	b.load(last, scratch, 1, "whole4")
+	b.load(last, scratch, 1, label)
 	b.add(asm.Ja.Label("accept"))
-	b.at("whole4", asm.LoadMem(asm.R1, asm.R10, tcp4+2, asm.Half))
-	b.ports("4")
+	b.at(label, asm.Mov.Imm(asm.R1, 0))
 }
 
 // untagged lets pass what came with a VLAN tag, which is beside the data, and what

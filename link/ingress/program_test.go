@@ -33,7 +33,27 @@ func every() Config {
 			c.Services = append(c.Services, Service{Listen: netip.AddrPortFrom(a, 22+uint16(i)), Hashed: h})
 		}
 	}
+	// UDP on the ports of TCP, in another order.
+	for _, a := range c.Addresses {
+		for i, h := range []Hashed{{SourcePort: true}, {}} {
+			c.Services = append(c.Services, Service{Listen: netip.AddrPortFrom(a, 22+uint16(i)), UDP: true, Hashed: h})
+		}
+	}
 	return c
+}
+
+// datagram is a frame with a UDP datagram to the cluster.
+func datagram(src, dst netip.AddrPort, data int) []byte {
+	b := segment(src, dst, 0, max(data-12, 0))
+	ip, at := b[ethernetBytes:], ipv4Bytes
+	if src.Addr().Is4() {
+		ip[9] = protoUDP
+		seal(ip)
+	} else {
+		ip[6], at = protoUDP, ipv6Bytes
+	}
+	binary.BigEndian.PutUint16(ip[at+4:], uint16(udpBytes+max(data, 12)))
+	return b
 }
 
 func root(t testing.TB) {
@@ -177,6 +197,9 @@ func TestBuckets(t *testing.T) {
 		f.SetKey(k, key)
 		src := randomClient(r, s.Listen.Addr())
 		b, frame := bucketOf(key, s.Hashed, src, s.Listen), segment(src, s.Listen, ack, i%7)
+		if s.UDP {
+			frame = datagram(src, s.Listen, 12+i%7)
+		}
 		for _, p := range []struct {
 			bits [4]uint64
 			want bool
@@ -188,6 +211,9 @@ func TestBuckets(t *testing.T) {
 		}
 		// The state of others does not count.
 		f.Pass(k, &none)
+		if s.UDP {
+			continue
+		}
 		held := Flow{k, src, s.Listen.Port()}
 		if !f.Hold(held) || !passes(t, f, frame) {
 			t.Fatalf("service %d: the held flow of %v does not pass", k, src)
@@ -275,6 +301,21 @@ func TestWhatPasses(t *testing.T) {
 		"later fragment":              {edit(seg, ip+7, 3), true},
 		"do not fragment":             {edit(seg, ip+6, 0x40), false},
 		"UDP":                         {udp(53), true},
+		"a datagram":                  {datagram(src, ssh, 20), false},
+		"a datagram, padded":          {append(datagram(src, ssh, 12), 0, 0, 0), false},
+		"a datagram, no service":      {datagram(src, netip.AddrPortFrom(vip, 24), 20), true},
+		"a datagram, with IP options": {options(datagram(src, ssh, 20)), true},
+		"a datagram, first fragment":  {edit(datagram(src, ssh, 20), ip+6, 0x20), true},
+		"a datagram, later fragment":  {edit(datagram(src, ssh, 20), ip+7, 3), true},
+		"a datagram that lacks bytes": {datagram(src, ssh, 100)[:tcp+80], true},
+		"a UDP length of 7":           {edit(datagram(src, ssh, 20), tcp+5, 7), true},
+		"a UDP length that overruns":  {edit(datagram(src, ssh, 20), tcp+5, 29), true},
+		"a UDP length that is short":  {edit(datagram(src, ssh, 20), tcp+5, 27), false},
+		"a datagram from a group":     {edit(datagram(src, ssh, 20), ip+12, 224), true},
+		"UDP, a wrong IP checksum":    {edit(datagram(src, ssh, 20), ip+11, 0), true},
+		"IPv6 datagram":               {datagram(src6, ssh6, 20), false},
+		"IPv6 datagram, no service":   {datagram(src6, netip.AddrPortFrom(vip6, 24), 20), true},
+		"IPv6 datagram, bad length":   {edit(datagram(src6, ssh6, 20), tcpSix+5, 29), true},
 		"UDP for another socket":      {udp(7176), false},
 		"the same, a first fragment":  {edit(udp(7176), ip+6, 0x20), false},
 		"the same, a later fragment":  {edit(udp(7176), ip+7, 2), true},
@@ -370,7 +411,8 @@ func TestIPv6WithoutVIP(t *testing.T) {
 // With VIPs of IPv6 alone no frame of IPv4 passes.
 func TestIPv6Alone(t *testing.T) {
 	c := every()
-	c.Addresses, c.Services = c.Addresses[1:], c.Services[4:]
+	c.Addresses = c.Addresses[1:]
+	c.Services = slices.DeleteFunc(c.Services, func(s Service) bool { return s.Listen.Addr() != vip6 })
 	f := loaded(t, c)
 	if err := f.loadHost(); err != nil {
 		t.Fatal(err)

@@ -2,15 +2,23 @@ package ingress
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/cilium/ebpf/asm"
 )
 
-// ports goes to a service by the VIP's number and the port in R1; other ports pass.
-func (b *builder) ports(family string) {
+// ports goes to a TCP, or a UDP, service by the VIP's number and the port in R1; other
+// ports pass.
+func (b *builder) ports(family string, udp bool) {
+	label := func(i int) string {
+		if udp {
+			return fmt.Sprint("UDP ports", i)
+		}
+		return fmt.Sprint("ports", i)
+	}
 	for i, a := range b.Addresses {
 		if a.Is4() == (family == "4") {
-			b.add(asm.JEq.Imm(service, int32(i), fmt.Sprint("ports", i)))
+			b.add(asm.JEq.Imm(service, int32(i), label(i)))
 		}
 	}
 	b.add(asm.Ja.Label("accept"))
@@ -18,9 +26,9 @@ func (b *builder) ports(family string) {
 		if a.Is4() != (family == "4") {
 			continue
 		}
-		b.at(fmt.Sprint("ports", i), asm.Mov.Reg(asm.R2, asm.R1))
+		b.at(label(i), asm.Mov.Reg(asm.R2, asm.R1))
 		for k, s := range b.Services {
-			if s.Listen.Addr() == a {
+			if s.Listen.Addr() == a && s.UDP == udp {
 				b.port(&s, fmt.Sprint("service", k))
 			}
 		}
@@ -66,4 +74,9 @@ func (b *builder) services() {
 		b.add(p...)
 		b.add(asm.Ja.Label("decide" + family))
 	}
+}
+
+// servesUDP reports whether a service is of UDP on a VIP of a family.
+func (c *Config) servesUDP(family string) bool {
+	return slices.ContainsFunc(c.Services, func(s Service) bool { return s.UDP && s.Listen.Addr().Is4() == (family == "4") })
 }
