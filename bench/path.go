@@ -72,9 +72,9 @@ func newPath(name string) (*path, error) {
 		p.dns = at(node1(), 5301)
 		return p, nil
 	case OneVoice:
-		return newOneVoice(name, "onevoice", 8083, 5204), nil
+		return newOneVoice(name, "onevoice", 8083, 5204, 5305), nil
 	case OneVoiceTransparent:
-		return newOneVoice(name, "onevoice, transparent", 8084, 5205), nil
+		return newOneVoice(name, "onevoice, transparent", 8084, 5205, 5306), nil
 	}
 	return nil, fmt.Errorf("there is no path %q; write some of %s", name, strings.Join(PathNames(), ", "))
 }
@@ -103,8 +103,8 @@ func newServerPath(name, title string, http, bulk uint16, file string, argv ...s
 }
 
 // newOneVoice is ours, by one of the ports on which it serves the same services.
-func newOneVoice(name, title string, http, bulk uint16) *path {
-	p := &path{Name: name, Title: title, http: at(lab.VIP(), http), bulk: at(lab.VIP(), bulk),
+func newOneVoice(name, title string, http, bulk, dns uint16) *path {
+	p := &path{Name: name, Title: title, http: at(lab.VIP(), http), bulk: at(lab.VIP(), bulk), dns: at(lab.VIP(), dns),
 		mac: func(*bed) net.HardwareAddr { return lab.ClusterMAC() }}
 	p.on = func(ctx context.Context, b *bed) error {
 		if err := b.startDaemons(ctx); err != nil {
