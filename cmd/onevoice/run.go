@@ -129,6 +129,12 @@ func (d *daemon) start() error {
 	var leaveBy time.Time
 	asked := false
 
+	notify, err := startNotifier(d.how)
+	if err != nil {
+		d.loop.Stop()
+		return errors.Join(err, <-ended)
+	}
+	defer func() { _ = notify.close() }()
 	d.log.Info("started", "node", d.cfg.Node.Name, "address", d.self, "vips", addressesOf(d.cfg.VIPs))
 	grace := d.cfg.Node.StopTimeout
 	var failure error
@@ -156,6 +162,7 @@ func (d *daemon) start() error {
 		case s := <-stop:
 			if !asked {
 				asked = true
+				notify.stopping(leaveFor + grace)
 				d.log.Info("stopping", "signal", s.String(), "flows_get", grace.String())
 				d.loop.Tell(cluster.Leave{})
 				leaving, leaveBy = look.C, time.Now().Add(leaveFor)
