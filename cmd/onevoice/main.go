@@ -76,6 +76,7 @@ func newRootCommand() *cobra.Command {
 		newLabCommand(),
 		newBenchCommand(),
 		newVersionCommand(),
+		newManCommand(),
 	)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	wrongUse(root)
