@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strings"
 
+	"onevoice/admission"
 	"onevoice/control"
 	"onevoice/link"
 	"onevoice/node"
@@ -134,6 +135,9 @@ type ServiceStatus struct {
 	BucketsIn int `json:"buckets_in_all"`
 	// Reason is why its check calls it down, one line.
 	Reason string `json:"reason,omitempty"`
+	// TurnedAway is how often what was new was turned away here; nil without rules
+	// for it.
+	TurnedAway *admission.Counts `json:"turned_away,omitempty"`
 }
 
 // ForeignStatus is a node of another system that shares services with the cluster, and

@@ -26,6 +26,7 @@ func (p *problems) check(raw *rawFile, host string) *Config {
 	p.admin(&raw.Admin, &c.Admin)
 	p.vips(raw.VIP, c)
 	p.pingsOwn(c)
+	c.Access = p.access("access", raw.Access.Allow, raw.Access.Deny)
 	p.services(raw.Service, c)
 	c.Warnings = warnings(c)
 	return c
@@ -116,6 +117,8 @@ func (p *problems) service(key string, raw *rawService, c *Config) {
 	}
 	p.listen(key+".listen", raw.Listen, c, &s)
 	p.backend(key+".backend", raw.Backend, &s)
+	s.Access, s.DenyAction = p.access(key, raw.Allow, raw.Deny), p.action(key+".deny_action", raw.DenyAction, ActionDrop)
+	s.Limit = p.limit(key+".limit", raw.Limit)
 	p.datagrams(key, raw, &s)
 	s.Check = p.serviceCheck(key, raw, &s)
 	p.sharing(key, raw, &s)

@@ -9,10 +9,12 @@ import (
 
 // Config is a file that makes sense.
 type Config struct {
-	Cluster  Cluster
-	Node     Node
-	Admin    Admin
-	VIPs     []VIP
+	Cluster Cluster
+	Node    Node
+	Admin   Admin
+	VIPs    []VIP
+	// Access is of all services.
+	Access   Access
 	Services []Service
 	// Warnings are sentences about what is allowed and may bite.
 	Warnings []string
@@ -134,6 +136,10 @@ type Service struct {
 	Check Check
 	// Sharing is as another system shares, where that is wanted.
 	Sharing Sharing
+	// Access is this service's own, beside Config.Access.
+	Access     Access
+	DenyAction Action
+	Limit      Limit
 }
 
 // Check is how a service is watched.

@@ -48,7 +48,7 @@ func TestReferenceIsReadAndItsDefaultsAreTheDefaults(t *testing.T) {
 	}
 	// Every commented key is written with its default: taking the comment signs
 	// away changes nothing. Those that have no default show a value.
-	commented := regexp.MustCompile(`(?m)^# (name|control_port|timing|state_dir|stop_timeout|weight|agent_interval|ping|gateway_check|socket|mac_mode|mac|affinity|hash|source|check|check_interval|check_timeout|check_rise|check_fall|hold_down|idle_timeout) = `)
+	commented := regexp.MustCompile(`(?m)^# (name|control_port|timing|state_dir|stop_timeout|weight|agent_interval|ping|gateway_check|socket|mac_mode|mac|affinity|hash|source|check|check_interval|check_timeout|check_rise|check_fall|hold_down|idle_timeout|allow|deny|deny_action) = `)
 	full, err := Parse("reference.toml", []byte(commented.ReplaceAllString(text, "$1 = ")), "unix1")
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +69,7 @@ func TestReferenceIsReadAndItsDefaultsAreTheDefaults(t *testing.T) {
 func writtenKeys(table reflect.Type, path string) (out []string) {
 	for i, k := range keysOf(table) {
 		kind := table.Field(i).Type
-		if kind.Kind() == reflect.Slice {
+		if kind.Kind() == reflect.Slice || kind.Kind() == reflect.Pointer {
 			kind = kind.Elem()
 		}
 		if kind.Kind() == reflect.Struct {

@@ -8,6 +8,14 @@ func (p *problems) datagrams(key string, raw *rawService, s *Service) {
 		}
 		return
 	}
+	if s.Limit.Flows > 0 || s.Limit.FlowsPerNode > 0 {
+		p.at(key+".limit", "flows and flows_per_node are for connections; write new and per alone, the flows of UDP are bounded for each client as it is")
+	}
+	for i, a := range []Action{s.DenyAction, s.Limit.Action} {
+		if a == ActionReset {
+			p.at(key+[]string{".deny_action", ".limit.action"}[i], "nothing resets a datagram; write %q or %q", ActionReject, ActionDrop)
+		}
+	}
 	s.Idle = p.duration(key+".idle_timeout", raw.Idle, DefaultIdle, MinIdle, MaxIdle)
 	switch {
 	case s.BackendPath != "":

@@ -13,6 +13,7 @@ type rawFile struct {
 	Cluster rawCluster   `toml:"cluster"`
 	Node    rawNode      `toml:"node"`
 	Admin   rawAdmin     `toml:"admin"`
+	Access  rawAccess    `toml:"access"`
 	VIP     []rawVIP     `toml:"vip"`
 	Service []rawService `toml:"service"`
 }
@@ -53,6 +54,12 @@ type rawAdmin struct {
 	Token  *string `toml:"token_file"`
 }
 
+// rawAccess is for all services.
+type rawAccess struct {
+	Allow []string `toml:"allow"`
+	Deny  []string `toml:"deny"`
+}
+
 type rawVIP struct {
 	Address *string `toml:"address"`
 	MACMode *string `toml:"mac_mode"`
@@ -77,6 +84,21 @@ type rawService struct {
 	HashSeed   *int64             `toml:"hash_seed"`
 	TotalNodes *int64             `toml:"total_nodes"`
 	Local      map[string][]int64 `toml:"local"`
+	Allow      []string           `toml:"allow"`
+	Deny       []string           `toml:"deny"`
+	DenyAction *string            `toml:"deny_action"`
+	Limit      *rawLimit          `toml:"limit"`
+}
+
+type rawLimit struct {
+	New          *int64   `toml:"new"`
+	Per          *string  `toml:"per"`
+	Flows        *int64   `toml:"flows"`
+	FlowsPerNode *int64   `toml:"flows_per_node"`
+	IPv4Prefix   *int64   `toml:"ipv4_prefix"`
+	IPv6Prefix   *int64   `toml:"ipv6_prefix"`
+	Action       *string  `toml:"action"`
+	Exempt       []string `toml:"exempt"`
 }
 
 // keysOf are the keys of a raw struct, as the file writes them.

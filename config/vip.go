@@ -107,5 +107,5 @@ func warnings(c *Config) []string {
 			}
 		}
 	}
-	return out
+	return append(out, spread(c)...)
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"onevoice/admission"
 	"onevoice/config"
 	"onevoice/hashing"
 	"onevoice/link"
@@ -185,8 +186,11 @@ type WorkerStatus struct {
 	// Refused counts messages from control that made no sense.
 	Refused  uint64                `json:"refused_messages"`
 	Services []stack.ServiceStatus `json:"services"`
-	Stranger *StrangerStatus       `json:"stranger,omitempty"`
-	Flows    FlowsStatus           `json:"flows"`
+	// TurnedAway is how often each service has turned away what was new; nil when none
+	// has rules for it.
+	TurnedAway []admission.Counts `json:"turned_away,omitempty"`
+	Stranger   *StrangerStatus    `json:"stranger,omitempty"`
+	Flows      FlowsStatus        `json:"flows"`
 	// Datagrams are the flows of UDP services.
 	Datagrams DatagramsStatus `json:"datagrams"`
 	// Fragments are of datagrams that lack one.

@@ -190,6 +190,12 @@ func tokenOf(id FlowID) uint64 { return tokenMark | uint64(id) }
 // Owns reports whether a token of the poller belongs to a relay.
 func Owns(token uint64) bool { return token>>62 == 1 }
 
+// Has reports whether a client's flow has begun.
+func (r *Relay) Has(f *hashing.Flow) bool {
+	_, ok := r.table.Find(f)
+	return ok
+}
+
 // Take asks for room for a client's datagram of a service, and makes it a flow if it
 // has none. The datagram itself comes with Deliver.
 func (r *Relay) Take(now time.Duration, service int, f *hashing.Flow) Outcome {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"time"
 
+	"onevoice/admission"
 	"onevoice/datagram"
 	"onevoice/hashing"
 	"onevoice/responder"
@@ -12,6 +13,8 @@ import (
 // Datagrams is the part of the UDP flows behind the gate that the gate asks: a
 // datagram.Relay, or a model of one.
 type Datagrams interface {
+	// Has reports whether a client's flow has begun.
+	Has(f *hashing.Flow) bool
 	// Take makes room for a client's datagram of a service, that with so many UDP
 	// services before it.
 	Take(now time.Duration, service int, f *hashing.Flow) datagram.Outcome
@@ -65,6 +68,11 @@ func (n *Node) handleUDP(now time.Duration, vip int) Handled {
 	if d.Flow.SrcPort == 0 {
 		// It wants no answer (RFC 768), and no socket can have that port.
 		return Handled{Verdict: BadUDP}
+	}
+	if n.admission != nil {
+		if why := n.admitDatagram(now, service, &d.Flow); why != admission.Admitted {
+			return n.turnAway(now, service, why, nil)
+		}
 	}
 	switch n.datagrams.Take(now, n.places[service], &d.Flow) {
 	case datagram.Full:

@@ -22,6 +22,11 @@ type modelDatagrams struct {
 	mtu     int
 }
 
+func (m *modelDatagrams) Has(f *hashing.Flow) bool {
+	_, held := m.flows[*f]
+	return held
+}
+
 func (m *modelDatagrams) Take(_ time.Duration, service int, f *hashing.Flow) datagram.Outcome {
 	if m.outcome == datagram.Goes || m.outcome == datagram.Begins {
 		m.flows[*f] = service

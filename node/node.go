@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"onevoice/admission"
 	"onevoice/hashing"
 	"onevoice/internal/flowstate"
 	"onevoice/link"
@@ -26,6 +27,10 @@ type Service struct {
 	// Compatible is another system's hash, which counts instead of Affinity; nil is none.
 	// All services of a VIP are to have the same.
 	Compatible *hashing.Compatible
+	// Admits is what the service admits of what is new, nil for all; OnDenied and
+	// OnLimit are what becomes of the rest.
+	Admits            *admission.Service
+	OnDenied, OnLimit Refusal
 }
 
 // VIP is an address that the cluster answers for.
@@ -52,6 +57,8 @@ type Config struct {
 	Hasher   hashing.Hasher
 	// ListKey is the key of FlowHash, the same on all nodes.
 	ListKey hashing.Key
+	// AdmissionKey is a secret of this node's own, see admission.New.
+	AdmissionKey [16]byte
 	// Flows is asked what netstack has and can take.
 	Flows Flows
 	// Datagrams are the UDP flows, nil where no service is of UDP.
@@ -127,6 +134,8 @@ type Node struct {
 	last time.Duration
 
 	table table
+	// admission is nil when no service has rules for what is new.
+	admission *admission.Gate
 	// cookies is when a service last sent a SYN cookie, cookiesOf when it did so
 	// in a bucket. lost is when a half-open flow of the bucket was last lost.
 	cookies         []time.Duration
@@ -169,13 +178,15 @@ func New(cfg Config) (*Node, error) {
 	if len(cfg.VIPs) == 0 {
 		return nil, errors.New("node: no VIP")
 	}
+	gate := newAdmission(&cfg)
 	n := &Node{
-		own:      cfg.Own,
-		address:  cfg.Address,
-		address6: cfg.Address6,
-		mtu:      cfg.MTU,
-		mtu6:     cfg.MTU,
-		groups:   groups6(cfg.VIPs),
+		admission: gate,
+		own:       cfg.Own,
+		address:   cfg.Address,
+		address6:  cfg.Address6,
+		mtu:       cfg.MTU,
+		mtu6:      cfg.MTU,
+		groups:    groups6(cfg.VIPs),
 
 		announcements: newAnnouncements(cfg.VIPs),
 
@@ -196,7 +207,7 @@ func New(cfg Config) (*Node, error) {
 		ownership:   &Ownership{VIPs: make([]Rows, len(cfg.VIPs)), Services: make([]Rows, len(cfg.Services))},
 		rights:      make([]right, len(cfg.Services)),
 		vipRights:   make([]right, len(cfg.VIPs)),
-		table:       newTable(len(cfg.Services)),
+		table:       newTable(len(cfg.Services), gate),
 		cookies:     make([]time.Duration, len(cfg.Services)),
 		cookiesOf:   make([][hashing.Buckets]time.Duration, len(cfg.Services)),
 		lost:        make([][hashing.Buckets]time.Duration, len(cfg.Services)),

@@ -3,6 +3,7 @@ package node
 import (
 	"time"
 
+	"onevoice/admission"
 	"onevoice/hashing"
 	"onevoice/internal/flowstate"
 )
@@ -73,6 +74,10 @@ type tracked struct {
 	// mapped: the in-kernel filter passes its frames.
 	mapped  bool
 	windows windows
+	// source is the census it is counted in, nil when it is not, with its neighbours
+	// there.
+	source                     *sourceFlows
+	nextOfSource, prevOfSource *tracked
 }
 
 // table is the flows that this node's TCP holds. Entries are made when a SYN-ACK
@@ -83,14 +88,18 @@ type table struct {
 	order  []*tracked
 	// count is how many there are of each service and bucket, those that were
 	// forgotten not among them.
-	count [][hashing.Buckets]int32
+	count  [][hashing.Buckets]int32
+	census census
 	// next is where the sweep goes on, swept when the last one was.
 	next  int
 	swept time.Duration
 }
 
-func newTable(services int) table {
-	return table{flows: map[tuple]*tracked{}, flows6: map[tuple6]*tracked{}, count: make([][hashing.Buckets]int32, services)}
+func newTable(services int, gate *admission.Gate) table {
+	return table{
+		flows: map[tuple]*tracked{}, flows6: map[tuple6]*tracked{},
+		count: make([][hashing.Buckets]int32, services), census: newCensus(gate, services),
+	}
 }
 
 func (t *table) find(f *hashing.Flow) *tracked {
@@ -119,6 +128,7 @@ func (t *table) mute(e *tracked, until time.Duration) {
 	if !e.muted {
 		t.count[e.service][e.bucket]--
 	}
+	t.census.end(e)
 	e.muted, e.proven, e.mutedUntil = true, false, until
 }
 
@@ -126,6 +136,7 @@ func (t *table) remove(e *tracked) {
 	if !e.muted {
 		t.count[e.service][e.bucket]--
 	}
+	t.census.end(e)
 	last := len(t.order) - 1
 	t.order[e.at] = t.order[last]
 	t.order[e.at].at = e.at
@@ -162,7 +173,7 @@ func (n *Node) lookup(now time.Duration, service int, bucket uint8, f *hashing.F
 		return nil, flowstate.None
 	case flowstate.HalfOpen:
 	default:
-		e.proven = true
+		n.prove(e)
 	}
 	return e, state
 }
@@ -175,7 +186,7 @@ func (n *Node) adopt(now time.Duration, service int, bucket uint8, f *hashing.Fl
 		return nil, flowstate.None
 	}
 	e := n.table.add(f, service, bucket, now)
-	e.proven = true
+	n.prove(e)
 	n.mapHeld(e)
 	return e, state
 }
@@ -242,8 +253,10 @@ func (n *Node) look(now time.Duration, e *tracked) {
 			n.forget(now, e)
 		}
 	case flowstate.TimeWait:
-		e.proven, e.rests = true, now+restTime
+		n.prove(e)
+		n.table.census.end(e)
+		e.rests = now + restTime
 	default:
-		e.proven = true
+		n.prove(e)
 	}
 }

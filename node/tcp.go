@@ -3,6 +3,7 @@ package node
 import (
 	"time"
 
+	"onevoice/admission"
 	"onevoice/hashing"
 	"onevoice/internal/flowstate"
 	"onevoice/responder"
@@ -21,7 +22,7 @@ func (n *Node) handleTCP(now time.Duration, vip int, frame []byte) Handled {
 		return n.handleSYN(now, service, bucket, verdict, frame)
 	}
 	if e, state := n.lookup(now, service, bucket, &d.Flow); e != nil {
-		return n.handleHeld(now, service, e, state, verdict == Undecided)
+		return n.handleHeld(now, service, e, state, verdict == Undecided, frame)
 	}
 	return n.handleStray(now, service, bucket, verdict, frame)
 }
@@ -41,6 +42,12 @@ func (n *Node) handleSYN(now time.Duration, service int, bucket uint8, verdict V
 	case e != nil && state == flowstate.Open:
 		// It challenges the client (RFC 9293 §3.10.7.4), for a flow of ours.
 		return n.deliver(now, DeliverHeld)
+	case n.admission != nil && (e == nil || state != flowstate.HalfOpen):
+		if why := n.admit(now, service, &d.Flow, connectionOf(d)); why != admission.Admitted {
+			return n.turnAway(now, service, why, frame)
+		}
+	}
+	switch {
 	case !n.flows.Up(n.places[service]):
 		return n.reset(now, n.resets, RefusedSYN, frame)
 	case n.flows.Full() || n.table.full():
@@ -63,7 +70,7 @@ func (n *Node) foreignSYN(now time.Duration, service int, bucket uint8, e *track
 
 // handleHeld judges a segment of a flow that our TCP holds. answers: its bucket
 // is ours under a valid lease.
-func (n *Node) handleHeld(now time.Duration, service int, e *tracked, state flowstate.State, answers bool) Handled {
+func (n *Node) handleHeld(now time.Duration, service int, e *tracked, state flowstate.State, answers bool, frame []byte) Handled {
 	d := &n.decoded
 	switch {
 	case e.stamped && !d.TCP.Stamped && d.TCP.Flags&flagRST == 0:
@@ -71,7 +78,7 @@ func (n *Node) handleHeld(now time.Duration, service int, e *tracked, state flow
 		// SHOULD silently drop the segment." Ours does so only before a flow is open.
 		return Handled{Verdict: Unstamped}
 	case state == flowstate.HalfOpen:
-		return n.handleHandshake(now, service, e, answers)
+		return n.handleHandshake(now, service, e, answers, frame)
 	case answers && d.TCP.Flags&flagACK != 0 && e.windows.beyond(d.TCP.Ack):
 		return n.deliver(now, DeliverUnsent)
 	case answers:
@@ -88,7 +95,7 @@ func (n *Node) handleHeld(now time.Duration, service int, e *tracked, state flow
 // draw a reset with the client's exact number. An acknowledgment where ours is due
 // of something else, in a bucket that is ours alone, is counted apart: another
 // node may have answered the same SYN (OWNERSHIP.md R22).
-func (n *Node) handleHandshake(now time.Duration, service int, e *tracked, answers bool) Handled {
+func (n *Node) handleHandshake(now time.Duration, service int, e *tracked, answers bool, frame []byte) Handled {
 	d := &n.decoded
 	fits := e.windows.contain(d.TCP.Seq, d.TCP.Ack, d.TCP.Flags) && int32(d.TCP.Seq-e.clientISN) > 0
 	switch {
@@ -97,7 +104,12 @@ func (n *Node) handleHandshake(now time.Duration, service int, e *tracked, answe
 	case d.TCP.Flags&flagRST != 0:
 		return n.deliver(now, DeliverHeld)
 	case fits && d.TCP.Ack == e.ownISN+1:
-		e.proven = true
+		if n.admission != nil && !e.proven {
+			if why := n.fits(now, service, &d.Flow); why != admission.Admitted {
+				return n.giveUp(now, e, why, frame)
+			}
+		}
+		n.prove(e)
 		return n.deliver(now, DeliverHeld)
 	case !e.proven && n.cookiesOut(now, service):
 		// It may complete a cookie that went out for the same SYN before. If it
@@ -107,6 +119,14 @@ func (n *Node) handleHandshake(now time.Duration, service int, e *tracked, answe
 		return Handled{Verdict: UnsentACK}
 	}
 	return Handled{Verdict: BadHandshakeACK}
+}
+
+// giveUp ends a half-open flow whose client has just learned of it, when others of
+// its kind have used up the limit meanwhile.
+func (n *Node) giveUp(now time.Duration, e *tracked, why admission.Outcome, frame []byte) Handled {
+	n.flows.End(&e.flow)
+	n.drop(now, e)
+	return n.resetAway(now, why, frame)
 }
 
 // handleStray judges a segment, not a SYN, of a flow that our TCP does not hold;
@@ -128,6 +148,14 @@ func (n *Node) handleStray(now time.Duration, service int, bucket uint8, verdict
 	switch {
 	case why == StrayInGrace || why == StrayListed:
 		return Handled{Verdict: why}
+	case cookie && n.admission != nil:
+		if fits := n.fits(now, service, &n.decoded.Flow); fits != admission.Admitted {
+			if why == Undecided {
+				return n.resetAway(now, fits, frame)
+			}
+			return Handled{Verdict: verdictOn(fits)}
+		}
+		return n.deliver(now, DeliverStray)
 	case cookie:
 		// Netstack takes a cookie or makes a reset, which MayLeave judges.
 		return n.deliver(now, DeliverStray)

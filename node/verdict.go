@@ -33,6 +33,15 @@ const (
 	AnsweredEcho
 	// RefusedSYN: a SYN for a service whose backend is down, reset here.
 	RefusedSYN
+	// Denied: from a client that may begin nothing with the service. This and the
+	// next three are answered as the service wants it, or not at all.
+	Denied
+	// RateLimited: from a source that has begun too much lately.
+	RateLimited
+	// SourceLimited: from a source that has as many flows as it may have.
+	SourceLimited
+	// ServiceLimited: of a service that has as many flows as it may have here.
+	ServiceLimited
 	// ClosedPort: a segment for a port of the VIP without a service, reset here.
 	ClosedPort
 	// StrayAnswered: a segment of a flow that nobody holds, in a bucket of ours,
@@ -227,6 +236,10 @@ func (v Verdict) String() string {
 		AnsweredNDP:       "answered-ndp",
 		AnsweredEcho:      "answered-echo",
 		RefusedSYN:        "refused-syn",
+		Denied:            "denied",
+		RateLimited:       "rate-limited",
+		SourceLimited:     "source-limited",
+		ServiceLimited:    "service-limited",
 		ClosedPort:        "closed-port",
 		StrayAnswered:     "stray-answered",
 		ResetLimited:      "reset-limited",

@@ -9,8 +9,8 @@ import "encoding/binary"
 const (
 	icmpErrorBytes = 8
 
-	unreachable4, portUnreachable4 = 3, 3
-	unreachable6, portUnreachable6 = 1, 4
+	unreachable4, portUnreachable4, prohibited4 = 3, 3, 13
+	unreachable6, portUnreachable6, prohibited6 = 1, 4, 1
 
 	// maxError4 and maxError6 bound the whole packet of an error: every host of IPv4
 	// takes 576 bytes (RFC 1812 §4.3.2.3), and every link of IPv6 carries 1,280 (RFC
@@ -30,11 +30,23 @@ const (
 //
 // The caller bounds the rate (RFC 1812 §4.3.2.8, RFC 4443 §2.4 (f)).
 func AppendPortUnreachable(dst, quoted []byte) ([]byte, bool) {
+	return appendUnreachable(dst, quoted, portUnreachable4, portUnreachable6)
+}
+
+// AppendProhibited is AppendPortUnreachable for the sender of a datagram or segment
+// that is not let in: "communication administratively prohibited", code 13 (RFC 1812
+// §5.2.7.1), code 1 of IPv6 (RFC 4443 §3.1).
+func AppendProhibited(dst, quoted []byte) ([]byte, bool) {
+	return appendUnreachable(dst, quoted, prohibited4, prohibited6)
+}
+
+// appendUnreachable is the error with a code of each family.
+func appendUnreachable(dst, quoted []byte, code4, code6 byte) ([]byte, bool) {
 	if len(quoted) < 1 {
 		return dst, false
 	}
 	if quoted[0]>>4 == 6 {
-		return appendPortUnreachable6(dst, quoted)
+		return appendUnreachable6(dst, quoted, code6)
 	}
 	header := int(quoted[0]&0xf) * 4
 	if quoted[0]>>4 != 4 || header < ipv4Bytes || len(quoted) < header+8 ||
@@ -49,14 +61,14 @@ func AppendPortUnreachable(dst, quoted []byte) ([]byte, bool) {
 	// The type of service is 0 (RFC 1122 §3.2.2).
 	dst = appendIPv4(dst, &p, protoICMP, icmpErrorBytes+len(quoted))
 	at := len(dst)
-	dst = append(append(dst, unreachable4, portUnreachable4, 0, 0, 0, 0, 0, 0), quoted...)
+	dst = append(append(dst, unreachable4, code4, 0, 0, 0, 0, 0, 0), quoted...)
 	binary.BigEndian.PutUint16(dst[at+2:], ^Sum(0, dst[at:]))
 	return dst, true
 }
 
-// appendPortUnreachable6 is the same in IPv6. Extension headers in front of the UDP
+// appendUnreachable6 is the same in IPv6. Extension headers in front of the UDP
 // header are quoted as they are.
-func appendPortUnreachable6(dst, quoted []byte) ([]byte, bool) {
+func appendUnreachable6(dst, quoted []byte, code byte) ([]byte, bool) {
 	if len(quoted) < ipv6Bytes+8 {
 		return dst, false
 	}
@@ -69,7 +81,7 @@ func appendPortUnreachable6(dst, quoted []byte) ([]byte, bool) {
 	dst = append(dst, 6<<4, 0, 0, 0, byte(length>>8), byte(length), protoICMPv6, replyTTL)
 	dst = append(append(dst, to[:]...), src[:]...)
 	at := len(dst)
-	dst = append(append(dst, unreachable6, portUnreachable6, 0, 0, 0, 0, 0, 0), quoted...)
+	dst = append(append(dst, unreachable6, code, 0, 0, 0, 0, 0, 0), quoted...)
 	binary.BigEndian.PutUint16(dst[at+2:], ^Sum(PseudoSum6(&to, &src, protoICMPv6, length), dst[at:]))
 	return dst, true
 }

@@ -53,6 +53,7 @@ func printConfig(out io.Writer, c *config.Config) error {
 		if text := hashText(&s); text != "" {
 			fmt.Fprintf(w, "\t%s\n", text)
 		}
+		printAccess(w, &s)
 		k := &s.Check
 		fmt.Fprintf(w, "\tcheck %s every %s, failed after %s; up after %d good answers, down after %d bad ones, for %s at least\n", k.Text(), k.Interval, k.Timeout, k.Rise, k.Fall, k.HoldDown)
 	}

@@ -60,6 +60,11 @@ type checkedService struct {
 	TotalNodes  int      `json:"total_nodes,omitempty"`
 	FirstNumber int      `json:"first_number,omitempty"`
 	Homes       []string `json:"homes,omitempty"`
+
+	Allow      []string      `json:"allow,omitempty"`
+	Deny       []string      `json:"deny,omitempty"`
+	DenyAction string        `json:"deny_action"`
+	Limit      *checkedLimit `json:"limit,omitempty"`
 }
 
 func checked(c *config.Config) checkedConfig {
@@ -104,5 +109,6 @@ func serviceChecked(s *config.Service) checkedService {
 		Name: s.Name, Listen: s.ListenText(), Backend: s.BackendText(), Affinity: string(s.Affinity), Source: string(s.Source),
 		Check: k.Text(), Interval: k.Interval.String(), Timeout: k.Timeout.String(), Rise: k.Rise, Fall: k.Fall, HoldDown: k.HoldDown.String(),
 		Hash: string(s.Sharing.Hash), HashSeed: s.Sharing.Seed, TotalNodes: s.Sharing.Nodes, FirstNumber: s.Sharing.First(), Homes: s.Sharing.Homes,
+		Allow: prefixesText(s.Access.Allow), Deny: prefixesText(s.Access.Deny), DenyAction: string(s.DenyAction), Limit: limitChecked(&s.Limit),
 	}
 }

@@ -49,6 +49,9 @@ func (d *daemon) services(s *admin.Status, c *cluster.Status) {
 		}
 		if w := s.Active(); w != nil && i < len(w.Services) {
 			one.ServiceStatus = w.Services[i]
+			if i < len(w.TurnedAway) {
+				one.TurnedAway = &w.TurnedAway[i]
+			}
 		}
 		one.Name, one.Listen, one.Backend = svc.Name, svc.ListenText(), svc.BackendText()
 		if reason, down := failing[svc.Name]; down {

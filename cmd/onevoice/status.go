@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"onevoice/admin"
+	"onevoice/admission"
 	"onevoice/hashing"
 )
 
@@ -89,6 +90,9 @@ func printStatus(out io.Writer, s *admin.Status) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	if err := printTurnedAway(out, s); err != nil {
+		return err
+	}
 	fmt.Fprintf(w, "\nFLOWS\trunning %d of %d\taccepted %d\tfinished %d\tbroken %d\trefused %d\n",
 		s.Flows.Running, s.Flows.Limit, s.Flows.Accepted, s.Flows.Finished, s.Flows.Broken, s.Flows.Refused)
 	fmt.Fprintf(w, "BYTES\tup %s\tdown %s\n", bytesText(s.Flows.BytesUp), bytesText(s.Flows.BytesDown))
@@ -104,6 +108,19 @@ func printStatus(out io.Writer, s *admin.Status) error {
 		return err
 	}
 	return printFlows(out, s)
+}
+
+// printTurnedAway tells of what services have not admitted.
+func printTurnedAway(out io.Writer, s *admin.Status) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	head := "\nTURNED AWAY\tDENIED\tOVER RATE\tSOURCE FULL\tNODE FULL\n"
+	for _, v := range s.Services {
+		if c := v.TurnedAway; c != nil && *c != (admission.Counts{}) {
+			fmt.Fprintf(w, "%s%s\t%d\t%d\t%d\t%d\n", head, v.Name, c.Denied, c.OverRate, c.SourceFull, c.NodeFull)
+			head = ""
+		}
+	}
+	return w.Flush()
 }
 
 // wrapped breaks a sentence at spaces; what follows the first line stands under

@@ -374,8 +374,8 @@ func (s *serving) nodeConfig() (node.Config, error) {
 		Gateway: gateway, Address6: address6, Gateway6: gateway6,
 		MTU:     s.parts.Device.MTU(),
 		Hasher:  hashing.NewHasher(s.settings.HashKey),
-		ListKey: s.settings.ListKey,
-		Flows:   s.parts.Stack,
+		ListKey: s.settings.ListKey, AdmissionKey: [16]byte(randomBytes(16)),
+		Flows: s.parts.Stack,
 
 		ControlPort: conf.Cluster.ControlPort,
 	}
@@ -393,11 +393,12 @@ func (s *serving) nodeConfig() (node.Config, error) {
 		if err != nil {
 			return node.Config{}, err
 		}
-		proto := uint8(node.TCP)
+		to := node.Service{Proto: node.TCP, Listen: svc.Listen, LastPort: svc.LastPort, Affinity: affinity, Compatible: compatibleOf(&svc)}
 		if svc.UDP {
-			proto = node.UDP
+			to.Proto = node.UDP
 		}
-		c.Services = append(c.Services, node.Service{Proto: proto, Listen: svc.Listen, LastPort: svc.LastPort, Affinity: affinity, Compatible: compatibleOf(&svc)})
+		admitted(&to, &conf.Access, &svc)
+		c.Services = append(c.Services, to)
 	}
 	return c, nil
 }

@@ -22,7 +22,7 @@ func floors() map[string]int {
 	out := map[string]int{}
 	for floor, folders := range [][]string{
 		{"link", "link/egress", "link/ingress", "proxy", "health", "internal/netns", "internal/page", "internal/poller", "internal/sealed", "internal/journal", "internal/flowstate", "internal/pcap", "sim/report"},
-		{"link/tap", "hashing", "responder", "reassembly", "config", "sim", "stack/virtual"},
+		{"admission", "link/tap", "hashing", "responder", "reassembly", "config", "sim", "stack/virtual"},
 		{"cluster", "stack", "datagram", "node/model"},
 		{"node"},
 		{"lab", "control"},
@@ -41,7 +41,7 @@ func floors() map[string]int {
 
 // pure folders have neither clock nor socket.
 func pure() []string {
-	return []string{"link/tap", "hashing", "responder", "reassembly", "config", "sim", "cluster", "datagram"}
+	return []string{"admission", "link/tap", "hashing", "responder", "reassembly", "config", "sim", "cluster", "datagram"}
 }
 
 const maxLines = 500
