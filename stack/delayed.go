@@ -46,7 +46,7 @@ type delayed struct {
 
 // delaySlot is what is known of the flow that used it last.
 type delaySlot struct {
-	flow [12]byte // addresses and ports, as they are in the packet
+	flow slotFlow
 	// known: acked is what the last packet that left acknowledged.
 	known bool
 	acked uint32
@@ -69,22 +69,46 @@ type segment struct {
 
 func (s *segment) flags() header.TCPFlags { return header.TCPFlags(s.tcp[13]) }
 
-// readSegment reads a TCP packet without IP options; false for any other.
+// readSegment reads a TCP packet without IP options or extension headers; false for
+// any other.
 func readSegment(p *netstack.PacketBuffer) (segment, bool) {
 	ip, tcp := p.NetworkHeader().Slice(), p.TransportHeader().Slice()
-	if len(ip) != header.IPv4MinimumSize || ip[9] != uint8(header.TCPProtocolNumber) || len(tcp) < header.TCPMinimumSize {
+	proto := uint8(header.TCPProtocolNumber)
+	switch {
+	case len(tcp) < header.TCPMinimumSize:
+		return segment{}, false
+	case len(ip) == header.IPv4MinimumSize && ip[9] == proto, len(ip) == header.IPv6MinimumSize && ip[6] == proto:
+	default:
 		return segment{}, false
 	}
 	return segment{ip, tcp, binary.BigEndian.Uint32(tcp[4:]), binary.BigEndian.Uint32(tcp[8:]), p.Data().Size()}, true
 }
 
+// slotFlow is a flow as it is in the packet: near are the last four bytes of its
+// addresses, and the ports; far are the addresses' others, of IPv6.
+type slotFlow struct {
+	near [12]byte
+	far  [24]byte
+}
+
+func flowOf(s *segment) (f slotFlow) {
+	if len(s.ip) == header.IPv6MinimumSize {
+		copy(f.near[:4], s.ip[20:24])
+		copy(f.near[4:8], s.ip[36:40])
+		copy(f.far[:12], s.ip[8:20])
+		copy(f.far[12:], s.ip[24:36])
+	} else {
+		copy(f.near[:8], s.ip[12:20])
+	}
+	copy(f.near[8:], s.tcp[:4])
+	return f
+}
+
 // slot is where a segment's flow is looked after; what waits there for another
 // flow is returned, to leave now.
 func (d *delayedACKs) slot(s *segment) (slot *delaySlot, left *netstack.PacketBuffer) {
-	var flow [12]byte
-	copy(flow[:8], s.ip[12:20])
-	copy(flow[8:], s.tcp[:4])
-	h := binary.LittleEndian.Uint64(flow[4:])*0x9e3779b97f4a7c15 ^ uint64(binary.LittleEndian.Uint32(flow[:]))*0xc2b2ae3d27d4eb4f
+	flow := flowOf(s)
+	h := binary.LittleEndian.Uint64(flow.near[4:])*0x9e3779b97f4a7c15 ^ uint64(binary.LittleEndian.Uint32(flow.near[:]))*0xc2b2ae3d27d4eb4f
 	slot = &d.slots[(h^h>>29)*0x9e3779b97f4a7c15>>52%delaySlots]
 	if slot.flow != flow {
 		left = slot.ack

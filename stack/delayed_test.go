@@ -21,6 +21,7 @@ type spoken struct {
 	options  int // bytes
 	window   uint16
 	partial  bool
+	six      bool
 }
 
 func (s spoken) packet() *netstack.PacketBuffer {
@@ -32,14 +33,22 @@ func (s spoken) packet() *netstack.PacketBuffer {
 	if s.partial {
 		p.GSOOptions = netstack.GSO{Type: netstack.GSOTCPv4, NeedsCsum: true, MSS: 1448}
 	} else {
-		tcp.SetChecksum(^checksum.Checksum(tcp, pseudo(p)))
+		tcp.SetChecksum(^checksum.Checksum(tcp, s.pseudo(p)))
+	}
+	if s.six {
+		ip := header.IPv6(p.NetworkHeader().Push(header.IPv6MinimumSize))
+		ip.Encode(&header.IPv6Fields{PayloadLength: uint16(len(tcp) + s.size), HopLimit: 64, TransportProtocol: 6, SrcAddr: toAddress(vip6), DstAddr: toAddress(client6)})
+		return p
 	}
 	ip := header.IPv4(p.NetworkHeader().Push(header.IPv4MinimumSize))
 	ip.Encode(&header.IPv4Fields{TotalLength: uint16(20 + len(tcp) + s.size), TTL: 64, Protocol: 6, SrcAddr: toAddress(vip), DstAddr: toAddress(client)})
 	return p
 }
 
-func pseudo(p *netstack.PacketBuffer) uint16 {
+func (s spoken) pseudo(p *netstack.PacketBuffer) uint16 {
+	if s.six {
+		return header.PseudoHeaderChecksum(6, toAddress(vip6), toAddress(client6), uint16(len(p.TransportHeader().Slice())+p.Data().Size()))
+	}
 	return header.PseudoHeaderChecksum(6, toAddress(vip), toAddress(client), uint16(len(p.TransportHeader().Slice())+p.Data().Size()))
 }
 
@@ -91,17 +100,22 @@ func TestDelayedACKs(t *testing.T) {
 		{"each waits for its own time", []batch{start, {1, []spoken{ack(150)}}, {2, []spoken{{seq: 1, ack: 150, size: 10}}}, {3, []spoken{{seq: 11, ack: 200}}}, {2 + ackDelay, nil}, {3 + ackDelay, nil}}, "0/100S | - | 1/150+10 | - | - | 11/200"},
 		{"not another flow's", []batch{start, {1, []spoken{{seq: 1, ack: 150, size: 10}, {port: 9, seq: 11, ack: 150, flags: ends}}}}, "0/100S | 1/150+10 11/150F"},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			d := delayedACKs{most: ackSegments * (mtu - headerBytes)}
-			var got []string
-			for _, b := range tt.batches {
-				got = append(got, leave(t, &d, b))
-			}
-			if s := strings.Join(got, " | "); s != tt.want {
-				t.Errorf("left %q, want %q", s, tt.want)
-			}
-			d.discard()
-		})
+		for _, six := range []bool{false, true} {
+			t.Run(fmt.Sprint(tt.name, ", IPv6 ", six), func(t *testing.T) {
+				d := delayedACKs{most: ackSegments * (mtu - headerBytes)}
+				var got []string
+				for _, b := range tt.batches {
+					for i := range b.packets {
+						b.packets[i].six = six
+					}
+					got = append(got, leave(t, &d, b))
+				}
+				if s := strings.Join(got, " | "); s != tt.want {
+					t.Errorf("left %q, want %q", s, tt.want)
+				}
+				d.discard()
+			})
+		}
 	}
 }
 
@@ -129,7 +143,8 @@ func leave(t *testing.T, d *delayedACKs, b batch) string {
 				s += letter
 			}
 		}
-		sum := checksum.Checksum(tcp, checksum.Combine(pseudo(p), p.Data().Checksum()))
+		family := spoken{six: len(p.NetworkHeader().Slice()) == header.IPv6MinimumSize}
+		sum := checksum.Checksum(tcp, checksum.Combine(family.pseudo(p), p.Data().Checksum()))
 		if partial(p) {
 			sum = ^tcp.Checksum()
 		}
@@ -143,6 +158,31 @@ func leave(t *testing.T, d *delayedACKs, b batch) string {
 		return "-"
 	}
 	return strings.Join(said, " ")
+}
+
+// Two IPv6 flows with the same ends of their addresses are two.
+func TestDelayedACKsOfNearAddresses(t *testing.T) {
+	d := delayedACKs{most: 100}
+	near := func(s spoken, at int) *netstack.PacketBuffer {
+		s.six = true
+		p := s.packet()
+		p.NetworkHeader().Slice()[at] ^= 1
+		return p
+	}
+	for _, at := range []int{8, 19, 24, 35} {
+		out := d.pass(1, spoken{ack: 100, flags: opens, six: true}.packet(), nil)
+		out = d.pass(1, spoken{seq: 1, ack: 150, six: true}.packet(), out)
+		if len(out) != 1 {
+			t.Fatalf("%d packets left", len(out))
+		}
+		// What another flow says takes the slot, and carries nothing of the first.
+		if out = d.pass(2, near(spoken{seq: 1, ack: 150, size: 10}, at), out); len(out) != 3 || d.sparedACKs != 0 {
+			t.Errorf("byte %d differs: %d packets left, %d spared", at, len(out), d.sparedACKs)
+		}
+		for _, p := range out {
+			p.DecRef()
+		}
+	}
 }
 
 // Flows that share a slot cost each other nothing but what waits.

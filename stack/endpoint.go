@@ -24,8 +24,11 @@ const EthernetBytes = 14
 // with its headers it has to stay below 64 KiB.
 const maxSegmentBytes = 65_536 - 100
 
-// headerBytes are those of IP and TCP, without options.
-const headerBytes = header.IPv4MinimumSize + header.TCPMinimumSize
+// headerBytes and headerBytes6 are those of IP and TCP, without options.
+const (
+	headerBytes  = header.IPv4MinimumSize + header.TCPMinimumSize
+	headerBytes6 = header.IPv6MinimumSize + header.TCPMinimumSize
+)
 
 // linkEndpoint is netstack's network interface. Packets leave it through a
 // queue that the loop empties, from whichever goroutine netstack sends in.

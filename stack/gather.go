@@ -29,7 +29,8 @@ type gathering struct {
 // gathered is a run of segments that differ in nothing but what must differ.
 type gathered struct {
 	head    []byte // the first packet
-	headers int    // bytes of its headers
+	ip      int    // bytes of its IP header, which tell its family
+	headers int    // bytes of all its headers
 	segment int    // bytes of data in each but the last
 	next    uint32 // the number that follows
 	total   int    // bytes of the joined packet
@@ -39,13 +40,13 @@ type gathered struct {
 	push  uint8
 }
 
-// Gather hands an IPv4 packet to netstack as Deliver does, at the latest with
+// Gather hands an IP packet to netstack as Deliver does, at the latest with
 // the next Flush, until which the caller leaves the packet's bytes alone.
 func (s *Stack) Gather(ip []byte) {
 	g := &s.gathering
-	headers, ok := joinable(ip)
+	ipBytes, headers, ok := joinable(ip)
 	for i := range g.open {
-		if !sameFlow(g.open[i].head, ip) {
+		if !g.open[i].sameFlow(ip) {
 			continue
 		}
 		if ok && g.open[i].join(ip, headers) {
@@ -56,7 +57,7 @@ func (s *Stack) Gather(ip []byte) {
 		break
 	}
 	if !ok {
-		if len(ip) > 0 && ip[0] != plainHeader {
+		if !plain(ip) {
 			// Whose it is was not looked at.
 			s.Flush()
 		}
@@ -66,7 +67,7 @@ func (s *Stack) Gather(ip []byte) {
 	if len(g.open) == maxGathered {
 		s.deliverOpen(0)
 	}
-	g.begin(ip, headers)
+	g.begin(ip, ipBytes, headers)
 }
 
 // Flush delivers what Gather still has.
@@ -88,57 +89,88 @@ func (s *Stack) deliverOpen(i int) {
 	s.gathering.open = open[:len(open)-1]
 }
 
-func (g *gathering) begin(ip []byte, headers int) {
+func (g *gathering) begin(ip []byte, ipBytes, headers int) {
 	if len(g.open) < cap(g.open) {
 		g.open = g.open[:len(g.open)+1]
 	} else {
 		g.open = append(g.open, gathered{})
 	}
-	size := len(ip) - headers
+	size, tcp := len(ip)-headers, ip[ipBytes:]
 	o := &g.open[len(g.open)-1]
 	*o = gathered{
-		head: ip, headers: headers, segment: size, total: len(ip), rest: o.rest[:0],
-		next: binary.BigEndian.Uint32(ip[24:]) + uint32(size), push: ip[33] & uint8(header.TCPFlagPsh),
+		head: ip, ip: ipBytes, headers: headers, segment: size, total: len(ip), rest: o.rest[:0],
+		next: binary.BigEndian.Uint32(tcp[4:]) + uint32(size), push: tcp[13] & uint8(header.TCPFlagPsh),
 	}
 	o.ended = o.push != 0
 }
 
-// joinable reports whether a packet may be a part of a run, and how long its
-// headers are: data with ACK and at most PSH, and no IP options.
-func joinable(ip []byte) (headers int, ok bool) {
-	if len(ip) < headerBytes || ip[0] != plainHeader || ip[9] != uint8(header.TCPProtocolNumber) {
-		return 0, false
+// plain reports whether a packet has its ports where joinable and sameFlow look for
+// them: it has no IP options, and no extension headers in front of TCP.
+func plain(ip []byte) bool {
+	switch {
+	case len(ip) == 0 || ip[0] == plainHeader:
+		return true
+	case ip[0]>>4 == header.IPv6Version:
+		return len(ip) > 6 && ip[6] == uint8(header.TCPProtocolNumber)
 	}
-	headers = header.IPv4MinimumSize + int(ip[32]>>4)*4
-	flags := header.TCPFlags(ip[33])
-	return headers, headers < len(ip) && flags|header.TCPFlagPsh == header.TCPFlagAck|header.TCPFlagPsh
+	return false
 }
 
-// sameFlow compares addresses and ports of two packets; the first has no IP
-// options and is TCP.
-func sameFlow(a, b []byte) bool {
-	return len(b) >= 24 && [12]byte(a[12:]) == [12]byte(b[12:])
+// joinable reports whether a packet may be a part of a run, and how long its IP
+// header and all its headers are: data with ACK and at most PSH.
+func joinable(ip []byte) (ipBytes, headers int, ok bool) {
+	switch {
+	case len(ip) >= headerBytes && ip[0] == plainHeader && ip[9] == uint8(header.TCPProtocolNumber):
+		ipBytes = header.IPv4MinimumSize
+	case len(ip) >= headerBytes6 && ip[0]>>4 == header.IPv6Version && ip[6] == uint8(header.TCPProtocolNumber):
+		ipBytes = header.IPv6MinimumSize
+	default:
+		return 0, 0, false
+	}
+	tcp := ip[ipBytes:]
+	headers = ipBytes + int(tcp[12]>>4)*4
+	flags := header.TCPFlags(tcp[13])
+	return ipBytes, headers, headers < len(ip) && flags|header.TCPFlagPsh == header.TCPFlagAck|header.TCPFlagPsh
 }
 
-// join takes a packet as the next of the run, if it is: the numbers follow, and
-// type of service, flags of fragments, time to live, acknowledgment, length of
-// the header, window and options are the same.
+// sameFlow compares addresses and ports of a packet with those of the run.
+func (g *gathered) sameFlow(b []byte) bool {
+	a := g.head
+	if g.ip == header.IPv6MinimumSize {
+		return len(b) >= 44 && b[0]>>4 == header.IPv6Version && [36]byte(a[8:]) == [36]byte(b[8:])
+	}
+	return len(b) >= 24 && [12]byte(a[12:]) == [12]byte(b[12:]) && b[0]>>4 == header.IPv4Version
+}
+
+// join takes a packet of its flow as the next of the run, if it is: the numbers
+// follow, and what the IP header says beside them, acknowledgment, length of the
+// header, window and options are the same.
 func (g *gathered) join(ip []byte, headers int) bool {
-	a, size := g.head, len(ip)-headers
+	a, b, size := g.head[g.ip:], ip[g.ip:], len(ip)-headers
 	switch {
 	case g.ended, size > g.segment, g.total+size > maxPacketBytes,
-		binary.BigEndian.Uint32(ip[24:]) != g.next,
-		a[1] != ip[1], [2]byte(a[6:]) != [2]byte(ip[6:]), a[8] != ip[8],
-		[5]byte(a[28:]) != [5]byte(ip[28:]), [2]byte(a[34:]) != [2]byte(ip[34:]),
-		string(a[headerBytes:headers]) != string(ip[headerBytes:headers]):
+		binary.BigEndian.Uint32(b[4:]) != g.next,
+		!g.sameHeader(ip),
+		[5]byte(a[8:]) != [5]byte(b[8:]), [2]byte(a[14:]) != [2]byte(b[14:]),
+		string(a[header.TCPMinimumSize:g.headers-g.ip]) != string(b[header.TCPMinimumSize:headers-g.ip]):
 		return false
 	}
 	g.rest = append(g.rest, ip[headers:])
 	g.total += size
 	g.next += uint32(size)
-	g.push |= ip[33] & uint8(header.TCPFlagPsh)
+	g.push |= b[13] & uint8(header.TCPFlagPsh)
 	g.ended = g.push != 0 || size < g.segment
 	return true
+}
+
+// sameHeader compares what else the IP headers say: of IPv4 type of service, flags
+// of fragments and time to live, of IPv6 class, flow label and hop limit.
+func (g *gathered) sameHeader(ip []byte) bool {
+	a := g.head
+	if g.ip == header.IPv6MinimumSize {
+		return [4]byte(a) == [4]byte(ip) && a[7] == ip[7]
+	}
+	return a[1] == ip[1] && [2]byte(a[6:]) == [2]byte(ip[6:]) && a[8] == ip[8]
 }
 
 // deliverGathered hands a run to netstack as one packet.
@@ -154,7 +186,12 @@ func (l *linkEndpoint) deliverGathered(g *gathered) {
 		at += copy(b[at:], part)
 		g.rest[i] = nil
 	}
-	b[33] |= g.push
+	b[g.ip+13] |= g.push
+	if g.ip == header.IPv6MinimumSize {
+		header.IPv6(b).SetPayloadLength(uint16(g.total - g.ip))
+		l.deliverView(v)
+		return
+	}
 	ip := header.IPv4(b)
 	ip.SetTotalLength(uint16(g.total))
 	ip.SetChecksum(0)

@@ -5,11 +5,19 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+var (
+	client6 = netip.MustParseAddr("2001:db8::101")
+	vip6    = netip.MustParseAddr("2001:db8::2")
 )
 
 // taken is a dispatcher that keeps what netstack would get.
@@ -26,6 +34,7 @@ func newTaken() (*Stack, *taken) {
 	d := &taken{}
 	s := &Stack{link: newLinkEndpoint(mtu, func() {})}
 	s.link.Attach(d)
+	s.link.six.Attach(d)
 	return s, d
 }
 
@@ -41,17 +50,20 @@ type piece struct {
 	// options are words of IP header and of TCP header beyond the usual.
 	hops, ipFlags       uint8
 	ipOptions, tcpWords int
+	six                 bool
 }
 
 func (p piece) packet() []byte {
 	options, ipBytes := 12+4*p.tcpWords, 20+4*p.ipOptions
-	b := make([]byte, ipBytes+20+options+p.size)
-	header.IPv4(b).Encode(&header.IPv4Fields{TotalLength: uint16(len(b)), TTL: 64 - p.hops, TOS: uint8(p.tos), Flags: p.ipFlags, Protocol: 6, SrcAddr: toAddress(client), DstAddr: toAddress(vip), ID: uint16(p.seq)})
-	b[0] = 0x45 + byte(p.ipOptions)
-	for i := 20; i < ipBytes; i++ {
-		b[i] = 1 // no operation
+	if p.six {
+		ipBytes = 40
 	}
-	header.IPv4(b).SetChecksum(^header.IPv4(b).CalculateChecksum())
+	b := make([]byte, ipBytes+20+options+p.size)
+	if p.six {
+		header.IPv6(b).Encode(&header.IPv6Fields{PayloadLength: uint16(len(b) - 40), TrafficClass: uint8(p.tos), TransportProtocol: 6, HopLimit: 64 - p.hops, SrcAddr: toAddress(client6), DstAddr: toAddress(vip6)})
+	} else {
+		p.header4(b, ipBytes)
+	}
 	tcp := header.TCP(b[ipBytes:])
 	tcp.Encode(&header.TCPFields{SrcPort: p.port, DstPort: 22, SeqNum: p.seq, AckNum: 7 + p.ack, DataOffset: uint8(20 + options), Flags: p.flags | header.TCPFlagAck, WindowSize: uint16(500 + p.window)})
 	copy(tcp[20:], []byte{1, 1, 8, 10})
@@ -60,6 +72,15 @@ func (p piece) packet() []byte {
 		b[ipBytes+20+options+i] = byte((p.seq + uint32(i)) * 31)
 	}
 	return b
+}
+
+func (p piece) header4(b []byte, ipBytes int) {
+	header.IPv4(b).Encode(&header.IPv4Fields{TotalLength: uint16(len(b)), TTL: 64 - p.hops, TOS: uint8(p.tos), Flags: p.ipFlags, Protocol: 6, SrcAddr: toAddress(client), DstAddr: toAddress(vip), ID: uint16(p.seq)})
+	b[0] = 0x45 + byte(p.ipOptions)
+	for i := 20; i < ipBytes; i++ {
+		b[i] = 1 // no operation
+	}
+	header.IPv4(b).SetChecksum(^header.IPv4(b).CalculateChecksum())
 }
 
 // Segments that follow each other become one; what differs in anything else does
@@ -94,14 +115,48 @@ func TestGather(t *testing.T) {
 		{"IP options between", []piece{full(0), {port: a, seq: 100, size: 100, ipOptions: 1}, full(200)}, "1000:0+100 1000:100+100 1000:200+100"},
 		{"three flows, one of them broken", []piece{full(0), {port: b, size: 10}, {port: 3, size: 10}, full(500)}, "1000:0+100 2000:0+10 3:0+10 1000:500+100"},
 	} {
-		s, d := newTaken()
-		for _, p := range tt.in {
-			s.Gather(p.packet())
+		for _, six := range []bool{false, true} {
+			s, d := newTaken()
+			for _, p := range tt.in {
+				if p.six = six; six && (p.ipOptions > 0 || p.ipFlags > 0) {
+					continue
+				}
+				s.Gather(p.packet())
+			}
+			s.Flush()
+			if got := d.describe(t); got != tt.want && !(six && strings.Contains("must not be cut, IP options between", tt.name)) {
+				t.Errorf("%s, IPv6 %v: netstack gets %q, want %q", tt.name, six, got, tt.want)
+			}
 		}
-		s.Flush()
-		if got := d.describe(t); got != tt.want {
-			t.Errorf("%s: netstack gets %q, want %q", tt.name, got, tt.want)
-		}
+	}
+}
+
+// Flows of both families do not join, nor does what has extension headers, which
+// comes in its turn.
+func TestGatherBothFamilies(t *testing.T) {
+	s, d := newTaken()
+	six, four := piece{port: 1, size: 100, six: true}, piece{port: 1, size: 100}
+	chained := func(p piece) []byte {
+		b := p.packet()
+		b = slices.Insert(b, 40, 6, 0, 1, 4, 0, 0, 0, 0)
+		b[6] = 60
+		header.IPv6(b).SetPayloadLength(uint16(len(b) - 40))
+		return b
+	}
+	s.Gather(six.packet())
+	s.Gather(four.packet())
+	six.seq, four.seq = 100, 100
+	s.Gather(four.packet())
+	s.Gather(chained(six))
+	six.seq = 200
+	s.Gather(six.packet())
+	s.Flush()
+	var got []string
+	for _, p := range d.packets {
+		got = append(got, fmt.Sprintf("%d:%d", p[0]>>4, len(p)))
+	}
+	if want := "6:172 4:252 6:180 6:172"; strings.Join(got, " ") != want {
+		t.Errorf("netstack gets %v, want %s", got, want)
 	}
 }
 
@@ -111,8 +166,11 @@ func (d *taken) describe(t *testing.T) string {
 	var out []byte
 	for _, p := range d.packets {
 		ip := header.IPv4(p)
-		tcp := header.TCP(p[ip.HeaderLength():])
-		if !ip.IsChecksumValid() || int(ip.TotalLength()) != len(p) {
+		tcp := header.TCP(p[40:])
+		if p[0]>>4 == 4 {
+			tcp = header.TCP(p[ip.HeaderLength():])
+		}
+		if p[0]>>4 == 4 && (!ip.IsChecksumValid() || int(ip.TotalLength()) != len(p)) || p[0]>>4 == 6 && int(header.IPv6(p).PayloadLength()) != len(p)-40 {
 			t.Errorf("a header that is wrong: %x", p[:20])
 		}
 		data := tcp[tcp.DataOffset():]
