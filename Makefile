@@ -38,6 +38,7 @@ race: ## the tests under the race detector, without the longest
 fuzz: ## the fuzz targets, FUZZTIME=30s each
 	$(FUZZ) '^FuzzDecode$$' ./node
 	$(FUZZ) '^FuzzHandleFrame$$' ./node
+	$(FUZZ) '^FuzzHandleIPv6$$' ./node
 	$(FUZZ) '^FuzzARP$$' ./responder
 	$(FUZZ) '^FuzzEcho$$' ./responder
 	$(FUZZ) '^FuzzReset$$' ./responder
