@@ -42,6 +42,7 @@ fuzz: ## the fuzz targets, FUZZTIME=30s each
 	$(FUZZ) '^FuzzARP$$' ./responder
 	$(FUZZ) '^FuzzEcho$$' ./responder
 	$(FUZZ) '^FuzzReset$$' ./responder
+	$(FUZZ) '^FuzzMembership$$' ./responder
 	$(FUZZ) '^FuzzAdd$$' ./reassembly
 	$(FUZZ) '^FuzzParse$$' ./config
 	$(FUZZ) '^FuzzHeartbeat$$' ./cluster

@@ -64,10 +64,13 @@ func embedsIPv4(a [16]byte) bool {
 // IsHost6 reports whether a packet may come from a: see isHost6.
 func IsHost6(a [16]byte) bool { return a[0] != 0xff && !embedsIPv4(a) }
 
-// GroupMAC is the MAC of an IPv6 group: 33:33 and its last four bytes (RFC 2464
-// §7).
+// GroupMAC is the MAC of a group's frames: of IPv6 33:33 and its last four bytes
+// (RFC 2464 §7), of IPv4 01:00:5e and the low 23 bits (RFC 1112 §6.4).
 func GroupMAC(group netip.Addr) MAC {
 	a := group.As16()
+	if group.Is4() {
+		return MAC{0x01, 0x00, 0x5e, a[13] & 0x7f, a[14], a[15]}
+	}
 	return MAC{0x33, 0x33, a[12], a[13], a[14], a[15]}
 }
 
