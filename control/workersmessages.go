@@ -191,6 +191,8 @@ type WorkerStatus struct {
 	TurnedAway []admission.Counts `json:"turned_away,omitempty"`
 	Stranger   *StrangerStatus    `json:"stranger,omitempty"`
 	Flows      FlowsStatus        `json:"flows"`
+	// Groups are those that it is a member of, in mac_mode igmp.
+	Groups []GroupsStatus `json:"groups,omitempty"`
 	// Datagrams are the flows of UDP services.
 	Datagrams DatagramsStatus `json:"datagrams"`
 	// Fragments are of datagrams that lack one.

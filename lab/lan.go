@@ -82,8 +82,8 @@ func (s *Spec) Check() error {
 	if !slices.Contains([]string{"", "fast", "lan", "calm"}, s.Timing) {
 		return fmt.Errorf("--timing is %q; write fast, lan or calm", s.Timing)
 	}
-	if !slices.Contains([]string{"", "multicast", "unicast"}, s.MACMode) {
-		return fmt.Errorf("--mac-mode is %q; write multicast or unicast", s.MACMode)
+	if !slices.Contains([]string{"", "multicast", "igmp", "unicast"}, s.MACMode) {
+		return fmt.Errorf("--mac-mode is %q; write multicast, igmp or unicast", s.MACMode)
 	}
 	if s.LAN != Switch && s.LAN != Hub {
 		return fmt.Errorf("--lan is %q; write switch or hub", s.LAN)

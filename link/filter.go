@@ -17,6 +17,8 @@ const (
 	etherTypeIPv4 = 0x0800
 	etherTypeIPv6 = 0x86dd
 	etherTypeARP  = 0x0806
+
+	protoIGMP = 2
 )
 
 // Filter says which frames a Packet device takes in. Everything else is
@@ -34,6 +36,9 @@ type Filter struct {
 	// Except, when it is not 0, keeps such datagrams out: they are for another
 	// socket of this host, and would wake whoever serves clients for nothing.
 	Except uint16
+	// Membership: IGMP passes, for whatever address, in frames to Groups. The group
+	// of all hosts has to be one of them, or general queries do not come.
+	Membership bool
 }
 
 // MaxFilterAddresses bounds the VIPs and groups of one filter: classic BPF
@@ -82,6 +87,12 @@ func (f *Filter) Program(own net.HardwareAddr) []bpf.Instruction {
 
 	arp := append(anyMAC(arpMACs), bpf.RetConstant{Val: accept})
 	ip := anyMAC(macs)
+	if f.Membership {
+		ip = append(ip,
+			bpf.LoadAbsolute{Off: 14 + 9, Size: 1},
+			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: protoIGMP, SkipTrue: 1},
+			bpf.RetConstant{Val: accept})
+	}
 	ip = append(ip, bpf.LoadAbsolute{Off: 14 + 16, Size: 4})
 	ip = append(ip, ifAddress4(f.Addresses)...)
 	if f.Except != 0 {

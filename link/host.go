@@ -5,7 +5,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -32,6 +36,43 @@ func addresses(ifi *net.Interface) ([]netip.Addr, error) {
 		}
 	}
 	return out, nil
+}
+
+// IGMPVersion is the version that the administrator wants this host to speak on
+// the named interface, 0 when none is set (Documentation/networking/ip-sysctl.rst,
+// force_igmp_version).
+func IGMPVersion(name string) int {
+	version := 0
+	for _, where := range []string{"all", name} {
+		b, err := os.ReadFile(filepath.Join("/proc/sys/net/ipv4/conf", where, "force_igmp_version"))
+		if err != nil {
+			continue
+		}
+		if v, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil && v > 0 && (version == 0 || v < version) {
+			version = v
+		}
+	}
+	return version
+}
+
+// LinkLocal is the named interface's link-local IPv6 address, the zero Addr when
+// it has none.
+func LinkLocal(name string) (netip.Addr, error) {
+	dev, err := netlink.LinkByName(name)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("link: interface %s: %w", name, err)
+	}
+	list, err := netlink.AddrList(dev, unix.AF_INET6)
+	if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
+		return netip.Addr{}, fmt.Errorf("link: addresses of %s: %w", name, err)
+	}
+	for i := range list {
+		// One that is still looked for elsewhere may not be a source (RFC 4862 §5.4).
+		if a, ok := netip.AddrFromSlice(list[i].IP); ok && a.Is6() && a.IsLinkLocalUnicast() && list[i].Flags&unix.IFA_F_TENTATIVE == 0 {
+			return a, nil
+		}
+	}
+	return netip.Addr{}, nil
 }
 
 // Address6 is the IPv6 address with which the host itself speaks on the named

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/net/bpf"
 )
 
 // single is a cluster MAC of mode unicast.
@@ -164,4 +165,37 @@ func arpRequest(to, from net.HardwareAddr, asker, target netip.Addr) []byte {
 	b = append(append(b, from...), asker.AsSlice()...)
 	b = append(append(b, make([]byte, 6)...), target.AsSlice()...)
 	return ethernet(to, from, 0x0806, b)
+}
+
+// IGMP passes in frames to the filter's groups, where it is wanted, whatever
+// address it is for.
+func TestFilterPassesIGMPWhereItIsWanted(t *testing.T) {
+	everybody := net.HardwareAddr{0x01, 0, 0x5e, 0, 0, 1}
+	for _, wanted := range []bool{true, false} {
+		f := &Filter{Addresses: []netip.Addr{vip}, Groups: []net.HardwareAddr{group, everybody}, Membership: wanted}
+		vm, err := bpf.NewVM(f.Program(own))
+		if err != nil {
+			t.Fatal(err)
+		}
+		packet := func(dst string, proto byte) []byte {
+			p := ipv4To(netip.MustParseAddr(dst))
+			p[9] = proto
+			return p
+		}
+		for name, c := range map[string]struct {
+			frame []byte
+			pass  bool
+		}{
+			"a general query":          {ethernet(everybody, other, 0x0800, packet("224.0.0.1", 2)), wanted},
+			"a query for the group":    {ethernet(group, other, 0x0800, packet("239.77.0.2", 2)), wanted},
+			"to another group's MAC":   {ethernet(group2, other, 0x0800, packet("224.0.0.1", 2)), false},
+			"another protocol":         {ethernet(everybody, other, 0x0800, packet("224.0.0.1", 17)), false},
+			"a segment for the VIP":    {ethernet(group, other, 0x0800, packet("10.77.0.2", 6)), true},
+			"a segment for no address": {ethernet(group, other, 0x0800, packet("10.77.0.3", 6)), false},
+		} {
+			if n, err := vm.Run(c.frame); err != nil || (n > 0) != c.pass {
+				t.Errorf("wanted %v, %s: passes %v, %v", wanted, name, n > 0, err)
+			}
+		}
+	}
 }

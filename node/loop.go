@@ -247,6 +247,9 @@ func (l *Loop) timeout(now time.Duration) time.Duration {
 	if l.stopBy != 0 && (!ok || l.stopBy < at) {
 		at, ok = l.stopBy, true
 	}
+	if report, waits := l.node.nextReport(); waits && (!ok || report < at) {
+		at, ok = report, true
+	}
 	if l.lookBy >= 0 && (!ok || l.lookBy < at) {
 		at, ok = l.lookBy, true
 	}

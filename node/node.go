@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"time"
@@ -50,6 +51,14 @@ type Config struct {
 	// Address6 and Gateway6 are the same for IPv6, each the zero Addr when there is
 	// none.
 	Address6, Gateway6 netip.Addr
+	// Groups are joined, by IGMP from Address and by MLD from LinkLocal, which is ::
+	// when there is none. IGMP is the version to speak, 0 for the newest that the
+	// querier knows. Random chooses when to answer queries; nil where there are no
+	// groups.
+	Groups    []netip.Addr
+	LinkLocal netip.Addr
+	IGMP      int
+	Random    *rand.Rand
 	// MTU of the interface in bytes; no reply is longer.
 	MTU      int
 	VIPs     []VIP
@@ -124,6 +133,8 @@ type Node struct {
 	errors        *responder.Limit
 	ownership     *Ownership
 	leases        []lease // by VIP
+	members       []*responder.Membership
+	announcing    announcing
 	stopping      bool
 
 	// rights and vipRights are the ownership's Accept with times; fresh: some of
@@ -248,7 +259,7 @@ func New(cfg Config) (*Node, error) {
 	for i, s := range cfg.Services {
 		n.rights[i].lease = &n.leases[n.vip(s.Listen.Addr())]
 	}
-	return n, nil
+	return n, n.join(&cfg)
 }
 
 // newNeighbours knows the LANs of the VIPs. Where none is of IPv4, nobody there is a
@@ -326,6 +337,9 @@ func (n *Node) handle(now time.Duration, f *link.Frame) Handled {
 	n.settle(now)
 	d := &n.decoded
 	n.stamp = f.Stamp
+	if len(n.members) > 0 && !f.Tagged && responder.IsMembership(f.Data) {
+		return Handled{Verdict: n.handleMembership(now, f.Data)}
+	}
 	v := d.Decode(f)
 	if v != Undecided && v != Fragment {
 		return Handled{Verdict: n.sender(v)}

@@ -31,6 +31,7 @@ func (l *Loop) send() {
 		}
 	}
 	now = l.sendDatagrams(now)
+	l.report(now)
 	l.flush(now)
 	l.stack.Release()
 	l.replies.n = 0
@@ -60,6 +61,23 @@ func (l *Loop) sendDatagrams(now time.Duration) time.Duration {
 func (l *Loop) announce(vip int, frame []byte) {
 	l.stats.Announced++
 	l.replies.add(vip, frame)
+}
+
+// report lets out what tells of the groups.
+func (l *Loop) report(now time.Duration) {
+	for _, f := range l.node.Reports(now) {
+		now = l.flushFull(now)
+		l.vectors = append(l.vectors, link.Vector{Pieces: [][]byte{f}})
+	}
+}
+
+// Leave leaves the groups. It is for the caller of Run, after Run has returned.
+func (l *Loop) Leave() {
+	now := l.clock()
+	for _, f := range l.node.LeaveGroups(now) {
+		l.vectors = append(l.vectors, link.Vector{Pieces: [][]byte{f}})
+	}
+	l.flush(now)
 }
 
 // flushFull sends what was let out if it fills a call of the device, and returns

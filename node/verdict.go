@@ -78,6 +78,11 @@ const (
 	// own address, is at a MAC of theirs.
 	StrangerClaim
 
+	// MembershipQuery: asks for the groups that this node has joined.
+	MembershipQuery
+	// OtherMembership: IGMP or MLD that asks this node for nothing.
+	OtherMembership
+
 	// NotOwner: another node answers this one.
 	NotOwner
 	// ForgotFlow: a SYN for another node's bucket; what we had of its tuple,
@@ -205,6 +210,10 @@ const (
 	BadUDP
 	// BadICMP: truncated or with a wrong checksum.
 	BadICMP
+	// MembershipLimited: a query for groups, too soon after others to be answered.
+	MembershipLimited
+	// BadMembership: malformed IGMP or MLD, or from where no querier is.
+	BadMembership
 	// BadOffload: the kernel's header does not fit the frame.
 	BadOffload
 
@@ -250,6 +259,8 @@ func (v Verdict) String() string {
 		LearnedMTU:        "learned-mtu",
 		StrangeRouter:     "strange-router",
 		StrangerClaim:     "stranger-claim",
+		MembershipQuery:   "membership-query",
+		OtherMembership:   "other-membership",
 		NotOwner:          "not-owner",
 		ForgotFlow:        "forgot-flow",
 		NoLease:           "no-lease",
@@ -299,6 +310,8 @@ func (v Verdict) String() string {
 		BadTCPChecksum:    "bad-tcp-checksum",
 		BadUDP:            "bad-udp",
 		BadICMP:           "bad-icmp",
+		MembershipLimited: "membership-limited",
+		BadMembership:     "bad-membership",
 		BadOffload:        "bad-offload",
 	}
 	if v < VerdictCount {

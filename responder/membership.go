@@ -145,6 +145,15 @@ const Forever = time.Duration(1<<63 - 1)
 // Querier is who asked last.
 func (m *Membership) Querier() Querier { return m.querier }
 
+// Groups are those that it is a member of.
+func (m *Membership) Groups() []netip.Addr {
+	var out []netip.Addr
+	for i := range m.groups {
+		out = append(out, m.groups[i].addr)
+	}
+	return out
+}
+
 // Counts are what was sent and heard.
 func (m *Membership) Counts() MembershipCounts { return m.counts }
 
@@ -173,8 +182,11 @@ func (m *Membership) Handle(now time.Duration, frame []byte) MembershipOutcome {
 	return m.schedule(now, &q)
 }
 
-// mode chooses the version by which queriers are there. A change gives up all
-// that was to be said (RFC 3376 §7.2.1): whoever changed it asks, and is answered.
+// mode chooses the version by which queriers are there. A change gives up the
+// answers that wait (RFC 3376 §7.2.1): whoever changed it asks, and is answered. A
+// join that was not told often enough is told on in the new version, where the RFC
+// would give it up: the querier may not have understood what it was told before,
+// and its next question to all may be two minutes away.
 func (m *Membership) mode(now time.Duration) {
 	version := version3
 	for v := version2; v >= version1; v-- {
@@ -187,7 +199,7 @@ func (m *Membership) mode(now time.Duration) {
 	}
 	m.version = version
 	for i := range m.groups {
-		m.groups[i].asked, m.groups[i].changes = false, 0
+		m.groups[i].asked = false
 	}
 }
 

@@ -65,7 +65,7 @@ func labFlags(cmd *cobra.Command, spec *lab.Spec, kind *string) {
 	cmd.Flags().IntVar(&spec.Addresses, "addresses", 16, fmt.Sprintf("addresses per client, at most %d in all", lab.MaxClientAddresses))
 	cmd.Flags().StringVar(kind, "lan", "switch", "what connects them: switch or hub")
 	cmd.Flags().StringVar(&spec.Timing, "timing", "lan", "lease time: fast, lan or calm")
-	cmd.Flags().StringVar(&spec.MACMode, "mac-mode", "multicast", "`mode`: multicast or unicast")
+	cmd.Flags().StringVar(&spec.MACMode, "mac-mode", "multicast", "`mode`: multicast, igmp or unicast")
 	cmd.Flags().BoolVar(&spec.IPv6, "ipv6", false, "a VIP of IPv6 too, "+lab.VIP6().String())
 }
 

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"onevoice/admin"
 )
@@ -41,6 +42,17 @@ func (l *macLab) status(node string) (s admin.Status) {
 		l.t.Fatalf("status: exit %d, %v: %s", code, err, out)
 	}
 	return s
+}
+
+// until waits until something holds.
+func (l *macLab) until(what string, holds func() bool) {
+	l.t.Helper()
+	for begun := time.Now(); !holds(); {
+		if time.Since(begun) > 2*patience {
+			_, out := l.on("ov-n1", "onevoice", "status")
+			l.t.Fatalf("it never came to this: %s\n%s", what, out)
+		}
+	}
 }
 
 func macNodes() []string { return []string{"ov-n1", "ov-n2", "ov-n3"} }
@@ -107,4 +119,42 @@ func needTools(t *testing.T, names ...string) {
 			t.Skip("needs", name)
 		}
 	}
+}
+
+// In mode igmp the kernel's bridge knows each node as a member, in each version,
+// and knows when one leaves.
+func TestIGMPModeOnABridgeThatSnoops(t *testing.T) {
+	needTools(t, "bridge", "ip")
+	l := newMACLab(t, "igmp")
+	members := func() (out string) {
+		_, text := l.on("ov-lan", "bridge", "mdb", "show", "dev", "br0")
+		for i := range 3 {
+			if port := fmt.Sprintf("port n%d grp 239.77.0.2 ", i+1); strings.Contains(text, port) {
+				out += fmt.Sprint(i + 1)
+			}
+		}
+		return out
+	}
+	for _, version := range []string{"2", "3"} {
+		// The response interval is in hundredths of a second.
+		code, out := l.on("ov-lan", "ip", "link", "set", "br0", "type", "bridge", "mcast_query_response_interval", "50", "mcast_igmp_version", version, "mcast_snooping", "1", "mcast_querier", "1")
+		if code != 0 {
+			t.Skip("needs a bridge that snoops, with a querier:", out)
+		}
+		l.until("the bridge knows all nodes by IGMPv"+version, func() bool { return members() == "123" })
+		s := l.status("ov-n2")
+		g := s.Workers[0].Groups
+		if len(g) != 1 || g[0].Querier == nil || fmt.Sprint(g[0].Querier.Version) != version || s.Verdicts["membership-query"] == 0 || s.Verdicts["bad-membership"] != 0 {
+			t.Errorf("IGMPv%s: groups %+v, verdicts %v", version, g, s.Verdicts)
+		}
+		if version == "3" {
+			break
+		}
+		l.on("ov-lan", "ip", "link", "set", "br0", "type", "bridge", "mcast_querier", "0", "mcast_snooping", "0")
+	}
+	l.on("ov-lan", "bridge", "link", "set", "dev", "n1", "fastleave", "on")
+	if code, out := runProgram(t, labProgram(t, "stop", "n1"), (*exec.Cmd).Start); code != 0 {
+		t.Errorf("stop: exit %d: %s", code, out)
+	}
+	l.until("the bridge knows that the first node has left", func() bool { return members() == "23" })
 }

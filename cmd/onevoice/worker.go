@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -102,10 +103,21 @@ func (s *serving) run() error {
 	if err != nil {
 		return fmt.Errorf("interface %s: %w", s.settings.Config.Cluster.Interface, err)
 	}
+	s.leaveGroups()
 	if alone {
 		return s.tidy()
 	}
 	return nil
+}
+
+// leaveGroups tells the switch that no frames are wanted here any more, unless
+// another worker of this host still wants them. This one is not in the kernel's
+// list any more.
+func (s *serving) leaveGroups() {
+	others, err := control.FindWorkers(s.settings.Config.VIPs[0].Address.Addr())
+	if err == nil && len(others) == 0 {
+		s.parts.Loop.Leave()
+	}
 }
 
 // waitForSignal is the goroutine `main.waitForSignal` of a worker. A signal to
@@ -225,11 +237,25 @@ func (s *serving) filter() *link.Filter {
 	f := &link.Filter{Except: s.settings.Config.Cluster.ControlPort}
 	for _, v := range s.settings.Config.VIPs {
 		f.Addresses = append(f.Addresses, v.Address.Addr())
-		if !slices.ContainsFunc(f.Groups, func(g net.HardwareAddr) bool { return g.String() == v.MAC.String() }) {
-			f.Groups = append(f.Groups, v.MAC)
+		addMAC(f, v.MAC)
+		if g := v.Group(); g.IsValid() {
+			f.Membership = true
+			everybody := netip.AddrFrom4([4]byte{224, 0, 0, 1})
+			if g.Is6() {
+				everybody = responder.AllNodes()
+			}
+			mac := responder.GroupMAC(everybody)
+			addMAC(f, mac[:])
 		}
 	}
 	return f
+}
+
+// addMAC adds a MAC to a filter, once.
+func addMAC(f *link.Filter, m net.HardwareAddr) {
+	if !slices.ContainsFunc(f.Groups, func(g net.HardwareAddr) bool { return g.String() == m.String() }) {
+		f.Groups = append(f.Groups, m)
+	}
 }
 
 // openFilter has the kernel drop other nodes' frames. Without it they come up here
@@ -237,7 +263,7 @@ func (s *serving) filter() *link.Filter {
 func (s *serving) openFilter(services []node.Service) {
 	takes := s.filter()
 	filter, err := ingress.Load(ingress.Config{
-		Own: s.parts.Device.HardwareAddr(), Groups: takes.Groups, Addresses: takes.Addresses, Except: takes.Except,
+		Own: s.parts.Device.HardwareAddr(), Groups: takes.Groups, Addresses: takes.Addresses, Except: takes.Except, Membership: takes.Membership,
 		Services: node.FilteredServices(services),
 	})
 	if err == nil {
@@ -381,6 +407,17 @@ func (s *serving) nodeConfig() (node.Config, error) {
 	}
 	if s.parts.Datagrams != nil {
 		c.Datagrams = s.parts.Datagrams
+	}
+	for i := range conf.VIPs {
+		if g := conf.VIPs[i].Group(); g.IsValid() {
+			c.Groups = append(c.Groups, g)
+		}
+	}
+	if len(c.Groups) > 0 {
+		c.IGMP, c.Random = link.IGMPVersion(conf.Cluster.Interface), rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+		if c.LinkLocal, err = link.LinkLocal(conf.Cluster.Interface); err != nil {
+			return node.Config{}, err
+		}
 	}
 	for _, v := range conf.VIPs {
 		c.VIPs = append(c.VIPs, node.VIP{

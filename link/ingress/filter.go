@@ -53,6 +53,8 @@ type Config struct {
 	// Except is the UDP port of datagrams for another socket, 0 for none, as in
 	// link.Filter.
 	Except uint16
+	// Membership: IGMP passes, as in link.Filter.
+	Membership bool
 	// Services are what foreign segments and datagrams are dropped of.
 	Services []Service
 }

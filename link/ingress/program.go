@@ -22,6 +22,7 @@ const (
 	typeARP  = 0x0806
 	typeIPv6 = 0x86dd
 
+	protoIGMP   = 2
 	protoTCP    = 6
 	protoUDP    = 17
 	protoICMPv6 = 58
@@ -180,7 +181,11 @@ func (b *builder) packet4() {
 	b.at("ipv4", asm.JEq.Imm(state, readEthernet, "refuse"))
 	b.add(ifMAC(asm.R10, frame, b.ours(), "ours4")...)
 	b.add(asm.Ja.Label("refuse"))
-	b.at("ours4", asm.LoadMem(asm.R1, asm.R10, ipHeader+16, asm.Word))
+	b.at("ours4", asm.LoadMem(asm.R1, asm.R10, ipHeader+9, asm.Byte))
+	if b.Membership {
+		b.add(asm.JEq.Imm(asm.R1, protoIGMP, "accept"))
+	}
+	b.add(asm.LoadMem(asm.R1, asm.R10, ipHeader+16, asm.Word))
 	b.vips("4", func(i int) {
 		v := b.Addresses[i].As4()
 		b.add(asm.JEq.Imm32(asm.R1, native32(v[:]), fmt.Sprint("vip", i)))

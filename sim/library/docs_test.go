@@ -7,6 +7,7 @@ import (
 
 	"onevoice/config"
 	"onevoice/sim"
+	"onevoice/sim/scenario"
 )
 
 // TestDocsNameEverything: docs/sim.md has every kind of LAN and router, every
@@ -52,9 +53,9 @@ func TestHelpOfAllFaults(t *testing.T) {
 	}
 }
 
-// TestServedIsWhatTheFileTakes: what the simulator says that this version cannot do
-// is what its file refuses, no more and no less.
-func TestServedIsWhatTheFileTakes(t *testing.T) {
+// TestMACsAreTheFiles: the shared MAC and the group of each mode are those that the
+// file gives the VIP of the simulated LAN.
+func TestMACsAreTheFiles(t *testing.T) {
 	b, err := os.ReadFile("../../config/testdata/reference.toml")
 	if err != nil {
 		t.Fatal(err)
@@ -65,8 +66,21 @@ func TestServedIsWhatTheFileTakes(t *testing.T) {
 	}
 	for _, mode := range []string{"multicast", "igmp", "unicast"} {
 		text := strings.Replace(string(b), line, `mac_mode = "`+mode+`"`, 1)
-		if _, err := config.Parse("x", []byte(text), "unix1"); (err == nil) != served(mode) {
-			t.Errorf("mac_mode %s: the simulator says %v, the file says %v", mode, served(mode), err)
+		c, err := config.Parse("x", []byte(text), "unix1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := New()
+		s.MACMode = mode
+		mac, groups := s.clusterMAC(), s.groups()
+		if mac == (sim.MAC{}) {
+			mac = scenario.New(scenario.Options{}, 1).ClusterMAC()
+		}
+		if v := c.VIPs[0]; v.Address.Addr() != scenario.VIP() || sim.MAC(v.MAC) != mac {
+			t.Errorf("mac_mode %s: the file has %s at %s, the simulator %x", mode, v.Address, v.MAC, mac)
+		}
+		if g := c.VIPs[0].Group(); g.IsValid() != (len(groups) == 1) || g.IsValid() && g != groups[0] {
+			t.Errorf("mac_mode %s: the file joins %v, the simulator %v", mode, g, groups)
 		}
 	}
 }

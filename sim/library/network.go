@@ -243,17 +243,13 @@ func (s *Spec) clusterMAC() sim.MAC {
 	return sim.MAC{}
 }
 
-// served tells whether `onevoice run` of this version has a mac_mode; its file
-// refuses the others.
-func served(mode string) bool { return mode != "igmp" }
+// groups are what the nodes join: the group whose MAC the cluster's is.
+func (s *Spec) groups() []netip.Addr {
+	if s.MACMode == "igmp" {
+		return []netip.Addr{netip.AddrFrom4([4]byte{239, nodesNet, 0, 2})}
+	}
+	return nil
+}
 
 // useUnicast is the advice to use that mode.
 const useUnicast = "use mac_mode = \"unicast\""
-
-// limits are what this version's node cannot do of what is asked for.
-func (s *Spec) limits() (out []string) {
-	if !served(s.MACMode) {
-		out = append(out, fmt.Sprintf("`onevoice run` of this version cannot do mac_mode = %q yet, and refuses it in its file. The nodes' answers here are its own, with that MAC; how it is joined is a model.", s.MACMode))
-	}
-	return out
-}

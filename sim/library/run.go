@@ -98,12 +98,12 @@ func (r *run) build(o Options) error {
 	lan := netip.PrefixFrom(scenario.VIP(), 16).Masked()
 	r.cluster = scenario.New(scenario.Options{
 		Nodes: s.Nodes, Late: s.Late, Witness: s.TwoNodes == "witness", Preferred: s.TwoNodes == "preferred", Timing: s.Timing,
-		DriftPPM: 100, Services: 1, Gates: true, Netstack: s.TCP == "netstack", Prefix: lan, Affinity: &s.Affinity, LAN: s.newLAN, Switch: s.switchOf, MAC: s.clusterMAC(),
+		DriftPPM: 100, Services: 1, Gates: true, Netstack: s.TCP == "netstack", Prefix: lan, Affinity: &s.Affinity, LAN: s.newLAN, Switch: s.switchOf, MAC: s.clusterMAC(), Groups: s.groups(),
 		Gateway: s.gateway(),
 		Without: scenario.Without{ICMPOwner: s.has(icmpOwner), ARPOwner: s.has(arpOwner), Failover: s.has(failover)},
 	}, s.Seed)
 	r.report = &report.Report{Name: s.Name, Title: s.title(), About: s.About, Links: s.Links, Command: s.command(), Duration: report.Time(s.Duration),
-		Expected: append([]string{}, s.Expect...), Findings: []report.Finding{}, Limits: s.limits()}
+		Expected: append([]string{}, s.Expect...), Findings: []report.Finding{}}
 	for _, k := range settings() {
 		if k.show != nil && k.show(s) != "" {
 			r.report.Settings = append(r.report.Settings, report.Setting{Key: k.name, Value: k.show(s)})
@@ -145,11 +145,6 @@ func (r *run) nodes() (out []*scenario.Host) {
 func (r *run) addUsers(replay *Capture) (err error) {
 	if r.network, err = r.spec.newNetwork(r.cluster); err != nil {
 		return err
-	}
-	if r.spec.MACMode == "igmp" {
-		if err := r.join(); err != nil {
-			return err
-		}
 	}
 	if replay != nil {
 		r.addReplay(replay)

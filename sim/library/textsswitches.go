@@ -4,9 +4,10 @@ package library
 func textsOfSwitches() []named {
 	return []named{
 		{"snooping-without-querier", `
-title  Snooping without a querier goes deaf after some minutes
+title  Snooping without a querier prunes the nodes after some minutes
 about  The nodes join the group, and nobody asks again: after the membership interval, 260 s by default and 30 s here, the
-about  switch takes their ports out.
+about  switch takes their ports out. The nodes lose their leases, report anew, and hold them again. In fact they report each
+about  minute where nobody asks, so that one switch never comes to that; behind a second one no members are known.
 link   https://www.manualshelf.com/manual/dell/emc-powerswitch-n3100-series/1-users-guide-english/page-929.html
 link   https://www.potaroo.net/ietf/idref/rfc4541/index.html
 lan    snooping
@@ -15,7 +16,7 @@ membership 30s
 clients 6
 every  2s
 duration 50s
-expect pruned-group, no-majority, never-served
+expect pruned-group
 off    lan snooping-querier
 off    mac-mode unicast
 `}, {"snooping-with-querier", `

@@ -60,6 +60,8 @@ type Options struct {
 	Switch func(host int) string
 	// MAC is the first path's cluster MAC; zero: the group MAC of the VIP.
 	MAC sim.MAC
+	// Groups are what the gates join.
+	Groups []netip.Addr
 	// Prefix is the LAN's, with the VIP in it; zero: a /24.
 	Prefix netip.Prefix
 	// Gateway is the LAN's router; zero: there is none.

@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"fmt"
+	mrand "math/rand/v2"
 	"net/netip"
 	"time"
 
@@ -95,6 +96,10 @@ func (h *Host) newNode(flows node.Flows) *node.Node {
 	for i := range c.o.Services {
 		cfg.Services = append(cfg.Services, node.Service{Proto: node.TCP, Listen: netip.AddrPortFrom(VIP(), servicePort+uint16(i)), Affinity: affinity})
 	}
+	if len(c.o.Groups) > 0 {
+		r := c.World.Rand()
+		cfg.Groups, cfg.Random = c.o.Groups, mrand.New(mrand.NewPCG(r.Uint64(), r.Uint64()))
+	}
 	n, err := node.New(cfg)
 	if err != nil {
 		panic(fmt.Sprintf("scenario: %v", err)) // a mistake of ours
@@ -118,6 +123,9 @@ func (g *gate) turns() {
 			}
 			g.tcp.Tick(g.h.clock.Now())
 			g.sendAll()
+			for _, f := range g.node.Reports(g.h.clock.Now()) {
+				g.h.ports[0].Send(f)
+			}
 			g.turns()
 		}
 	})
