@@ -103,6 +103,8 @@ type VIP struct {
 	Address netip.Prefix
 	MAC     net.HardwareAddr
 	MACMode MACMode
+	// Interface is where its clients are.
+	Interface string
 }
 
 // MACMode is how frames for the VIP reach every node.

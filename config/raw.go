@@ -61,9 +61,10 @@ type rawAccess struct {
 }
 
 type rawVIP struct {
-	Address *string `toml:"address"`
-	MACMode *string `toml:"mac_mode"`
-	MAC     *string `toml:"mac"`
+	Address   *string `toml:"address"`
+	MACMode   *string `toml:"mac_mode"`
+	MAC       *string `toml:"mac"`
+	Interface *string `toml:"interface"`
 }
 
 type rawService struct {

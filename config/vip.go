@@ -30,7 +30,10 @@ func (p *problems) vips(raw []rawVIP, c *Config) {
 	}
 	for i := range raw {
 		key := fmt.Sprintf("vip[%d]", i)
-		v := VIP{MACMode: MACMode(or(raw[i].MACMode, string(MACMulticast)))}
+		v := VIP{MACMode: MACMode(or(raw[i].MACMode, string(MACMulticast))), Interface: or(raw[i].Interface, c.Cluster.Interface)}
+		if raw[i].Interface != nil && !isInterface(v.Interface) {
+			p.at(key+".interface", "%s is no name of an interface; write one like \"eth1\", or leave it out for cluster.interface", shown(v.Interface))
+		}
 		if !v.MACMode.known() {
 			p.at(key+".mac_mode", "%s is not a mode; write %q, %q or %q", shown(string(v.MACMode)), MACMulticast, MACIGMP, MACUnicast)
 			v.MACMode = MACMulticast
@@ -97,12 +100,12 @@ func warnings(c *Config) []string {
 	var out []string
 	for i, v := range c.VIPs {
 		for _, o := range c.VIPs[:i] {
-			if o.MAC.String() == v.MAC.String() {
+			if c.Path(&o) == c.Path(&v) {
 				out = append(out, fmt.Sprintf("%s and %s share the cluster MAC %s: each wakes the nodes of the other", o.Address.Addr(), v.Address.Addr(), v.MAC))
 			}
 		}
 		for _, peer := range c.Cluster.Peers {
-			if v.Address.Addr().Is4() && !v.Address.Contains(peer) {
+			if v.Interface == c.Cluster.Interface && v.Address.Addr().Is4() && !v.Address.Contains(peer) {
 				out = append(out, fmt.Sprintf("peer %s is outside %s, the network of VIP %s: is it on the same LAN?", peer, v.Address.Masked(), v.Address.Addr()))
 			}
 		}

@@ -26,8 +26,8 @@ type Servers interface {
 	// and what they hold.
 	WrittenBack() uint64
 	Report() cluster.Report
-	// Beat is how long ago they last ended a turn.
-	Beat() time.Duration
+	// Beat is how long ago those of a path last ended a turn.
+	Beat(path int) time.Duration
 	// Forget closes in silence the flows that they hold. EndDrained ends with
 	// resets those that this node only drains.
 	Forget()
@@ -82,7 +82,7 @@ type Loop struct {
 	reportAt time.Duration
 	expireAt time.Duration
 	written  uint64
-	silent   bool
+	silent   []bool // by path
 	leases   []cluster.Lease
 	failed   error
 
@@ -128,7 +128,7 @@ const (
 
 // NewLoop makes a loop.
 func NewLoop(cfg LoopConfig) (*Loop, error) {
-	l := &Loop{LoopConfig: cfg, answers: map[uint64]chan error{}, told: map[string]time.Duration{}, done: make(chan struct{})}
+	l := &Loop{LoopConfig: cfg, silent: make([]bool, len(cfg.LANs)), answers: map[uint64]chan error{}, told: map[string]time.Duration{}, done: make(chan struct{})}
 	for i, fd := range cfg.Transport.FDs() {
 		if err := l.Poller.AddLevel(fd, uint64(transportToken+i)); err != nil {
 			return nil, err

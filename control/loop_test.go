@@ -142,7 +142,7 @@ func (g *granted) Report() cluster.Report {
 	return r
 }
 
-func (g *granted) Beat() time.Duration {
+func (g *granted) Beat(int) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.stuck {

@@ -30,27 +30,18 @@ func (l *Loop) tellLease(leases []cluster.Lease) {
 	}
 }
 
-// beat sends the heartbeats, unless the workers that are to keep what they claim
-// stand still.
+// beat sends the heartbeats, but for those of paths whose workers, that are to keep
+// what they claim, stand still.
 func (l *Loop) beat(beats []cluster.PathMessage) {
 	if len(beats) == 0 {
 		return
 	}
 	l.seen.due = true
-	silent := l.Servers.Beat() > l.TTL
-	if silent != l.silent {
-		l.silent = silent
-		if silent {
-			l.Log.Warn("no worker has ended a turn within the lease's time: this node stops claiming its buckets", "ttl", l.TTL)
-		} else {
-			l.Log.Info("the workers turn again")
-		}
-	}
-	if silent {
-		l.stats.HeartbeatsHeld += uint64(len(beats))
-		return
-	}
 	for _, b := range beats {
+		if l.standsStill(b.Path) {
+			l.stats.HeartbeatsHeld++
+			continue
+		}
 		sealedBeat, err := l.Transport.SealHeartbeat(l.sealed[:0], b.Data)
 		l.sealed = sealedBeat
 		if err == nil {
@@ -62,6 +53,26 @@ func (l *Loop) beat(beats []cluster.PathMessage) {
 		}
 		l.stats.HeartbeatsSent++
 	}
+}
+
+// standsStill reports whether the workers of a path have not ended a turn within the
+// lease's time, and logs when that changes: once for an interface, whose first path
+// tells of all.
+func (l *Loop) standsStill(path int) bool {
+	silent := l.Servers.Beat(path) > l.TTL
+	if silent == l.silent[path] {
+		return silent
+	}
+	l.silent[path] = silent
+	name := l.LANs[path].name
+	switch first := slices.IndexFunc(l.LANs, func(o *LAN) bool { return o.name == name }) == path; {
+	case !first:
+	case silent:
+		l.Log.Warn("no worker has ended a turn within the lease's time: this node stops claiming its buckets", "interface", name, "ttl", l.TTL)
+	default:
+		l.Log.Info("the workers turn again", "interface", name)
+	}
+	return silent
 }
 
 // Evidence is what this host has seen of clients, besides leases. A witness judges

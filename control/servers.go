@@ -9,7 +9,7 @@ import (
 	"onevoice/node"
 )
 
-// servers is Workers as a Loop sees them. The core's services are those of the
+// servers is Workers as a Loop sees them, if there is one interface alone. The core's services are those of the
 // VIPs, in the order of the configuration, and then the services.
 type servers struct {
 	*Workers
@@ -18,17 +18,16 @@ type servers struct {
 	draining []node.Bitmap
 }
 
-// ServersOf makes workers what a Loop grants rights to, and asks for flows.
-func ServersOf(w *Workers) (Servers, FlowServers, error) {
+func serversOf(w *Workers) (*servers, error) {
 	s := &servers{Workers: w}
 	for _, svc := range w.cfg.Settings.Config.Services {
 		a, err := hashing.ParseAffinity(string(svc.Affinity))
 		if err != nil {
-			return nil, nil, err
+			return s, err
 		}
 		s.affinities = append(s.affinities, a)
 	}
-	return s, s, nil
+	return s, nil
 }
 
 // Grant implements Servers.

@@ -25,6 +25,8 @@ type WorkersConfig struct {
 	// Clock is CLOCK_BOOTTIME, as in the workers.
 	Clock func() time.Duration
 	Log   *slog.Logger
+	// reports is where reports go, nil for a channel of its own.
+	reports chan Report
 }
 
 // Workers are the processes that serve frames, as the control process sees them:
@@ -71,8 +73,11 @@ type Report struct {
 func StartWorkers(cfg WorkersConfig) (*Workers, error) {
 	w := &Workers{
 		cfg: cfg, paths: len(cfg.Settings.paths()),
-		reports: make(chan Report, maxReports), stop: make(chan struct{}),
+		reports: cfg.reports, stop: make(chan struct{}),
 		ownership: &node.Ownership{VIPs: make([]node.Rows, len(cfg.Settings.Config.VIPs)), Services: make([]node.Rows, len(cfg.Settings.Config.Services))},
+	}
+	if w.reports == nil {
+		w.reports = make(chan Report, maxReports)
 	}
 	w.leases = make([]page.Lease, w.paths)
 	found, err := w.takeUp()

@@ -15,9 +15,9 @@ import (
 // of include/linux/net.h).
 const listening = "00010000"
 
-// FindWorkers names the workers of a VIP in this network namespace, from the
+// FindWorkers names the workers of VIPs in this network namespace, from the
 // kernel's list of unix sockets, see proc_net(5).
-func FindWorkers(vip netip.Addr) ([]string, error) {
+func FindWorkers(vips ...netip.Addr) ([]string, error) {
 	f, err := os.Open("/proc/self/net/unix")
 	if err != nil {
 		return nil, err
@@ -27,8 +27,10 @@ func FindWorkers(vip netip.Addr) ([]string, error) {
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		fields := strings.Fields(lines.Text())
-		if len(fields) == 8 && fields[3] == listening && strings.HasPrefix(fields[7], workerNames(vip)) {
-			names = append(names, fields[7])
+		for _, vip := range vips {
+			if len(fields) == 8 && fields[3] == listening && strings.HasPrefix(fields[7], workerNames(vip)) {
+				names = append(names, fields[7])
+			}
 		}
 	}
 	return names, lines.Err()

@@ -57,6 +57,9 @@ type WorkerSettings struct {
 	Config *config.Config
 	// Self is this node's address on the interface.
 	Self netip.Addr
+	// Daemon is the first VIP of each interface that this host's daemon serves, by
+	// which their workers are found; the first stands for the daemon.
+	Daemon []netip.Addr
 	// HashKey is in force until the page brings a mapping, and ListKey names
 	// flows to other nodes.
 	HashKey, ListKey hashing.Key
@@ -70,30 +73,32 @@ func NewWorkerSettings(c *config.Config, self netip.Addr, clusterKey []byte, cap
 	if err != nil {
 		return WorkerSettings{}, err
 	}
-	return WorkerSettings{Config: c, Self: self, HashKey: hashing.DeriveKey(clusterKey), ListKey: hashing.Key(list), Capture: capture}, nil
+	return WorkerSettings{Config: c, Self: self, Daemon: firstVIPs(c), HashKey: hashing.DeriveKey(clusterKey), ListKey: hashing.Key(list), Capture: capture}, nil
+}
+
+// firstVIPs is the first VIP of each interface.
+func firstVIPs(c *config.Config) (out []netip.Addr) {
+	for _, name := range c.Uplinks() {
+		out = append(out, c.On(name).VIPs[0].Address.Addr())
+	}
+	return out
 }
 
 // listKeyInfo tells ListKey from other keys of the same cluster key (RFC 5869
 // §3.2).
 const listKeyInfo = "onevoice flow list key v1"
 
-// paths numbers the paths of the VIPs: VIPs that share a cluster MAC share a
-// path.
-func (s *WorkerSettings) paths() []string {
-	var macs []string
-	seen := map[string]bool{}
-	for _, v := range s.Config.VIPs {
-		if mac := v.MAC.String(); !seen[mac] {
-			seen[mac] = true
-			macs = append(macs, mac)
-		}
+// paths are the paths of the VIPs by their names.
+func (s *WorkerSettings) paths() (names []string) {
+	for _, v := range s.Config.PathVIPs() {
+		names = append(names, s.Config.Path(&v))
 	}
-	return macs
+	return names
 }
 
 // Path is the path of a VIP.
 func (s *WorkerSettings) Path(vip int) int {
-	return slices.Index(s.paths(), s.Config.VIPs[vip].MAC.String())
+	return slices.Index(s.paths(), s.Config.Path(&s.Config.VIPs[vip]))
 }
 
 // ready is the body of sayReady.
@@ -175,6 +180,8 @@ type Backend struct {
 // WorkerStatus is what a worker tells of itself.
 type WorkerStatus struct {
 	Process ProcessStatus `json:"process"`
+	// Interface is whose frames it serves.
+	Interface string `json:"interface"`
 	// Retired workers serve the flows that they have and take no new ones.
 	Retired bool `json:"retired"`
 	// Generation is that of the table in force.

@@ -61,7 +61,10 @@ type daemon struct {
 	closers  []func() error
 	began    time.Duration
 
-	workers   *control.Workers
+	workers *control.Uplinks
+	// selves are this host's addresses, by interface.
+	selves    map[string]netip.Addr
+	settings  control.WorkerSettings
 	core      *cluster.Core
 	loop      *control.Loop
 	transport *control.Transport
@@ -222,10 +225,13 @@ func (d *daemon) open(capture string) error {
 		return err
 	}
 	d.opened(func() error { listener.Close(); return nil })
+	if d.settings, err = control.NewWorkerSettings(d.cfg, d.self, key, capture); err != nil {
+		return err
+	}
 	if err := d.installRoutes(); err != nil {
 		return err
 	}
-	if err := d.openWorkers(key, capture); err != nil {
+	if err := d.openWorkers(key); err != nil {
 		return err
 	}
 	d.opened(admin.Serve(listener, d.asked()).Close)
@@ -290,7 +296,7 @@ func (d *daemon) installRoutes() error {
 	}
 	d.opened(func() error {
 		// After a start that failed, the workers of an earlier run are still there.
-		if left, err := control.FindWorkers(vips[0]); err != nil || len(left) > 0 {
+		if left, err := control.FindWorkers(d.settings.Daemon...); err != nil || len(left) > 0 {
 			return err
 		}
 		return routes.Remove()
@@ -300,17 +306,13 @@ func (d *daemon) installRoutes() error {
 
 // openWorkers starts the workers, or takes up those of an earlier run. They
 // accept nothing new before the cluster lets them.
-func (d *daemon) openWorkers(key []byte, capture string) (err error) {
-	settings, err := control.NewWorkerSettings(d.cfg, d.self, key, capture)
-	if err != nil {
-		return err
-	}
-	d.workers, err = control.StartWorkers(control.WorkersConfig{
-		Settings: settings,
+func (d *daemon) openWorkers(key []byte) (err error) {
+	d.workers, err = control.StartUplinks(control.WorkersConfig{
+		Settings: d.settings,
 		Command:  workerProcess,
 		Clock:    boottime,
 		Log:      d.log,
-	})
+	}, d.selves)
 	if err != nil {
 		return err
 	}

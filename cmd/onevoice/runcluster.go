@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"onevoice/admin"
@@ -65,9 +66,7 @@ func (d *daemon) openCluster(key []byte) error {
 	if cfg.LANs, err = d.openLANs(); err != nil {
 		return err
 	}
-	if cfg.Servers, cfg.Flows, err = control.ServersOf(d.workers); err != nil {
-		return err
-	}
+	cfg.Servers, cfg.Flows = d.workers, d.workers
 	for i := range options.Services {
 		cfg.ServiceNames = append(cfg.ServiceNames, options.Services[i].Name)
 	}
@@ -127,8 +126,8 @@ func (d *daemon) clusterOptions() (cluster.Options, error) {
 	if w := d.cfg.Cluster.Witness; w.IsValid() {
 		o.Peers = append(o.Peers, cluster.Peer{Address: w.Addr(), Witness: true})
 	}
-	for _, v := range pathVIPs(d.cfg) {
-		o.Paths = append(o.Paths, v.MAC.String())
+	for _, v := range d.cfg.PathVIPs() {
+		o.Paths = append(o.Paths, d.cfg.Path(&v))
 	}
 	if o.Services, err = clusterServices(d.cfg, o.Paths); err != nil {
 		return o, err
@@ -149,45 +148,20 @@ func votes(v *bool) string {
 	return "no"
 }
 
-// pathVIPs is the first VIP of each path: VIPs that share a cluster MAC share
-// one.
-func pathVIPs(cfg *config.Config) []config.VIP {
-	var out []config.VIP
-	seen := map[string]bool{}
-	for _, v := range cfg.VIPs {
-		if mac := v.MAC.String(); !seen[mac] {
-			seen[mac] = true
-			out = append(out, v)
-		}
-	}
-	return out
-}
-
 // clusterServices are the rows that the table needs: one for each VIP, which
 // decides who answers for its address, and one for each service.
 func clusterServices(cfg *config.Config, paths []string) ([]cluster.ServiceSpec, error) {
-	path := func(a netip.Addr) int {
-		for _, v := range cfg.VIPs {
-			if v.Address.Addr() != a {
-				continue
-			}
-			for i, p := range paths {
-				if p == v.MAC.String() {
-					return i
-				}
-			}
-		}
-		return 0
-	}
 	var out []cluster.ServiceSpec
-	for _, v := range cfg.VIPs {
-		a := v.Address.Addr()
-		out = append(out, cluster.ServiceSpec{Name: vipService(a), Path: path(a), Digest: digestOf("vip", a.String(), v.MAC.String())})
+	for i := range cfg.VIPs {
+		v := &cfg.VIPs[i]
+		a, path := v.Address.Addr(), cfg.Path(v)
+		out = append(out, cluster.ServiceSpec{Name: vipService(a), Path: slices.Index(paths, path), Digest: digestOf("vip", a.String(), path)})
 	}
 	for i := range cfg.Services {
 		s := &cfg.Services[i]
+		vip := slices.IndexFunc(cfg.VIPs, func(v config.VIP) bool { return v.Address.Addr() == s.Listen.Addr() })
 		out = append(out, cluster.ServiceSpec{
-			Name: s.Name, Path: path(s.Listen.Addr()), Digest: digestOf(append([]string{protocolOf(s), s.ListenText()}, mappingOf(s)...)...), Sharing: sharingOf(s),
+			Name: s.Name, Path: out[vip].Path, Digest: digestOf(append([]string{protocolOf(s), s.ListenText()}, mappingOf(s)...)...), Sharing: sharingOf(s),
 		})
 	}
 	return out, nil
@@ -235,8 +209,8 @@ func (d *daemon) transportConfig() control.TransportConfig {
 
 func (d *daemon) openLANs() ([]*control.LAN, error) {
 	var out []*control.LAN
-	for _, v := range pathVIPs(d.cfg) {
-		l, err := control.OpenLAN(d.cfg.Cluster.Interface, v.Address.Addr(), d.self, v.MAC, d.cfg.Cluster.ControlPort)
+	for _, v := range d.cfg.PathVIPs() {
+		l, err := control.OpenLAN(v.Interface, v.Address.Addr(), d.selves[v.Interface], v.MAC, d.cfg.Cluster.ControlPort)
 		if err != nil {
 			return nil, rights(err)
 		}

@@ -29,6 +29,9 @@ func (d *daemon) checkHost() error {
 	if !d.self.IsValid() {
 		return fmt.Errorf("none of the addresses of %s (%s) is in [cluster] peers, so this host does not know which peer it is; add its address there, on all nodes", name, join(have))
 	}
+	if err := d.findSelves(); err != nil {
+		return err
+	}
 	for _, v := range d.cfg.VIPs {
 		holder, err := link.Holder(v.Address.Addr())
 		if err != nil {
@@ -39,6 +42,33 @@ func (d *daemon) checkHost() error {
 		}
 	}
 	return d.checkBackends()
+}
+
+// findSelves finds this host's own address on each interface that has VIPs: in the
+// network of one of them, so that routers and peers there can be asked from it.
+func (d *daemon) findSelves() error {
+	d.selves = map[string]netip.Addr{d.cfg.Cluster.Interface: d.self}
+	for _, v := range d.cfg.VIPs {
+		if d.selves[v.Interface].IsValid() || v.Address.Addr().Is6() {
+			continue
+		}
+		have, err := link.Addresses(v.Interface)
+		if err != nil {
+			return fmt.Errorf("there is no interface %s on this host, on which VIP %s is; the others are: %s", v.Interface, v.Address.Addr(), interfaceNames())
+		}
+		at := slices.IndexFunc(have, v.Address.Contains)
+		if at < 0 {
+			return fmt.Errorf("%s has no address of this host's own in %s, the network of VIP %s; give it one", v.Interface, v.Address.Masked(), v.Address.Addr())
+		}
+		d.selves[v.Interface] = have[at]
+	}
+	for _, name := range d.cfg.Uplinks() {
+		if !d.selves[name].IsValid() {
+			// Nobody there speaks IPv4, and only heartbeats have it in them.
+			d.selves[name] = d.self
+		}
+	}
+	return nil
 }
 
 // checkBackends refuses what would connect and never hear an answer: a backend on

@@ -13,6 +13,7 @@ import (
 	"onevoice/config"
 	"onevoice/control"
 	"onevoice/link"
+	"onevoice/stack"
 )
 
 // status is the admin.Source of the daemon.
@@ -43,14 +44,18 @@ func (d *daemon) status(want admin.Wanted) (*admin.Status, error) {
 // services are those of the file, as the worker that takes new flows sees them.
 func (d *daemon) services(s *admin.Status, c *cluster.Status) {
 	failing := d.failing()
-	for i, svc := range d.cfg.Services {
+	for _, svc := range d.cfg.Services {
 		one := admin.ServiceStatus{
 			Affinity: string(svc.Affinity), Hash: string(svc.Sharing.Hash), Buckets: ownedBy(c, svc.Name, c.ID), BucketsIn: c.Sizes[svc.Name],
 		}
-		if w := s.Active(); w != nil && i < len(w.Services) {
-			one.ServiceStatus = w.Services[i]
-			if i < len(w.TurnedAway) {
-				one.TurnedAway = &w.TurnedAway[i]
+		for k := range s.Workers {
+			if w := &s.Workers[k]; !w.Retired {
+				if at := slices.IndexFunc(w.Services, func(o stack.ServiceStatus) bool { return o.Name == svc.Name }); at >= 0 {
+					one.ServiceStatus = w.Services[at]
+					if at < len(w.TurnedAway) {
+						one.TurnedAway = &w.TurnedAway[at]
+					}
+				}
 			}
 		}
 		one.Name, one.Listen, one.Backend = svc.Name, svc.ListenText(), svc.BackendText()
@@ -94,12 +99,14 @@ func (d *daemon) unfit() (out []string) {
 // workerWarnings are about the workers: that the one in use is stuck, and what
 // else they tell.
 func (d *daemon) workerWarnings(workers []control.WorkerStatus) (stuck, out []string) {
-	name := d.cfg.Cluster.Interface
-	switch there, err := link.Exists(name); {
-	case err == nil && !there:
-		stuck = append(stuck, fmt.Sprintf("interface %s was removed; nothing is answered until it is back, with its address", name))
-	case d.workers.Beat() > staleBeat:
-		stuck = append(stuck, "the worker that serves this node's frames does not turn; nothing new is accepted")
+	still := d.workers.Stuck(staleBeat)
+	for _, name := range d.cfg.Uplinks() {
+		switch there, err := link.Exists(name); {
+		case err == nil && !there:
+			stuck = append(stuck, fmt.Sprintf("interface %s was removed; nothing is answered on it until it is back, with its address", name))
+		case slices.Contains(still, name):
+			stuck = append(stuck, fmt.Sprintf("the worker that serves this node's frames of %s does not turn; nothing new is accepted there", name))
+		}
 	}
 	for i := range workers {
 		w := &workers[i]
@@ -107,7 +114,7 @@ func (d *daemon) workerWarnings(workers []control.WorkerStatus) (stuck, out []st
 			out = append(out, fmt.Sprintf("process %d still serves %d flows of an earlier configuration to their end", w.Process.PID, w.Flows.Running))
 		}
 		if w.Changed != "" {
-			out = append(out, fmt.Sprintf("interface %s is not as it was when this node started: %s; restart onevoice here", d.cfg.Cluster.Interface, w.Changed))
+			out = append(out, fmt.Sprintf("interface %s is not as it was when this node started: %s; restart onevoice here", w.Interface, w.Changed))
 		}
 		for _, at := range w.NotReached {
 			out = append(out, fmt.Sprintf("this host itself does not reach %s, for a program listens on that port of all addresses (clients do reach it); have it listen on 127.0.0.1 and this host's own address", at))

@@ -253,14 +253,19 @@ func nodeNotes(n *admin.NodeStatus) string {
 	return strings.Join(out, ", ")
 }
 
-// printFilter says where other nodes' frames are dropped, by the worker in use, and
+// printFilter says where other nodes' frames are dropped, by the workers in use, and
 // how many the kernel has dropped for all workers.
 func printFilter(out io.Writer, s *admin.Status) {
-	w := s.Active()
-	if w == nil {
+	if s.Active() == nil {
 		return
 	}
-	fmt.Fprintln(out, "\n"+wrapped("FILTER   ", w.Filter.String()))
+	said := map[string]bool{}
+	for i := range s.Workers {
+		if text := s.Workers[i].Filter.String(); !s.Workers[i].Retired && !said[text] {
+			said[text] = true
+			fmt.Fprintln(out, "\n"+wrapped("FILTER   ", text))
+		}
+	}
 	if s.Filtered != (admin.Filtered{}) {
 		fmt.Fprintln(out, wrapped("         ", fmt.Sprintf("dropped by the socket filter, for other nodes: %d; by TCX, for this host's own stack: %d",
 			s.Filtered.Foreign, s.Filtered.ForHost)))

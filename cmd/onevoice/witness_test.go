@@ -15,6 +15,12 @@ import (
 // are called p and the last number of the host's address.
 func joinLAN(t *testing.T, hosts map[string]*host) *netns.NS {
 	t.Helper()
+	return joinLANBy(t, "eth0", hosts)
+}
+
+// joinLANBy is the same by an interface of that name.
+func joinLANBy(t *testing.T, device string, hosts map[string]*host) *netns.NS {
+	t.Helper()
 	lan, err := netns.New()
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +38,7 @@ func joinLAN(t *testing.T, hosts map[string]*host) *netns.NS {
 	for address, h := range hosts {
 		port := "p" + address[strings.LastIndex(address, ".")+1:]
 		must(h.Do(func() error {
-			return netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: port, PeerNamespace: netlink.NsFd(lan.FD())})
+			return netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: device}, PeerName: port, PeerNamespace: netlink.NsFd(lan.FD())})
 		}))
 		must(lan.Do(func() error {
 			bridge, err := netlink.LinkByName("lan")
@@ -49,7 +55,7 @@ func joinLAN(t *testing.T, hosts map[string]*host) *netns.NS {
 			return netlink.LinkSetUp(l)
 		}))
 		must(h.Do(func() error {
-			for _, name := range []string{"lo", "eth0"} {
+			for _, name := range []string{"lo", device} {
 				l, err := netlink.LinkByName(name)
 				if err != nil {
 					return err
@@ -57,7 +63,7 @@ func joinLAN(t *testing.T, hosts map[string]*host) *netns.NS {
 				if err := netlink.LinkSetUp(l); err != nil {
 					return err
 				}
-				if name == "eth0" {
+				if name == device {
 					a := &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP(address), Mask: net.CIDRMask(24, 32)}}
 					if err := netlink.AddrAdd(l, a); err != nil {
 						return err

@@ -139,7 +139,7 @@ func (s *serving) waitForSignal(stop <-chan os.Signal, ended <-chan struct{}) {
 // tidy takes the host's settings back for a control process that can no longer
 // do so, unless another one, or another worker, needs them.
 func (s *serving) tidy() error {
-	vip := s.settings.Config.VIPs[0].Address.Addr()
+	vip := s.settings.Daemon[0]
 	claim, err := link.Claim(vip)
 	if errors.Is(err, link.ErrClaimed) {
 		return nil
@@ -148,7 +148,7 @@ func (s *serving) tidy() error {
 		return err
 	}
 	defer claim.Close()
-	if others, err := control.FindWorkers(vip); err != nil || len(others) > 0 {
+	if others, err := control.FindWorkers(s.settings.Daemon...); err != nil || len(others) > 0 {
 		return err
 	}
 	return proxy.RemoveRoutes(proxy.TableFor(vip))
@@ -362,7 +362,7 @@ func (s *serving) stackConfig() stack.Config {
 	for _, v := range s.settings.Config.VIPs {
 		c.Addresses = append(c.Addresses, v.Address.Addr())
 	}
-	mark := proxy.MarkFor(c.Addresses[0])
+	mark := proxy.MarkFor(s.settings.Daemon[0])
 	for i := range s.settings.Config.Services {
 		svc := &s.settings.Config.Services[i]
 		if svc.UDP {
