@@ -64,7 +64,7 @@ func TestR6OneMACIsNotFlooded(t *testing.T) {
 	var logs []*logged
 	for _, h := range hosts {
 		h.ownState()
-		h.edit(`, "10.77.0.14"]`, "]", "\n[[service]]", "\n[[vip]]\naddress = \"10.77.0.3/24\"\n[[service]]")
+		h.edit(`, "10.77.0.14"]`, "]", "\n[[service]]\nname = \"ssh\"", "\n[[vip]]\naddress = \"10.77.0.3/24\"\n[[service]]\nname = \"ssh\"")
 		logs = append(logs, h.begin("run"))
 	}
 	for _, l := range logs {

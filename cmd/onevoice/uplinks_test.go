@@ -151,7 +151,7 @@ func TestR6OneInterfaceIsCutOff(t *testing.T) {
 	var logs []*logged
 	for _, h := range hosts {
 		h.ownState()
-		h.edit(`, "10.77.0.14"]`, "]", "\n[[service]]", `
+		h.edit(`, "10.77.0.14"]`, "]", "\n[[service]]\nname = \"ssh\"", `
 [[vip]]
 address = "10.88.0.2/24"
 interface = "eth1"
@@ -160,7 +160,8 @@ name = "other"
 listen = "10.88.0.2:22"
 backend = "127.0.0.1:22"
 check = "exec:/bin/true"
-[[service]]`, `# check = "tcp"`, `check = "exec:/bin/true"`)
+[[service]]
+name = "ssh"`, `# check = "tcp"`, `check = "exec:/bin/true"`)
 		logs = append(logs, h.begin("run"))
 	}
 	for _, l := range logs {
