@@ -45,6 +45,7 @@ fuzz: ## the fuzz targets, FUZZTIME=30s each
 	$(FUZZ) '^FuzzMembership$$' ./responder
 	$(FUZZ) '^FuzzAdd$$' ./reassembly
 	$(FUZZ) '^FuzzParse$$' ./config
+	$(FUZZ) '^FuzzParse$$' ./migrate
 	$(FUZZ) '^FuzzHeartbeat$$' ./cluster
 	$(FUZZ) '^FuzzDatagram$$' ./cluster
 	$(FUZZ) '^FuzzCommand$$' ./cluster

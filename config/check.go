@@ -24,6 +24,7 @@ func (p *problems) check(raw *rawFile, host string) *Config {
 	p.cluster(&raw.Cluster, &c.Cluster)
 	p.node(&raw.Node, &c.Node, host)
 	p.admin(&raw.Admin, &c.Admin)
+	p.otherHash = slices.ContainsFunc(raw.Service, func(s rawService) bool { return s.Hash != nil && *s.Hash != string(HashSipHash) })
 	p.vips(raw.VIP, c)
 	p.pingsOwn(c)
 	c.Access = p.access("access", raw.Access.Allow, raw.Access.Deny)

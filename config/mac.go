@@ -49,7 +49,7 @@ func (p *problems) vipMAC(key string, raw *string, v *VIP) bool {
 		return false
 	}
 	v.MAC = mac
-	if why, instead := misfit(v); why != "" {
+	if why, instead := misfit(v); why != "" && !(p.otherHash && control4(mac)) {
 		p.at(key+".mac", "%s %s; write one like \"%s\"", mac, why, instead)
 		return false
 	}
@@ -117,8 +117,14 @@ func hasGroup(m net.HardwareAddr, a netip.Addr) bool {
 // those of bridges (IEEE 802.1D, table 7-10), which switches treat in their own
 // way.
 func reserved(m net.HardwareAddr) bool {
-	control := m[0] == 0x01 && m[1] == 0x00 && m[2] == 0x5e && m[3] == 0 && m[4] == 0
 	control6 := m[0] == 0x33 && m[1] == 0x33 && (m[2] < 0x80 || m[2] == 0xff)
 	bridges := m[0] == 0x01 && m[1] == 0x80 && m[2] == 0xc2 && m[3] == 0 && m[4] == 0
-	return control || control6 || bridges
+	return control4(m) || control6 || bridges
+}
+
+// control4 reports the groups of local network control of IPv4. CLUSTERIP's manuals
+// have one of them, 01:00:5e:00:00:20, for an example, so that clusters use it: beside
+// nodes of other systems it is taken, with a warning.
+func control4(m net.HardwareAddr) bool {
+	return m[0] == 0x01 && m[1] == 0x00 && m[2] == 0x5e && m[3] == 0 && m[4] == 0
 }

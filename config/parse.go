@@ -24,6 +24,8 @@ type problems struct {
 	// told are the keys that have a problem already. What follows from it is
 	// not told besides.
 	told map[string]bool
+	// otherHash: a service is shared as another system does it.
+	otherHash bool
 	list []problem
 }
 

@@ -61,8 +61,12 @@ func (s *Sharing) Other() bool { return s.Hash != "" }
 
 // Takes reports whether a service is on a port of an IP protocol.
 func (s *Service) Takes(proto uint8, port uint16) bool {
-	const tcp = 6
-	return proto == tcp && port >= s.Listen.Port() && port <= max(s.LastPort, s.Listen.Port())
+	const tcp, udp = 6, 17
+	mine := uint8(tcp)
+	if s.UDP {
+		mine = udp
+	}
+	return proto == mine && port >= s.Listen.Port() && port <= max(s.LastPort, s.Listen.Port())
 }
 
 // seeded: the system has a seed.

@@ -99,6 +99,9 @@ func broadcast(p netip.Prefix) netip.Addr {
 func warnings(c *Config) []string {
 	var out []string
 	for i, v := range c.VIPs {
+		if control4(v.MAC) {
+			out = append(out, fmt.Sprintf("the cluster MAC %s of %s belongs to a protocol of routers (224.0.0.x), whose packets wake every node; it is taken because another system's nodes have it: change it when the last of them is gone", v.MAC, v.Address.Addr()))
+		}
 		for _, o := range c.VIPs[:i] {
 			if c.Path(&o) == c.Path(&v) {
 				out = append(out, fmt.Sprintf("%s and %s share the cluster MAC %s: each wakes the nodes of the other", o.Address.Addr(), v.Address.Addr(), v.MAC))

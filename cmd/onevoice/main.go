@@ -59,6 +59,7 @@ func newRootCommand() *cobra.Command {
 		newWorkerCommand(),
 		newStatusCommand(),
 		newExplainCommand(),
+		newMigrateCommand(),
 		newWatchCommand(),
 		newFlowsCommand(),
 		newDrainCommand(),

@@ -23,7 +23,7 @@ func floors() map[string]int {
 	for floor, folders := range [][]string{
 		{"link", "link/egress", "link/ingress", "proxy", "health", "internal/netns", "internal/page", "internal/poller", "internal/sealed", "internal/journal", "internal/flowstate", "internal/pcap", "sim/report"},
 		{"admission", "link/tap", "hashing", "responder", "reassembly", "config", "sim", "stack/virtual"},
-		{"cluster", "stack", "datagram", "node/model"},
+		{"cluster", "stack", "datagram", "node/model", "migrate"},
 		{"node"},
 		{"lab", "control"},
 		{"admin", "bench", "sim/scenario"},
