@@ -19,8 +19,10 @@ func explainedByFile(t *testing.T, lines string, args ...string) (int, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Other systems share whole addresses: one service of the VIP is enough here.
+	alone, _, _ := strings.Cut(string(text), "[[service]]\nname = \"dns\"")
 	file := filepath.Join(t.TempDir(), "onevoice.toml")
-	if err := os.WriteFile(file, []byte(strings.Replace(string(text), "name = \"ssh\"\n", "name = \"ssh\"\n"+lines+"\n", 1)), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(strings.Replace(alone, "name = \"ssh\"\n", "name = \"ssh\"\n"+lines+"\n", 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return runProgram(t, program(t, append([]string{"explain", "--config", file}, args...)...), (*exec.Cmd).Start)
