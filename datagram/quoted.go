@@ -1,6 +1,7 @@
 package datagram
 
 import (
+	"net/netip"
 	"time"
 
 	"onevoice/hashing"
@@ -24,6 +25,9 @@ const (
 	minPathMTU = 1280
 	// pathMTUTime is how long a path's MTU is believed (RFC 8201 §4).
 	pathMTUTime = 10 * time.Minute
+	// maxPaths bounds the clients of whose paths something is known; more have one
+	// of the others forgotten.
+	maxPaths = 4096
 )
 
 // Quoted is told that an ICMP error has come that quotes an answer of the flow, whose
@@ -38,26 +42,49 @@ func (r *Relay) Quoted(now time.Duration, f *hashing.Flow, what Trouble, mtu int
 	if !ok {
 		return false
 	}
-	switch s := &r.sockets[id.slot()]; {
+	switch {
 	case what == PortClosed:
 		r.counters.ClientGone++
 		r.end(id)
-	case what == TooBig && !f.Src.Is4() && mtu < r.pathMTU(now, f, s):
-		s.mtu, s.until = uint16(max(mtu, minPathMTU)), now+pathMTUTime
+	case what == TooBig && !f.Src.Is4() && mtu < r.pathMTU(now, f.Src):
+		r.narrow(now, f.Src, max(mtu, minPathMTU))
 	}
 	return true
+}
+
+// path is what a router has said of the way to a client, believed until then.
+type path struct {
+	mtu   int
+	until time.Duration
+}
+
+// narrow notes the MTU of the path to a client. It counts for all of his flows, for he
+// asks again from another port.
+func (r *Relay) narrow(now time.Duration, client netip.Addr, mtu int) {
+	if _, known := r.paths[client]; !known && len(r.paths) >= maxPaths {
+		for other := range r.paths {
+			delete(r.paths, other)
+			break
+		}
+	}
+	r.paths[client] = path{mtu, now + pathMTUTime}
 }
 
 // SetMTU6 tells the longest IPv6 packet of the LAN, as its router says.
 func (r *Relay) SetMTU6(bytes int) { r.mtu6 = bytes }
 
-// pathMTU is the longest packet to the client of a flow.
-func (r *Relay) pathMTU(now time.Duration, f *hashing.Flow, s *socket) int {
-	switch {
-	case f.Src.Is4():
+// pathMTU is the longest packet to a client.
+func (r *Relay) pathMTU(now time.Duration, client netip.Addr) int {
+	if client.Is4() {
 		return r.mtu
-	case s.mtu != 0 && now < s.until:
-		return min(r.mtu6, int(s.mtu))
+	}
+	p, known := r.paths[client]
+	if known && now >= p.until {
+		delete(r.paths, client)
+		known = false
+	}
+	if known {
+		return min(r.mtu6, p.mtu)
 	}
 	return r.mtu6
 }

@@ -92,6 +92,7 @@ type Relay struct {
 	mtu, mtu6 int
 	changed   func(string, bool, error)
 	errors    *responder.Limit
+	paths     map[netip.Addr]path
 	lastUp    time.Duration
 	counters  Counters
 	batch     *proxy.DatagramBatch
@@ -113,9 +114,6 @@ type socket struct {
 	// quote is the head of the last datagram that the client sent.
 	quote  [maxQuoteBytes]byte
 	quoted uint8
-	// mtu is the path's, if a router has said that it is smaller, until then.
-	mtu   uint16
-	until time.Duration
 	// up and down are bytes.
 	up, down uint64
 }
@@ -158,7 +156,7 @@ func New(cfg Config) *Relay {
 	r := &Relay{
 		poller: cfg.Poller, random: cfg.Random, mtu: cfg.MTU, mtu6: cfg.MTU, changed: cfg.BackendChanged,
 		errors: responder.NewLimit(errorsPerSecond, errorBurst), lastUp: -answerTime,
-		batch: proxy.NewDatagramBatch(),
+		batch: proxy.NewDatagramBatch(), paths: map[netip.Addr]path{},
 	}
 	if r.changed == nil {
 		r.changed = func(string, bool, error) {}
@@ -347,7 +345,7 @@ func (r *Relay) answer(now time.Duration, id FlowID, s *socket, p []byte) {
 	}
 	out := datagramOut{
 		from: netip.AddrPortFrom(f.Dst, f.DstPort), to: netip.AddrPortFrom(f.Src, f.SrcPort),
-		payload: p, mtu: r.pathMTU(now, &f, s), id: r.identification(),
+		payload: p, mtu: r.pathMTU(now, f.Src), id: r.identification(),
 	}
 	packets := 0
 	r.arena = out.pack(r.arena, func(begin, end int) {

@@ -119,7 +119,7 @@ address = "%s/%d"
 name = "ssh"
 listen = "%s:22"
 backend = "127.0.0.1:22"
-%s`, hostDevice, keyFile, strings.Join(peers, ", "), two, d.Host.Name, d.Dir, d.Socket(), VIP(), prefixBits, mode, VIP(), beat+l.Spec.settings6(mode))
+%s`, hostDevice, keyFile, strings.Join(peers, ", "), two, d.Host.Name, d.Dir, d.Socket(), VIP(), prefixBits, mode, VIP(), beat+l.Spec.settings6(mode)+l.Spec.settingsNames())
 }
 
 // Start starts the daemon and waits until it answers on its socket.

@@ -22,6 +22,7 @@ type Lab struct {
 	Witness *Daemon
 	SSH     *SSH
 	beats   []*exec.Cmd
+	names   []*exec.Cmd
 
 	// commands counts the execs that run.
 	commands atomic.Int32
@@ -73,7 +74,7 @@ func (l *Lab) start(progress io.Writer) (err error) {
 		}
 		dirs = append(dirs, d.Dir)
 	}
-	if err := l.startBeats(); err != nil {
+	if err := errors.Join(l.startBeats(), l.startNames()); err != nil {
 		return err
 	}
 	if err := l.SSH.UntilListening(l.LAN.Nodes(), dirs); err != nil {
@@ -126,6 +127,7 @@ func (l *Lab) Close() error {
 		errs = append(errs, l.SSH.Close())
 	}
 	l.endBeats()
+	l.endNames()
 	return errors.Join(append(errs, l.LAN.Close())...)
 }
 

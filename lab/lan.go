@@ -60,6 +60,8 @@ type Spec struct {
 	MACMode string
 	// IPv6: the hosts have it, and the cluster answers for VIP6 too.
 	IPv6 bool
+	// Names: each node has the service of ServeNames beside SSH.
+	Names bool
 }
 
 // Check refuses what cannot be built.

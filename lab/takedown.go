@@ -84,6 +84,7 @@ func (w *watched) takeDown(n *narrator, before hostSettings) error {
 		return err
 	}
 	w.endBeats()
+	w.endNames()
 	left, err := othersLeft()
 	if err != nil {
 		return err

@@ -54,7 +54,7 @@ address is 10.77.0.2. Root is not needed where user namespaces are allowed.`,
 		newLabEachCommand("start", "Start a node's daemon again"),
 		newLabDeafenCommand(), newLabMuteCommand(), newLabStallCommand(), newLabSplitCommand(), newLabHealCommand(),
 		newLabInitCommand(), newLabInsideCommand(), newLabSSHCommand(),
-		newLabTortureCommand(), newLabLoadCommand(), newLabBystanderCommand(), newLabBeatCommand(),
+		newLabTortureCommand(), newLabLoadCommand(), newLabBystanderCommand(), newLabBeatCommand(), newLabNamesCommand(),
 		newBenchInsideCommand(), newBenchDNSCommand())
 	return cmd
 }
@@ -66,13 +66,14 @@ func labFlags(cmd *cobra.Command, spec *lab.Spec, kind *string) {
 	cmd.Flags().StringVar(kind, "lan", "switch", "what connects them: switch or hub")
 	cmd.Flags().StringVar(&spec.Timing, "timing", "lan", "lease time: fast, lan or calm")
 	cmd.Flags().StringVar(&spec.MACMode, "mac-mode", "multicast", "`mode`: multicast, igmp or unicast")
+	cmd.Flags().BoolVar(&spec.Names, "names", false, "a name service too; \"who\" and \"4096\" have a TXT")
 	cmd.Flags().BoolVar(&spec.IPv6, "ipv6", false, "a VIP of IPv6 too, "+lab.VIP6().String())
 }
 
 // insideArgs are the arguments of `lab inside`.
 func insideArgs(what string, spec lab.Spec, kind string, more ...string) []string {
 	args := []string{"inside", what, "--lan=" + kind, fmt.Sprintf("--nodes=%d", spec.Nodes),
-		fmt.Sprintf("--clients=%d", spec.Clients), fmt.Sprintf("--addresses=%d", spec.Addresses), "--timing=" + spec.Timing, "--mac-mode=" + spec.MACMode, fmt.Sprintf("--ipv6=%t", spec.IPv6)}
+		fmt.Sprintf("--clients=%d", spec.Clients), fmt.Sprintf("--addresses=%d", spec.Addresses), "--timing=" + spec.Timing, "--mac-mode=" + spec.MACMode, fmt.Sprintf("--ipv6=%t", spec.IPv6), fmt.Sprintf("--names=%t", spec.Names)}
 	return append(args, more...)
 }
 

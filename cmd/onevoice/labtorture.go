@@ -108,3 +108,15 @@ func newLabBeatCommand() *cobra.Command {
 		RunE:   func(_ *cobra.Command, args []string) error { return lab.ServeBeat(args[0]) },
 	}
 }
+
+func newLabNamesCommand() *cobra.Command {
+	var ipv6 bool
+	cmd := &cobra.Command{
+		Use:    lab.NamesCommand + " NODE",
+		Hidden: true,
+		Args:   cobra.ExactArgs(1),
+		RunE:   func(_ *cobra.Command, args []string) error { return lab.ServeNames(args[0], ipv6) },
+	}
+	cmd.Flags().BoolVar(&ipv6, "ipv6", false, "also at ::1")
+	return cmd
+}
