@@ -236,6 +236,8 @@ func kindOf(f []byte) string {
 		return "a short frame"
 	case binary.BigEndian.Uint16(f[12:]) == 0x0806:
 		return fmt.Sprintf("ARP %d", f[21])
+	case binary.BigEndian.Uint16(f[12:]) == 0x86dd:
+		return kind6Of(f)
 	case f[atIP+9] == unix.IPPROTO_ICMP && f[atTransport] == 0:
 		return "echo reply"
 	case f[atIP+9] == unix.IPPROTO_ICMP:
