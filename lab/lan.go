@@ -3,6 +3,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -147,6 +148,8 @@ type LAN struct {
 
 	ns     *netns.NS
 	faults faults
+	// stackless keeps the bridge's own IP stack away; nil where that is not possible.
+	stackless io.Closer
 }
 
 // BuildLAN makes the namespaces and connects them. Needs CAP_NET_ADMIN and
@@ -234,6 +237,10 @@ func (l *LAN) addBridge() error {
 		br.AgeingTime = new(uint32)
 	}
 	if err := netlink.LinkAdd(br); err != nil {
+		return err
+	}
+	var err error
+	if l.stackless, err = withoutStack(bridgeName); err != nil {
 		return err
 	}
 	return netlink.LinkSetUp(br)
@@ -420,6 +427,9 @@ func (l *LAN) Close() error {
 	var errs []error
 	for _, h := range l.Hosts {
 		errs = append(errs, h.ns.Close())
+	}
+	if l.stackless != nil {
+		errs = append(errs, l.stackless.Close())
 	}
 	if l.ns != nil {
 		errs = append(errs, l.ns.Close())
