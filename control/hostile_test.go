@@ -225,6 +225,7 @@ func (d *frames) Receive(out []link.Frame) (int, error) {
 }
 
 func (d *frames) Send([]link.Vector) error       { return nil }
+func (d *frames) Release()                       {}
 func (d *frames) FD() int                        { return -1 }
 func (d *frames) HardwareAddr() net.HardwareAddr { return net.HardwareAddr{2, 0, 0, 0, 0, 1} }
 func (d *frames) MTU() int                       { return 1500 }

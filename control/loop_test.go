@@ -76,6 +76,7 @@ func (d *hubDevice) Receive(frames []link.Frame) (int, error) {
 	return len(frames), nil
 }
 
+func (d *hubDevice) Release()                       {}
 func (d *hubDevice) FD() int                        { return d.in }
 func (d *hubDevice) HardwareAddr() net.HardwareAddr { return net.HardwareAddr{2, 0, 0, 0, 0, 1} }
 func (d *hubDevice) MTU() int                       { return 1500 }

@@ -38,6 +38,7 @@ func testClock() time.Duration {
 type quietDevice struct{ fd int }
 
 func (d quietDevice) Receive([]link.Frame) (int, error) { return 0, nil }
+func (d quietDevice) Release()                          {}
 func (d quietDevice) Send([]link.Vector) error          { return nil }
 func (d quietDevice) FD() int                           { return d.fd }
 func (d quietDevice) HardwareAddr() net.HardwareAddr    { return net.HardwareAddr{2, 0, 0, 0, 0, 1} }

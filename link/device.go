@@ -8,7 +8,7 @@ import (
 // Frame is one received frame.
 type Frame struct {
 	// Data is the frame from the Ethernet header on. It belongs to the device
-	// and is valid until the next call of Receive.
+	// and is valid until the next call of Receive or Release.
 	Data []byte
 	// Tagged says that the frame carried a VLAN tag, which the kernel has
 	// taken out of Data; TCI is that tag.
@@ -33,8 +33,12 @@ type Vector struct {
 // are called by one goroutine, the owner of the event loop.
 type Device interface {
 	// Receive fills frames and reports how many it filled; 0 and no error
-	// when nothing is there. Data of the frames is valid until the next call.
+	// when nothing is there. Data of the frames is valid until the next call, or
+	// Release.
 	Receive(frames []Frame) (int, error)
+	// Release gives the frames of the last Receive back. To wait on FD without it is
+	// no fault, but may end the wait at once.
+	Release()
 	// Send sends the vectors in order. A frame that the kernel refuses is
 	// dropped and counted, as a full transmit queue would drop it, and the
 	// rest is still sent; the error is that of the last refused frame.
@@ -64,9 +68,10 @@ type Stats struct {
 	// SendRefused counts frames that the kernel did not take.
 	SendRefused uint64 `json:"send_refused"`
 	// KernelDropped counts frames that the kernel dropped because the socket's
-	// queue was full.
+	// queue or its ring was full.
 	KernelDropped uint64 `json:"kernel_dropped"`
-	// Truncated counts frames that were longer than MaxFrameBytes.
+	// Truncated counts frames that came without their end: longer than
+	// MaxFrameBytes, or than a slot of the ring when the queue was full.
 	Truncated uint64 `json:"truncated"`
 }
 

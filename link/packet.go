@@ -2,6 +2,7 @@ package link
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -32,6 +33,9 @@ type Packet struct {
 
 	in  inbound
 	out outbound
+	// ring, when there is one, has the frames; the queue has those that are longer
+	// than a slot.
+	ring *ring
 
 	stats Stats
 }
@@ -56,11 +60,17 @@ func Open(name string, filter *Filter) (*Packet, error) {
 	if len(ifi.HardwareAddr) != 6 {
 		return nil, fmt.Errorf("link: interface %s has no Ethernet address", name)
 	}
-	fd, err := openSocket(ifi, filter)
-	if err != nil {
+	d := &Packet{index: ifi.Index, name: ifi.Name, mac: ifi.HardwareAddr, mtu: ifi.MTU}
+	if d.fd, err = openSocket(ifi, filter); err != nil {
 		return nil, fmt.Errorf("link: interface %s: %w", name, err)
 	}
-	d := &Packet{fd: fd, index: ifi.Index, name: ifi.Name, mac: ifi.HardwareAddr, mtu: ifi.MTU}
+	if filter.Port == 0 {
+		// Without the memory for it, the socket's queue does.
+		d.ring, _ = openRing(d.fd)
+	}
+	if err := attach(d.fd, filter.Program(ifi.HardwareAddr)); err != nil {
+		return nil, errors.Join(fmt.Errorf("link: interface %s: %w", name, err), d.Close())
+	}
 	d.in.init()
 	d.out.init()
 	return d, nil
@@ -68,7 +78,7 @@ func Open(name string, filter *Filter) (*Packet, error) {
 
 // openSocket opens the socket through mdlayher/packet, sets it up, and takes
 // the descriptor out of Go's own poller, which would otherwise be woken by
-// every frame as well.
+// every frame as well. It rejects all frames yet.
 func openSocket(ifi *net.Interface, filter *Filter) (int, error) {
 	reject, err := rejectAll()
 	if err != nil {
@@ -114,10 +124,6 @@ func openSocket(ifi *net.Interface, filter *Filter) (int, error) {
 	}
 	if inner != nil {
 		return -1, inner
-	}
-	if err := attach(fd, filter.Program(ifi.HardwareAddr)); err != nil {
-		unix.Close(fd)
-		return -1, err
 	}
 	return fd, nil
 }
@@ -191,7 +197,7 @@ func (d *Packet) HardwareAddr() net.HardwareAddr { return d.mac }
 func (d *Packet) MTU() int { return d.mtu }
 
 // Close implements Device.
-func (d *Packet) Close() error { return unix.Close(d.fd) }
+func (d *Packet) Close() error { return errors.Join(d.ring.close(), unix.Close(d.fd)) }
 
 // Stats implements Device. Reading the kernel's drop counter resets it, so it
 // is added up here.
@@ -243,7 +249,31 @@ func (in *inbound) buffer(i int) []byte {
 
 // Receive implements Device. It fills at most MaxBatch frames.
 func (d *Packet) Receive(frames []Frame) (int, error) {
-	want := min(len(frames), MaxBatch)
+	if d.ring != nil {
+		return d.receiveShared(frames)
+	}
+	got, err := d.fetch(min(len(frames), MaxBatch))
+	n := 0
+	for i := range got {
+		if !d.in.read(i, &frames[n]) {
+			d.stats.Truncated++
+			continue
+		}
+		n++
+	}
+	d.stats.ReceivedFrames += uint64(n)
+	return n, err
+}
+
+// Release implements Device.
+func (d *Packet) Release() {
+	if d.ring != nil {
+		d.ring.release()
+	}
+}
+
+// fetch receives from the socket's queue, want frames at most.
+func (d *Packet) fetch(want int) (int, error) {
 	for i := range want {
 		d.in.msgs[i].hdr.SetControllen(controlBytes)
 		d.in.msgs[i].hdr.Flags = 0
@@ -251,27 +281,25 @@ func (d *Packet) Receive(frames []Frame) (int, error) {
 	got, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(d.fd),
 		uintptr(unsafe.Pointer(&d.in.msgs[0])), uintptr(want), unix.MSG_DONTWAIT, 0, 0)
 	d.stats.ReceiveCalls++
+	if errno == unix.EAGAIN || errno == unix.EINTR {
+		return 0, nil
+	}
 	if errno != 0 {
-		if errno == unix.EAGAIN || errno == unix.EINTR {
-			return 0, nil
-		}
 		return 0, &net.OpError{Op: "receive", Net: "packet", Err: os.NewSyscallError("recvmmsg", errno)}
 	}
-	n := 0
-	for i := range int(got) {
-		m := &d.in.msgs[i]
-		if m.hdr.Flags&unix.MSG_TRUNC != 0 || m.n < offloadBytes {
-			d.stats.Truncated++
-			continue
-		}
-		f := &frames[n]
-		f.Data = d.in.buffer(i)[:m.n-offloadBytes]
-		f.Offload = decodeOffload(d.in.heads[i][:])
-		f.readControl(d.in.control[i][:m.hdr.Controllen])
-		n++
+	return int(got), nil
+}
+
+// read makes a frame of a message. False when its end is missing.
+func (in *inbound) read(i int, f *Frame) bool {
+	m := &in.msgs[i]
+	if m.hdr.Flags&unix.MSG_TRUNC != 0 || m.n < offloadBytes {
+		return false
 	}
-	d.stats.ReceivedFrames += uint64(n)
-	return n, nil
+	f.Data = in.buffer(i)[:m.n-offloadBytes]
+	f.Offload = decodeOffload(in.heads[i][:])
+	f.readControl(in.control[i][:m.hdr.Controllen])
+	return true
 }
 
 // readControl reads what the kernel says about a frame: control messages of

@@ -369,8 +369,9 @@ func (l *Loop) receive() {
 				}
 			}
 		}
-		// The frames' bytes are the device's until its next call.
+		// The frames' bytes are the device's.
 		l.stack.Flush()
+		l.device.Release()
 		if n < len(l.frames) {
 			l.node.emptying = false
 			return

@@ -44,6 +44,7 @@ func (d *fakeDevice) Send(vectors []link.Vector) error {
 	return nil
 }
 
+func (d *fakeDevice) Release()                       {}
 func (d *fakeDevice) FD() int                        { return d.fd }
 func (d *fakeDevice) HardwareAddr() net.HardwareAddr { return ownMAC[:] }
 func (d *fakeDevice) MTU() int                       { return 1500 }
