@@ -267,6 +267,8 @@ func (l *Loop) called() bool {
 
 // turn does everything that is due now.
 func (l *Loop) turn(now time.Duration, events []poller.Event) error {
+	l.stack.HoldTime()
+	defer l.stack.ReleaseTime()
 	l.stats.Turns++
 	l.woken.Store(false)
 	if l.begin != nil {

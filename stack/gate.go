@@ -1,6 +1,8 @@
 package stack
 
 import (
+	"encoding/binary"
+
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
@@ -35,7 +37,44 @@ func (s *Stack) End(f *hashing.Flow) {
 }
 
 // endpoint is the flow's own endpoint, nil when there is none but a listener's.
+// Asking netstack takes the locks of four tables, and the gate asks for each frame,
+// so the last answers are remembered for as long as they are true.
 func (s *Stack) endpoint(f *hashing.Flow) *tcp.Endpoint {
+	known := &s.known[knownSlot(f)]
+	if known.ep != nil && known.flow == *f {
+		if stateOf(known.ep.EndpointState()) != flowstate.None {
+			return known.ep
+		}
+		known.ep = nil
+	}
+	ep := s.find(f)
+	if ep != nil && stateOf(ep.EndpointState()) != flowstate.None {
+		known.flow, known.ep = *f, ep
+	}
+	return ep
+}
+
+// knownFlows bounds the endpoints that are remembered. One that netstack has let go
+// of stays in memory until it is asked for again.
+const knownFlows = 1 << 12
+
+// knownFlow is a flow and its endpoint. Netstack gives up an endpoint by taking it to
+// a state in which it is nobody's, before the tuple can have another.
+type knownFlow struct {
+	flow hashing.Flow
+	ep   *tcp.Endpoint
+}
+
+// knownSlot is where a flow is remembered.
+func knownSlot(f *hashing.Flow) uint64 {
+	a := f.Src.As16()
+	h := binary.LittleEndian.Uint64(a[8:])*0x9e3779b97f4a7c15 ^ binary.LittleEndian.Uint64(a[:8])
+	h = (h ^ uint64(f.SrcPort)<<16 ^ uint64(f.DstPort)) * 0xc2b2ae3d27d4eb4f
+	return h >> 52 % knownFlows
+}
+
+// find asks netstack for the flow's endpoint.
+func (s *Stack) find(f *hashing.Flow) *tcp.Endpoint {
 	protocol, nic := familyOf(f.Dst)
 	ep := s.net.FindTransportEndpoint(protocol, tcp.ProtocolNumber, netstack.TransportEndpointID{
 		LocalAddress:  toAddress(f.Dst),

@@ -84,6 +84,7 @@ type Config struct {
 // are for the owner of the event loop only.
 type Stack struct {
 	net      *netstack.Stack
+	clock    *turnClock
 	link     *linkEndpoint
 	poller   Poller
 	changed  func(string, bool, error)
@@ -98,6 +99,7 @@ type Stack struct {
 
 	gathering gathering
 	ready     readyQueue
+	known     [knownFlows]knownFlow
 }
 
 // Counters are what happened to flows since the stack was made.
@@ -141,6 +143,10 @@ func New(cfg Config) (*Stack, error) {
 		flows:   map[uint64]*flow{},
 		lastID:  firstFlowToken,
 		scratch: make([]byte, portion(cfg.MTU)),
+		clock:   &turnClock{Clock: cfg.Clock},
+	}
+	if cfg.Clock == nil {
+		s.clock.Clock = tcpip.NewStdClock()
 	}
 	if s.changed == nil {
 		s.changed = func(string, bool, error) {}
@@ -149,7 +155,7 @@ func New(cfg Config) (*Stack, error) {
 	options := netstack.Options{
 		NetworkProtocols:   []netstack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
 		TransportProtocols: []netstack.TransportProtocolFactory{tcp.NewProtocol},
-		Clock:              cfg.Clock,
+		Clock:              s.clock,
 	}
 	if cfg.Random != nil {
 		options.SecureRNG, options.RandSource = cfg.Random, source{cfg.Random}
