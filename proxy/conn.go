@@ -125,6 +125,11 @@ func (c *Conn) call(number uintptr, a netip.AddrPort) unix.Errno {
 		return errno
 	}
 	at := unix.RawSockaddrInet6{Family: unix.AF_INET6, Addr: a.Addr().As16()}
+	if a.Addr().IsLinkLocalUnicast() {
+		// Such an address means nothing without an interface (RFC 4007 §6); the
+		// backend's is loopback.
+		at.Scope_id = loopbackIndex
+	}
 	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&at.Port))[:], a.Port())
 	_, _, errno := unix.RawSyscall(number, uintptr(c.fd), uintptr(unsafe.Pointer(&at)), unix.SizeofSockaddrInet6)
 	return errno

@@ -33,8 +33,21 @@ func TestTransparentDialOverIPv6(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := netip.MustParseAddrPort("[2001:db8::101]:40001")
 	backend := Backend{Addr: at, Transparent: true}
+	near := netip.MustParseAddrPort("[fe80::101]:40001")
+	l, err := backend.Dial(near, netip.AddrPort{})
+	if err != nil {
+		t.Fatalf("for a link-local client: %v", err)
+	}
+	defer l.Close()
+	if _, from := accept(t, fd); from != near {
+		t.Errorf("the backend sees %v, want %v", from, near)
+	}
+	until(t, l, unix.POLLOUT)
+	if err := l.Connected(); err != nil {
+		t.Errorf("a link-local client: %v", err)
+	}
+	client := netip.MustParseAddrPort("[2001:db8::101]:40001")
 	c, err := backend.Dial(client, netip.AddrPort{})
 	if err != nil {
 		t.Fatal(err)

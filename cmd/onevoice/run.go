@@ -284,13 +284,11 @@ func (d *daemon) installRoutes() error {
 	for _, v := range d.cfg.VIPs {
 		vips = append(vips, v.Address.Addr())
 	}
-	hosts := []netip.Addr{d.self}
-	if own, err := link.Address6(d.cfg.Cluster.Interface, lans6(d.cfg)); err != nil {
+	own6, err := ownAddress6(d.cfg)
+	if err != nil {
 		return err
-	} else if own.IsValid() && !own.IsLinkLocalUnicast() {
-		hosts = append(hosts, own)
 	}
-	routes, err := proxy.InstallRoutes(proxy.TableFor(vips[0]), backends, vips, hosts)
+	routes, err := proxy.InstallRoutes(proxy.TableFor(vips[0]), backends, vips, append(own6, d.self))
 	if err != nil {
 		return rights(err)
 	}

@@ -23,6 +23,23 @@ func lans6(c *config.Config) (out []netip.Prefix) {
 	return out
 }
 
+// ownAddress6 is the IPv6 address from which this host reaches the VIPs, or none.
+func ownAddress6(c *config.Config) ([]netip.Addr, error) {
+	for _, v := range c.VIPs {
+		if !v.Address.Addr().Is6() {
+			continue
+		}
+		own, err := link.Address6(v.Interface, lans6(c))
+		if err != nil {
+			return nil, err
+		}
+		if own.IsValid() && !own.IsLinkLocalUnicast() {
+			return []netip.Addr{own}, nil
+		}
+	}
+	return nil, nil
+}
+
 // ipv6 is this host's own IPv6 address on the interface, and its router. Without an
 // address the worker answers who asks, and can ask nobody.
 func (s *serving) ipv6() (own, gateway netip.Addr, err error) {
