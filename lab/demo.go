@@ -217,7 +217,7 @@ func medianTook(all map[netip.Addr]Reached) time.Duration {
 
 // questions: ping and ARP from every address, and with the machine's tools.
 func questions(ctx context.Context, n *narrator, w *watched) error {
-	n.title("Every address asks who has %s, pings it, and sends a datagram to a closed port of it", VIP())
+	n.title("Every address asks who has %s, pings it, and tries a closed port of it", VIP())
 	for _, p := range []struct {
 		name  string
 		probe func(*Host) (Answers, error)

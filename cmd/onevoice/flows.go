@@ -22,10 +22,11 @@ func newFlowsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "flows [CLIENT]",
 		Short: "List the running flows of this host, or end some",
-		Long: `List the running flows of this host, oldest first. CLIENT is an address, a prefix
-such as 192.0.2.0/24, or an address with a port; without it all are listed.
+		Long: `List the running flows of this host, oldest first. CLIENT is an address, a
+prefix such as 192.0.2.0/24, or an address with a port; without it all are
+listed.
 
-With --kill those flows are ended, with a reset to the client and to the service.`,
+With --kill those flows are ended, with a reset to client and service.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if kill && len(args) == 0 {

@@ -219,7 +219,7 @@ func TestRunSaysWhyItCannotStart(t *testing.T) {
 		says    string
 	}{
 		{"no interface", func(*host, *exec.Cmd) {}, "there is no interface eth0 on this host"},
-		{"no peer", func(h *host, _ *exec.Cmd) { h.plug("10.77.0.99/24") }, "none of the addresses of eth0 (10.77.0.99) is in [cluster] peers"},
+		{"no peer", func(h *host, _ *exec.Cmd) { h.plug("10.77.0.99/24") }, "none of the addresses of eth0 (10.77.0.99"},
 		{"VIP on the interface", func(h *host, _ *exec.Cmd) { h.plug("10.77.0.11/24", "10.77.0.2/24") }, "10.77.0.2 is configured on eth0"},
 		{"key that others read", func(h *host, _ *exec.Cmd) {
 			h.plug("10.77.0.11/24")

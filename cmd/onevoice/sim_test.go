@@ -38,7 +38,7 @@ func TestSimExitCodes(t *testing.T) {
 		says string
 	}{
 		{small, 0, "Verdict: healthy"},
-		{append([]string{"--router", "rfc1812"}, small...), 1, "use mac_mode = \"unicast\" (`onevoice run`"},
+		{append([]string{"--router", "rfc1812"}, small...), 1, "use mac_mode = \"unicast\""},
 		{[]string{"--scenario", file}, 0, "as expected of this network"},
 		{[]string{"--scenario", file, "--router", "believes"}, 1, "expected was: router-refuses-group-mac, never-served"},
 		{[]string{"--scenario", bad}, 2, "bad.sim:2: there is no \"kil\"; settings are"},

@@ -23,9 +23,9 @@ func newWatchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "watch",
 		Short: "Show the cluster as it changes, until Ctrl-C",
-		Long: `Show the cluster as it changes, until Ctrl-C: what is wrong, who is there, who has
-which of the 256 buckets, and what passes through this host. Each bucket is a
-letter, its owner's, in the owner's colour; a dot is a bucket that nobody has.
+		Long: `Show the cluster as it changes, until Ctrl-C: what is wrong, who is there, who
+has which of the 256 buckets, and what passes through this host. Each bucket is
+a letter, its owner's, in the owner's colour; a dot is one that nobody has.
 
 Where the output is no terminal, one picture is printed.`,
 		Args: cobra.NoArgs,
