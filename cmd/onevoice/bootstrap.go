@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"slices"
 
@@ -41,7 +40,7 @@ peers left out are off, or hold no state, and less is enough.`,
 			if len(f.without) == 0 {
 				return usageError{errors.New("nobody is to be left out, so run is enough; name nodes with --without")}
 			}
-			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+			log := newLog(cmd.ErrOrStderr())
 			return run(file, "", f, log)
 		},
 	}

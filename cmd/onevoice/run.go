@@ -35,14 +35,15 @@ func newRunCommand() *cobra.Command {
 		Short: "Answer for the cluster's addresses on this host",
 		Long: `Answer for the cluster's addresses on this host.
 
-Runs in the foreground and logs to standard error. SIGTERM or SIGINT makes it
+Runs in the foreground and logs to standard error, as JSON where the environment
+has ONEVOICE_LOG=json. SIGTERM or SIGINT makes it
 accept nothing new; running connections get [node] stop_timeout to end.
 
 The connections are served by a process of their own, which goes on when this
 one is killed, and is taken up again when it is started anew.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+			log := newLog(cmd.ErrOrStderr())
 			return run(file, capture, founding{}, log)
 		},
 	}

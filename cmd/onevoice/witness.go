@@ -33,7 +33,7 @@ witness. It needs no VIP, no interface on the nodes' LAN and no right to raw
 sockets: one UDP port, and a state directory that survives a restart.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runWitness(file, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
+			return runWitness(file, newLog(cmd.ErrOrStderr()))
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", defaultConfig, "configuration `file`")

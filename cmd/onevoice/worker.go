@@ -40,7 +40,7 @@ func newWorkerCommand() *cobra.Command {
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runWorker(slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
+			return runWorker(newLog(cmd.ErrOrStderr()))
 		},
 	}
 }
