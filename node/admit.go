@@ -78,15 +78,15 @@ func connectionOf(d *Decoded) uint64 {
 // turnAway answers what was not admitted, as the service wants it, at the rate that
 // bounds resets: its source may be forged. frame is a segment's, nil for a datagram,
 // which nothing resets.
-func (n *Node) turnAway(now time.Duration, service int, why admission.Outcome, frame []byte) Handled {
-	h := Handled{Verdict: verdictOn(why)}
+func (n *Node) turnAway(now time.Duration, service int, why admission.Outcome, frame []byte) Verdict {
+	v := verdictOn(why)
 	s := &n.services[service]
 	how := s.OnLimit
 	if why == admission.Denied {
 		how = s.OnDenied
 	}
 	if how == Drop || how == Reset && frame == nil {
-		return h
+		return v
 	}
 	d := &n.decoded
 	var reply []byte
@@ -102,17 +102,17 @@ func (n *Node) turnAway(now time.Duration, service int, why admission.Outcome, f
 	}
 	n.reply = reply[:0]
 	if made && n.resets.Allow(now) {
-		h.Reply, h.vip = reply, n.vip(d.Flow.Dst)
+		return n.also(Handled{Verdict: v, Reply: reply, vip: n.vip(d.Flow.Dst)})
 	}
-	return h
+	return v
 }
 
 // resetAway is turnAway for a client that has heard our SYN-ACK, and has to be told
 // that it is over.
-func (n *Node) resetAway(now time.Duration, why admission.Outcome, frame []byte) Handled {
-	h := n.reset(now, n.resets, verdictOn(why), frame)
-	h.Verdict = verdictOn(why)
-	return h
+func (n *Node) resetAway(now time.Duration, why admission.Outcome, frame []byte) Verdict {
+	// Whether the reset may leave, at its rate, is no other verdict.
+	_ = n.reset(now, n.resets, verdictOn(why), frame)
+	return verdictOn(why)
 }
 
 func verdictOn(why admission.Outcome) Verdict {

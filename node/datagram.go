@@ -53,21 +53,21 @@ func (n *Node) TakesDatagram(now time.Duration, service int, flow *hashing.Flow)
 }
 
 // handleUDP is the gate for UDP.
-func (n *Node) handleUDP(now time.Duration, vip int) Handled {
+func (n *Node) handleUDP(now time.Duration, vip int) Verdict {
 	d := &n.decoded
 	if d.Flow.DstPort == n.controlPort && n.controlPort != 0 {
-		return Handled{Verdict: NoService}
+		return NoService
 	}
 	service, ok := n.byListen.find(vip, protoUDP, d.Flow.DstPort)
 	if !ok || n.datagrams == nil {
 		return n.closedDatagramPort(now, vip)
 	}
 	if v := n.TakesDatagram(now, service, &d.Flow); v != Undecided {
-		return Handled{Verdict: v}
+		return v
 	}
 	if d.Flow.SrcPort == 0 {
 		// It wants no answer (RFC 768), and no socket can have that port.
-		return Handled{Verdict: BadUDP}
+		return BadUDP
 	}
 	if n.admission != nil {
 		if why := n.admitDatagram(now, service, &d.Flow); why != admission.Admitted {
@@ -76,21 +76,21 @@ func (n *Node) handleUDP(now time.Duration, vip int) Handled {
 	}
 	switch n.datagrams.Take(now, n.places[service], &d.Flow) {
 	case datagram.Full:
-		return Handled{Verdict: FlowsFull}
+		return FlowsFull
 	case datagram.SourceFull:
-		return Handled{Verdict: SourceFull}
+		return SourceFull
 	}
 	n.neighbours.Learn(now, d.Flow.Src, d.From)
 	n.datagram = Datagram{Flow: d.Flow, Packet: d.IP, Payload: d.Segment[udpBytes:], SegmentBytes: d.segmentBytes}
-	return Handled{Verdict: DeliverDatagram, Datagram: &n.datagram}
+	return n.also(Handled{Verdict: DeliverDatagram, Datagram: &n.datagram})
 }
 
 // closedDatagramPort answers for a port of the VIP that no service has: one node,
 // one that speaksFor the VIP, says so (RFC 1122 §4.1.3.1).
-func (n *Node) closedDatagramPort(now time.Duration, vip int) Handled {
+func (n *Node) closedDatagramPort(now time.Duration, vip int) Verdict {
 	d := &n.decoded
 	if v := n.speaksFor(now, vip, &d.Flow); v != Undecided {
-		return Handled{Verdict: v}
+		return v
 	}
 	reply, ok := responder.AppendFrame(n.reply[:0], n.own, d.From, !d.Flow.Src.Is4())
 	if ok {
@@ -99,21 +99,21 @@ func (n *Node) closedDatagramPort(now time.Duration, vip int) Handled {
 	n.reply = reply[:0]
 	switch {
 	case !ok:
-		return Handled{Verdict: NoService}
+		return NoService
 	case !n.errors.Allow(now):
-		return Handled{Verdict: ErrorLimited}
+		return ErrorLimited
 	}
-	return Handled{Verdict: PortUnreachable, Reply: reply, vip: vip}
+	return n.also(Handled{Verdict: PortUnreachable, Reply: reply, vip: vip})
 }
 
 // quotedDatagram hands an ICMP error about an answer to whoever has the flow, on
 // whichever node that is.
-func (n *Node) quotedDatagram(now time.Duration, quoted *hashing.Flow) Handled {
+func (n *Node) quotedDatagram(now time.Duration, quoted *hashing.Flow) Verdict {
 	what, mtu := n.decoded.trouble()
 	if n.datagrams == nil || !n.datagrams.Quoted(now, quoted, what, mtu) {
-		return Handled{Verdict: UnknownQuote}
+		return UnknownQuote
 	}
-	return Handled{Verdict: NotedError}
+	return NotedError
 }
 
 // trouble is what the ICMP error says that was decoded.

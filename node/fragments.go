@@ -19,21 +19,21 @@ import (
 // It counts as received when its first fragment was: a node that had no right to it
 // then leaves it alone, so that the bucket's owner before, which may have completed
 // it a moment ago, is the only one that takes it.
-func (n *Node) handleFragment(now time.Duration, f *link.Frame) Handled {
+func (n *Node) handleFragment(now time.Duration, f *link.Frame) Verdict {
 	d := &n.decoded
 	vip := n.vip(d.Flow.Dst)
 	switch {
 	case vip < 0:
-		return Handled{Verdict: OtherAddress}
+		return OtherAddress
 	case d.Flow.Src.Is4() && n.broadcastSource(vip), n.ourSource(), d.Flow.Src.IsUnspecified():
-		return Handled{Verdict: MartianSource}
+		return MartianSource
 	}
 	part, ok := d.fragment()
 	if !ok {
-		return Handled{Verdict: Fragment}
+		return Fragment
 	}
 	if part.Upper == protoUDP && !n.mayBeOurs(vip, &d.Flow) {
-		return Handled{Verdict: NotOwner}
+		return NotOwner
 	}
 	var room [ethernetBytes]byte
 	copy(room[:], f.Data)
@@ -43,24 +43,24 @@ func (n *Node) handleFragment(now time.Duration, f *link.Frame) Handled {
 	switch outcome {
 	case reassembly.Whole:
 	case reassembly.Held:
-		return Handled{Verdict: FragmentHeld}
+		return FragmentHeld
 	case reassembly.Duplicate:
-		return Handled{Verdict: FragmentDuplicate}
+		return FragmentDuplicate
 	case reassembly.Overlap:
-		return Handled{Verdict: FragmentOverlap}
+		return FragmentOverlap
 	case reassembly.TooMany:
-		return Handled{Verdict: FragmentsFull}
+		return FragmentsFull
 	default:
-		return Handled{Verdict: Fragment}
+		return Fragment
 	}
 	n.stamp = stamp
 	g := link.Frame{Data: whole, Stamp: stamp}
 	if v := d.Decode(&g); v != Undecided {
-		return Handled{Verdict: v}
+		return v
 	}
 	if d.Flow.Proto == protoICMPv6 && responder.IsNDP(d.Segment[0]) {
 		// Neighbour discovery never comes in parts (RFC 6980 §5).
-		return Handled{Verdict: BadNDP}
+		return BadNDP
 	}
 	return n.handleWhole(now, &g)
 }
@@ -123,9 +123,9 @@ func (n *Node) hashesPorts(service int) bool {
 
 // answerInParts is a verdict with a reply that may be longer than a packet of mtu
 // bytes.
-func (n *Node) answerInParts(v Verdict, vip int, reply []byte, mtu int) Handled {
+func (n *Node) answerInParts(v Verdict, vip int, reply []byte, mtu int) Verdict {
 	parts := responder.Cut(reply, mtu, n.identification())
-	return Handled{Verdict: v, Reply: parts[0], Rest: parts[1:], vip: vip}
+	return n.also(Handled{Verdict: v, Reply: parts[0], Rest: parts[1:], vip: vip})
 }
 
 // identification is that of a datagram which may be cut: a keyed hash of a number, so

@@ -10,7 +10,7 @@ import (
 )
 
 // handleARP answers for VIPs, notes strangers, and learns what we asked for.
-func (n *Node) handleARP(now time.Duration, frame []byte) Handled {
+func (n *Node) handleARP(now time.Duration, frame []byte) Verdict {
 	refused, of := Undecided, 0
 	r := n.arp.Handle(now, frame, func(vip, asker netip.Addr) bool {
 		of = n.vip(vip)
@@ -19,33 +19,33 @@ func (n *Node) handleARP(now time.Duration, frame []byte) Handled {
 	})
 	switch r.Outcome {
 	case responder.ARPAnswered, responder.ARPProbeAnswered:
-		return Handled{Verdict: AnsweredARP, Reply: r.Reply, vip: of}
+		return n.also(Handled{Verdict: AnsweredARP, Reply: r.Reply, vip: of})
 	case responder.ARPNotOurs, responder.ARPProbeNotOurs:
-		return Handled{Verdict: refused}
+		return refused
 	case responder.ARPStranger, responder.ARPOwnAddressClaim:
 		n.stranger = Stranger{Address: r.Peer, MAC: r.MAC, From: r.From, At: now}
-		return Handled{Verdict: StrangerClaim}
+		return StrangerClaim
 	case responder.ARPLearned:
 		if n.neighbours.Answer(now, r.Peer, r.MAC) {
-			return Handled{Verdict: LearnedNeighbour}
+			return LearnedNeighbour
 		}
-		return Handled{Verdict: OtherARP}
+		return OtherARP
 	case responder.ARPIgnored, responder.ARPOurs:
-		return Handled{Verdict: OtherARP}
+		return OtherARP
 	}
-	return Handled{Verdict: BadARP}
+	return BadARP
 }
 
 // handleIPv4 is the gate: what is not let in here never reaches netstack, which
 // would reset it.
-func (n *Node) handleIPv4(now time.Duration, frame []byte) Handled {
+func (n *Node) handleIPv4(now time.Duration, frame []byte) Verdict {
 	d := &n.decoded
 	vip := n.vip(d.Flow.Dst)
 	if vip < 0 {
-		return Handled{Verdict: OtherAddress}
+		return OtherAddress
 	}
 	if n.broadcastSource(vip) || n.ourSource() {
-		return Handled{Verdict: MartianSource}
+		return MartianSource
 	}
 	switch d.Flow.Proto {
 	case protoTCP:
@@ -55,7 +55,7 @@ func (n *Node) handleIPv4(now time.Duration, frame []byte) Handled {
 	case protoICMP:
 		return n.handleICMP(now, vip, frame)
 	}
-	return Handled{Verdict: NoService}
+	return NoService
 }
 
 // broadcastSource reports a source that is the LAN's broadcast or network
@@ -91,13 +91,13 @@ func subnetOf(p netip.Prefix) subnet {
 
 // deliver hands the packet on and remembers where its sender is, for the
 // answer goes back the way the question came.
-func (n *Node) deliver(now time.Duration, v Verdict) Handled {
+func (n *Node) deliver(now time.Duration, v Verdict) Verdict {
 	d := &n.decoded
 	n.neighbours.Learn(now, d.Flow.Src, d.From)
-	return Handled{Verdict: v, Packet: d.IP}
+	return n.also(Handled{Verdict: v, Packet: d.IP})
 }
 
-func (n *Node) handleICMP(now time.Duration, vip int, frame []byte) Handled {
+func (n *Node) handleICMP(now time.Duration, vip int, frame []byte) Verdict {
 	d := &n.decoded
 	switch d.Segment[0] {
 	case icmpEcho:
@@ -108,12 +108,12 @@ func (n *Node) handleICMP(now time.Duration, vip int, frame []byte) Handled {
 	}
 	// Redirects and source quench are not obeyed; echo replies were not asked
 	// for.
-	return Handled{Verdict: OtherICMP}
+	return OtherICMP
 }
 
 // handleError hands an ICMP error to whoever has the flow that it quotes, on
 // whichever node that is; ok says that it quotes one.
-func (n *Node) handleError(now time.Duration, quoted *hashing.Flow, ok bool) Handled {
+func (n *Node) handleError(now time.Duration, quoted *hashing.Flow, ok bool) Verdict {
 	d := &n.decoded
 	switch {
 	case !ok || quoted.Dst != d.Flow.Dst:
@@ -122,9 +122,9 @@ func (n *Node) handleError(now time.Duration, quoted *hashing.Flow, ok bool) Han
 	case n.holds(now, quoted):
 		// The sender is a router on the way, not the flow's client: its MAC is
 		// not learned.
-		return Handled{Verdict: DeliverError, Packet: d.IP}
+		return n.also(Handled{Verdict: DeliverError, Packet: d.IP})
 	}
-	return Handled{Verdict: UnknownQuote}
+	return UnknownQuote
 }
 
 // holds reports whether our TCP holds the flow.
@@ -137,19 +137,19 @@ func (n *Node) holds(now time.Duration, f *hashing.Flow) bool {
 	return e != nil
 }
 
-func (n *Node) echo(now time.Duration, vip int, frame []byte) Handled {
+func (n *Node) echo(now time.Duration, vip int, frame []byte) Verdict {
 	d := &n.decoded
 	if v := n.speaksFor(now, vip, &d.Flow); v != Undecided {
-		return Handled{Verdict: v}
+		return v
 	}
 	reply, outcome := responder.AppendEchoReply(n.reply[:0], frame, n.own, d.From, max(n.mtu, len(d.IP)))
 	n.reply = reply[:0]
 	if outcome != responder.EchoAnswered {
-		return Handled{Verdict: BadICMP}
+		return BadICMP
 	}
 	if dontFragment := d.IP[6]&0x40 != 0; !dontFragment || len(reply)-ethernetBytes > n.mtu {
 		// The question may have come in parts, and so may have to go the answer.
 		return n.answerInParts(AnsweredEcho, vip, reply, n.mtu)
 	}
-	return Handled{Verdict: AnsweredEcho, Reply: reply, vip: vip}
+	return n.also(Handled{Verdict: AnsweredEcho, Reply: reply, vip: vip})
 }

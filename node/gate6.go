@@ -23,25 +23,25 @@ func groups6(vips []VIP) []responder.MAC {
 }
 
 // handleIPv6 is handleIPv4 for IPv6.
-func (n *Node) handleIPv6(now time.Duration, frame []byte) Handled {
+func (n *Node) handleIPv6(now time.Duration, frame []byte) Verdict {
 	d := &n.decoded
 	if d.Flow.Proto == protoICMPv6 && responder.IsNDP(d.Segment[0]) {
 		return n.handleNDP(now)
 	}
 	if d.Flow.Dst.IsMulticast() {
-		return Handled{Verdict: OtherAddress}
+		return OtherAddress
 	}
 	if d.To != n.own && !n.isCluster(d.To) {
 		// What is for one host and came in a frame to a group is dropped, as
 		// RFC 1122 §3.3.6 has it of broadcasts.
-		return Handled{Verdict: OtherMAC}
+		return OtherMAC
 	}
 	if d.Flow.Src.IsUnspecified() || d.Flow.Src == n.address6 {
-		return Handled{Verdict: MartianSource}
+		return MartianSource
 	}
 	vip := n.vip(d.Flow.Dst)
 	if vip < 0 {
-		return Handled{Verdict: OtherAddress}
+		return OtherAddress
 	}
 	switch d.Flow.Proto {
 	case protoTCP:
@@ -51,12 +51,12 @@ func (n *Node) handleIPv6(now time.Duration, frame []byte) Handled {
 	case protoICMPv6:
 		return n.handleICMPv6(now, vip)
 	}
-	return Handled{Verdict: NoService}
+	return NoService
 }
 
 // handleNDP answers for VIPs, notes strangers, and learns what we asked for and
 // the link's MTU.
-func (n *Node) handleNDP(now time.Duration) Handled {
+func (n *Node) handleNDP(now time.Duration) Verdict {
 	d := &n.decoded
 	refused, of := Undecided, 0
 	m := responder.NDPMessage{From: d.From, To: d.To, Src: d.Flow.Src, Dst: d.Flow.Dst, HopLimit: d.IP[7], Body: d.Segment}
@@ -67,28 +67,28 @@ func (n *Node) handleNDP(now time.Duration) Handled {
 	})
 	switch r.Outcome {
 	case responder.NDPAnswered, responder.NDPProbeAnswered:
-		return Handled{Verdict: AnsweredNDP, Reply: r.Reply, vip: of}
+		return n.also(Handled{Verdict: AnsweredNDP, Reply: r.Reply, vip: of})
 	case responder.NDPNotOurs, responder.NDPProbeNotOurs:
-		return Handled{Verdict: refused}
+		return refused
 	case responder.NDPStranger, responder.NDPOwnAddressClaim:
 		n.stranger = Stranger{Address: r.Peer, MAC: r.MAC, From: r.From, At: now}
-		return Handled{Verdict: StrangerClaim}
+		return StrangerClaim
 	case responder.NDPLearned:
 		if n.neighbours.Answer(now, r.Peer, r.MAC) {
-			return Handled{Verdict: LearnedNeighbour}
+			return LearnedNeighbour
 		}
-		return Handled{Verdict: OtherNDP}
+		return OtherNDP
 	case responder.NDPRouterMTU:
 		n.mtu6 = r.MTU
-		return Handled{Verdict: LearnedMTU}
+		return LearnedMTU
 	case responder.NDPStrangeRouter, responder.NDPRedirect:
-		return Handled{Verdict: StrangeRouter}
+		return StrangeRouter
 	case responder.NDPIgnored, responder.NDPOurs:
-		return Handled{Verdict: OtherNDP}
+		return OtherNDP
 	case responder.NDPBadHopLimit:
-		return Handled{Verdict: BadHopLimit}
+		return BadHopLimit
 	}
-	return Handled{Verdict: BadNDP}
+	return BadNDP
 }
 
 // MTU6 is the largest IPv6 packet in bytes: the interface's MTU, or less when the
@@ -96,7 +96,7 @@ func (n *Node) handleNDP(now time.Duration) Handled {
 func (n *Node) MTU6() int { return n.mtu6 }
 
 // handleICMPv6 is handleICMP for IPv6 (RFC 4443).
-func (n *Node) handleICMPv6(now time.Duration, vip int) Handled {
+func (n *Node) handleICMPv6(now time.Duration, vip int) Verdict {
 	d := &n.decoded
 	switch d.Segment[0] {
 	case icmp6Echo:
@@ -105,19 +105,19 @@ func (n *Node) handleICMPv6(now time.Duration, vip int) Handled {
 		quoted, ok := d.quotedFlow6()
 		return n.handleError(now, &quoted, ok)
 	}
-	return Handled{Verdict: OtherICMP}
+	return OtherICMP
 }
 
-func (n *Node) echo6(now time.Duration, vip int) Handled {
+func (n *Node) echo6(now time.Duration, vip int) Verdict {
 	d := &n.decoded
 	if v := n.speaksFor(now, vip, &d.Flow); v != Undecided {
-		return Handled{Verdict: v}
+		return v
 	}
 	p := d.packet6()
 	reply, outcome := responder.AppendEchoReply6(n.reply[:0], &p, n.own, d.From, max(n.mtu6, len(d.IP)))
 	n.reply = reply[:0]
 	if outcome != responder.EchoAnswered {
-		return Handled{Verdict: BadICMP}
+		return BadICMP
 	}
 	// No router cuts it, and who asks is not remembered by what his path carries.
 	return n.answerInParts(AnsweredEcho, vip, reply, responder.MinIPv6MTU)

@@ -10,7 +10,7 @@ import (
 )
 
 // handleTCP is the gate for TCP (OWNERSHIP.md R12 to R14).
-func (n *Node) handleTCP(now time.Duration, vip int, frame []byte) Handled {
+func (n *Node) handleTCP(now time.Duration, vip int, frame []byte) Verdict {
 	d := &n.decoded
 	service, ok := n.byListen.find(vip, protoTCP, d.Flow.DstPort)
 	if !ok {
@@ -28,15 +28,15 @@ func (n *Node) handleTCP(now time.Duration, vip int, frame []byte) Handled {
 }
 
 // handleSYN judges a segment that opens a flow.
-func (n *Node) handleSYN(now time.Duration, service int, bucket uint8, verdict Verdict, frame []byte) Handled {
+func (n *Node) handleSYN(now time.Duration, service int, bucket uint8, verdict Verdict, frame []byte) Verdict {
 	d := &n.decoded
 	e, state := n.lookup(now, service, bucket, &d.Flow)
 	if verdict != Undecided {
-		return Handled{Verdict: n.foreignSYN(now, service, bucket, e, state, verdict)}
+		return n.foreignSYN(now, service, bucket, e, state, verdict)
 	}
 	if e != nil && state == flowstate.HalfOpen && d.TCP.Seq != e.clientISN {
 		// Netstack would reset the first SYN's flow.
-		return Handled{Verdict: SecondSYN}
+		return SecondSYN
 	}
 	switch {
 	case e != nil && state == flowstate.Open:
@@ -51,7 +51,7 @@ func (n *Node) handleSYN(now time.Duration, service int, bucket uint8, verdict V
 	case !n.flows.Up(n.places[service]):
 		return n.reset(now, n.resets, RefusedSYN, frame)
 	case n.flows.Full() || n.table.full():
-		return Handled{Verdict: FlowsFull}
+		return FlowsFull
 	}
 	return n.deliver(now, DeliverSYN)
 }
@@ -70,13 +70,13 @@ func (n *Node) foreignSYN(now time.Duration, service int, bucket uint8, e *track
 
 // handleHeld judges a segment of a flow that our TCP holds. answers: its bucket
 // is ours under a valid lease.
-func (n *Node) handleHeld(now time.Duration, service int, e *tracked, state flowstate.State, answers bool, frame []byte) Handled {
+func (n *Node) handleHeld(now time.Duration, service int, e *tracked, state flowstate.State, answers bool, frame []byte) Verdict {
 	d := &n.decoded
 	switch {
 	case e.stamped && !d.TCP.Stamped && d.TCP.Flags&flagRST == 0:
 		// RFC 7323 §3.2: "If a non-<RST> segment is received without a TSopt, a TCP
 		// SHOULD silently drop the segment." Ours does so only before a flow is open.
-		return Handled{Verdict: Unstamped}
+		return Unstamped
 	case state == flowstate.HalfOpen:
 		return n.handleHandshake(now, service, e, answers, frame)
 	case answers && d.TCP.Flags&flagACK != 0 && e.windows.beyond(d.TCP.Ack):
@@ -85,7 +85,7 @@ func (n *Node) handleHeld(now time.Duration, service int, e *tracked, state flow
 	case state == flowstate.TimeWait && d.TCP.Flags&flagFIN == 0, !e.windows.contain(d.TCP.Seq, d.TCP.Ack, d.TCP.Flags):
 		// The tuple may have been used again with the bucket's owner. Our TCP would
 		// answer what is outside its windows with an acknowledgment.
-		return Handled{Verdict: OutsideWindows}
+		return OutsideWindows
 	}
 	return n.deliver(now, DeliverHeld)
 }
@@ -95,12 +95,12 @@ func (n *Node) handleHeld(now time.Duration, service int, e *tracked, state flow
 // draw a reset with the client's exact number. An acknowledgment where ours is due
 // of something else, in a bucket that is ours alone, is counted apart: another
 // node may have answered the same SYN (OWNERSHIP.md R22).
-func (n *Node) handleHandshake(now time.Duration, service int, e *tracked, answers bool, frame []byte) Handled {
+func (n *Node) handleHandshake(now time.Duration, service int, e *tracked, answers bool, frame []byte) Verdict {
 	d := &n.decoded
 	fits := e.windows.contain(d.TCP.Seq, d.TCP.Ack, d.TCP.Flags) && int32(d.TCP.Seq-e.clientISN) > 0
 	switch {
 	case d.TCP.Flags&flagSYN != 0 || !fits && d.TCP.Flags&flagRST != 0:
-		return Handled{Verdict: BadHandshakeACK}
+		return BadHandshakeACK
 	case d.TCP.Flags&flagRST != 0:
 		return n.deliver(now, DeliverHeld)
 	case fits && d.TCP.Ack == e.ownISN+1:
@@ -116,14 +116,14 @@ func (n *Node) handleHandshake(now time.Duration, service int, e *tracked, answe
 		// does not, the reset that it draws does not leave.
 		return n.deliver(now, DeliverHeld)
 	case answers && d.TCP.Flags&flagACK != 0 && d.TCP.Seq == e.clientISN+1 && d.TCP.Ack != e.ownISN+1:
-		return Handled{Verdict: UnsentACK}
+		return UnsentACK
 	}
-	return Handled{Verdict: BadHandshakeACK}
+	return BadHandshakeACK
 }
 
 // giveUp ends a half-open flow whose client has just learned of it, when others of
 // its kind have used up the limit meanwhile.
-func (n *Node) giveUp(now time.Duration, e *tracked, why admission.Outcome, frame []byte) Handled {
+func (n *Node) giveUp(now time.Duration, e *tracked, why admission.Outcome, frame []byte) Verdict {
 	n.flows.End(&e.flow)
 	n.drop(now, e)
 	return n.resetAway(now, why, frame)
@@ -132,7 +132,7 @@ func (n *Node) giveUp(now time.Duration, e *tracked, why admission.Outcome, fram
 // handleStray judges a segment, not a SYN, of a flow that our TCP does not hold;
 // verdict says whether its bucket is ours. It completes a SYN cookie, or earns a
 // reset if nobody else can hold the flow.
-func (n *Node) handleStray(now time.Duration, service int, bucket uint8, verdict Verdict, frame []byte) Handled {
+func (n *Node) handleStray(now time.Duration, service int, bucket uint8, verdict Verdict, frame []byte) Verdict {
 	rows := &n.ownership.Services[service]
 	cookie := n.cookiesOut(now, service) && n.decoded.TCP.Flags&(flagACK|flagSYN|flagRST) == flagACK
 	// What the node tells of a bucket that it drains, its list among it, is about
@@ -142,25 +142,25 @@ func (n *Node) handleStray(now time.Duration, service int, bucket uint8, verdict
 		return n.deliver(now, DeliverStray)
 	}
 	if verdict != Undecided {
-		return Handled{Verdict: verdict}
+		return verdict
 	}
 	why := n.mayReset(service, bucket, &n.decoded.Flow)
 	switch {
 	case why == StrayInGrace || why == StrayListed:
-		return Handled{Verdict: why}
+		return why
 	case cookie && n.admission != nil:
 		if fits := n.fits(now, service, &n.decoded.Flow); fits != admission.Admitted {
 			if why == Undecided {
 				return n.resetAway(now, fits, frame)
 			}
-			return Handled{Verdict: verdictOn(fits)}
+			return verdictOn(fits)
 		}
 		return n.deliver(now, DeliverStray)
 	case cookie:
 		// Netstack takes a cookie or makes a reset, which MayLeave judges.
 		return n.deliver(now, DeliverStray)
 	case why != Undecided:
-		return Handled{Verdict: why}
+		return why
 	}
 	return n.reset(now, n.strays, StrayAnswered, frame)
 }
@@ -181,26 +181,26 @@ func (n *Node) mayReset(service int, bucket uint8, flow *hashing.Flow) Verdict {
 
 // closedPort answers for a port of the VIP that no service has: one node, the
 // one that speaksFor the VIP, resets (RFC 9293 §3.10.7.1).
-func (n *Node) closedPort(now time.Duration, vip int, frame []byte) Handled {
+func (n *Node) closedPort(now time.Duration, vip int, frame []byte) Verdict {
 	if v := n.speaksFor(now, vip, &n.decoded.Flow); v != Undecided {
-		return Handled{Verdict: v}
+		return v
 	}
 	return n.reset(now, n.resets, ClosedPort, frame)
 }
 
 // reset answers with a reset, at a bounded rate. Only one that is owed and can
 // be sent takes of that rate.
-func (n *Node) reset(now time.Duration, limit *responder.Limit, v Verdict, frame []byte) Handled {
+func (n *Node) reset(now time.Duration, limit *responder.Limit, v Verdict, frame []byte) Verdict {
 	d := &n.decoded
 	reply, outcome := n.appendReset(frame)
 	n.reply = reply[:0]
 	switch {
 	case outcome != responder.ResetSent:
-		return Handled{Verdict: StrayReset}
+		return StrayReset
 	case !limit.Allow(now):
-		return Handled{Verdict: ResetLimited}
+		return ResetLimited
 	}
-	return Handled{Verdict: v, Reply: reply, vip: n.vip(d.Flow.Dst)}
+	return n.also(Handled{Verdict: v, Reply: reply, vip: n.vip(d.Flow.Dst)})
 }
 
 func (n *Node) appendReset(frame []byte) ([]byte, responder.Outcome) {

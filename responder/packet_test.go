@@ -3,6 +3,7 @@ package responder
 import (
 	"bytes"
 	"encoding/binary"
+	"math/rand/v2"
 	"net/netip"
 	"testing"
 )
@@ -113,6 +114,35 @@ func TestOnesSum(t *testing.T) {
 	ones := bytes.Repeat([]byte{0xff}, 1<<16)
 	if got := Sum(0xffff, ones); got != 0xffff {
 		t.Errorf("all ones: %04x", got)
+	}
+}
+
+// Headers without options, which have a sum of their own.
+func TestSumOfHeaders(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	all := make([]byte, 22)
+	for round := range 10_000 {
+		for i := range all {
+			all[i] = byte(random.Uint32())
+			if round%4 == 0 {
+				all[i] |= 0xf0 // carries
+			}
+		}
+		initial := binary.BigEndian.Uint16(all)
+		if got, want := Sum(initial, all[2:]), slowSum(all); got != want {
+			t.Fatalf("%x on top of %04x: %04x, want %04x", all[2:], initial, got, want)
+		}
+	}
+	for i := range all {
+		all[i] = 0xff
+	}
+	if got := Sum(0xffff, all[2:]); got != 0xffff {
+		t.Errorf("all ones: %04x", got)
+	}
+	// It carries once more when it is almost folded.
+	last := [20]byte{0xff, 0xff, 0xff, 0xff, 0, 1}
+	if got, want := Sum(0, last[:]), slowSum(last[:]); got != want {
+		t.Errorf("%x: %04x, want %04x", last, got, want)
 	}
 }
 
