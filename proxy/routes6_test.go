@@ -47,6 +47,11 @@ func TestTransparentDialOverIPv6(t *testing.T) {
 	if err := l.Connected(); err != nil {
 		t.Errorf("a link-local client: %v", err)
 	}
+	if d, err := backend.DialDatagrams(near); err != nil {
+		t.Errorf("for datagrams of a link-local client: %v", err)
+	} else {
+		d.Close()
+	}
 	client := netip.MustParseAddrPort("[2001:db8::101]:40001")
 	c, err := backend.Dial(client, netip.AddrPort{})
 	if err != nil {

@@ -90,6 +90,12 @@ func (l *macLab) pings6() {
 	if _, out := l.on("ov-client1", "ip", "-6", "neigh", "show", vip6); !strings.Contains(out, "33:33:80:00:00:02") {
 		l.t.Errorf("the client knows the VIP as %s", out)
 	}
+	for _, node := range macNodes() {
+		// By it the kernel tells switches that snoop.
+		if _, out := l.on(node, "cat", "/proc/net/igmp6"); !strings.Contains(out, "ff0200000000000000000001ff000002") {
+			l.t.Errorf("%s is no member of the VIP's solicited-node group: %s", node, out)
+		}
+	}
 	// A node that takes over the bucket of :: announces once, too.
 	if n := l.announced(); n < 1 || n > len(macNodes()) {
 		l.t.Errorf("the VIP was announced %d times", n)
