@@ -18,6 +18,8 @@ const (
 	DoMove     = "move"
 	DoForget   = "forget"
 	DoTakeover = "takeover"
+	// DoRemap is for the daemon, whose file has what it needs.
+	DoRemap = "remap"
 )
 
 // Wish is the body of POST /v1/wish: what an operator wants of the cluster. Nodes

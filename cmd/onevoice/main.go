@@ -69,6 +69,7 @@ func newRootCommand() *cobra.Command {
 		newMoveCommand(),
 		newForgetCommand(),
 		newTakeoverCommand(),
+		newRemapCommand(),
 		newBootstrapCommand(),
 		newRecoverCommand(),
 		newCheckCommand(),

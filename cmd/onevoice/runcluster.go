@@ -241,7 +241,10 @@ func (d *daemon) wish(w admin.Wish) error {
 	if len(d.cfg.Services) > 0 {
 		first = d.cfg.Services[0].Name
 	}
-	wish, err := w.Cluster(first)
+	wish, err := d.remap(w.Service)
+	if w.Do != admin.DoRemap {
+		wish, err = w.Cluster(first)
+	}
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"onevoice/admin"
+	"onevoice/cluster"
+)
+
+func newRemapCommand() *cobra.Command {
+	var socket string
+	cmd := &cobra.Command{
+		Use:   "remap SERVICE",
+		Short: "Have the cluster share a service as this host's file says",
+		Long: `Have the cluster share a service as this host's file says.
+
+What a service listens on and how its clients are shared, its affinity and hash,
+is the cluster's, and counts until this command. A node whose file says otherwise
+takes no bucket of the service, so change the files and restart the nodes one by
+one; when some are done, run this on one of them. New connections then go by the
+new definition, within a second, to nodes whose file has it; running ones stay
+where they are. Then restart the rest.
+
+It is refused while nodes of another system own buckets of the service.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return admin.Tell(cmd.Context(), socket, admin.Wish{Do: admin.DoRemap, Service: args[0]})
+		},
+	}
+	socketFlag(cmd, &socket)
+	return cmd
+}
+
+// remap is the service's definition in this host's file, under a key that nobody knows.
+func (d *daemon) remap(service string) (cluster.Wish, error) {
+	options, err := d.clusterOptions()
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range options.Services {
+		if s.Name == service {
+			return cluster.Remap{Service: service, Mapping: cluster.Mapping{Digest: s.Digest, Key: options.NewKey, Sharing: s.Sharing}}, nil
+		}
+	}
+	return nil, fmt.Errorf("this host's file has no service called %q", service)
+}
