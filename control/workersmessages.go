@@ -197,6 +197,7 @@ type WorkerStatus struct {
 	// has rules for it.
 	TurnedAway []admission.Counts `json:"turned_away,omitempty"`
 	Stranger   *StrangerStatus    `json:"stranger,omitempty"`
+	Unbeliever *UnbelieverStatus  `json:"unbeliever,omitempty"`
 	Flows      FlowsStatus        `json:"flows"`
 	// Groups are those that it is a member of, in mac_mode igmp.
 	Groups []GroupsStatus `json:"groups,omitempty"`
@@ -229,6 +230,16 @@ type StrangerStatus struct {
 	MAC     string     `json:"mac"`
 	From    string     `json:"from"`
 	Seconds float64    `json:"seconds_ago"`
+}
+
+// UnbelieverStatus is a station that did not believe the answers in ARP.
+type UnbelieverStatus struct {
+	Address netip.Addr `json:"address"`
+	MAC     string     `json:"mac"`
+	VIP     netip.Addr `json:"vip"`
+	// Times is how often it was answered in a row.
+	Times   int     `json:"times"`
+	Seconds float64 `json:"seconds_ago"`
 }
 
 // FlowsStatus are the running flows and what became of the others.

@@ -322,6 +322,9 @@ func (g *Guest) fill(s *WorkerStatus, now time.Duration, flows bool) {
 	if m := p.Node.LastStranger(); m.Address.IsValid() {
 		s.Stranger = &StrangerStatus{Address: m.Address, MAC: m.MAC.String(), From: m.From.String(), Seconds: (now - m.At).Seconds()}
 	}
+	if u := p.Node.LastUnbeliever(); u.Address.IsValid() {
+		s.Unbeliever = &UnbelieverStatus{Address: u.Address, MAC: u.MAC.String(), VIP: u.VIP, Times: u.Times, Seconds: (now - u.At).Seconds()}
+	}
 	s.Groups = groupsStatus(now, p.Node.Members())
 	s.Flows = FlowsStatus{Running: p.Stack.FlowCount(), Limit: stack.MaxFlows, Counters: p.Stack.Counters()}
 	s.OwnHost, s.NotReached = p.OwnHost.Conns(), p.OwnHost.Taken()

@@ -19,6 +19,9 @@ func (n *Node) handleARP(now time.Duration, frame []byte) Verdict {
 	})
 	switch r.Outcome {
 	case responder.ARPAnswered, responder.ARPProbeAnswered:
+		if r.Outcome == responder.ARPAnswered && n.decoded.To == responder.Broadcast() {
+			n.doubts.answered(now, &r)
+		}
 		return n.also(Handled{Verdict: AnsweredARP, Reply: r.Reply, vip: of})
 	case responder.ARPNotOurs, responder.ARPProbeNotOurs:
 		return refused
@@ -46,6 +49,9 @@ func (n *Node) handleIPv4(now time.Duration, frame []byte) Verdict {
 	}
 	if n.broadcastSource(vip) || n.ourSource() {
 		return MartianSource
+	}
+	if len(n.doubts.open) > 0 {
+		n.doubts.heard(d.From)
 	}
 	switch d.Flow.Proto {
 	case protoTCP:

@@ -303,6 +303,7 @@ func (l *Loop) turn(now time.Duration, events []poller.Event) error {
 	}
 	l.node.Tick(now)
 	l.node.announce(now, l.announce)
+	l.node.probeGateway(now, l.replies.add)
 	l.send()
 	if l.turned != nil {
 		l.turned(now, l.node.Generation())

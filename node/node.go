@@ -59,6 +59,9 @@ type Config struct {
 	LinkLocal netip.Addr
 	IGMP      int
 	Random    *rand.Rand
+	// ProbeGateway has the gateway pinged from a VIP, to see whether it believes where
+	// that is.
+	ProbeGateway bool
 	// MTU of the interface in bytes; no reply is longer.
 	MTU      int
 	VIPs     []VIP
@@ -135,6 +138,8 @@ type Node struct {
 	leases        []lease // by VIP
 	members       []*responder.Membership
 	announcing    announcing
+	doubts        doubts
+	probe         gatewayProbe
 	stopping      bool
 
 	// rights and vipRights are the ownership's Accept with times; fresh: some of
@@ -262,6 +267,7 @@ func New(cfg Config) (*Node, error) {
 	for i, s := range cfg.Services {
 		n.rights[i].lease = &n.leases[n.vip(s.Listen.Addr())]
 	}
+	n.probe = newGatewayProbe(&cfg)
 	return n, n.join(&cfg)
 }
 

@@ -217,6 +217,7 @@ func (n *Node) forget(now time.Duration, e *tracked) {
 func (n *Node) Tick(now time.Duration) {
 	n.settle(now)
 	n.retry(now)
+	n.doubts.expire(now)
 	n.counts[FragmentTimeout] += uint64(n.fragments.Expire(now))
 	t := &n.table
 	part := min(now-t.swept, sweepTime)

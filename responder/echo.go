@@ -1,6 +1,9 @@
 package responder
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"net/netip"
+)
 
 // The echo message of RFC 792:
 //
@@ -10,6 +13,20 @@ const (
 	echoBytes   = 8
 	echoRequest = 8
 )
+
+// EchoRequest is a frame with an ICMP echo request without data, from own to the
+// next hop to, which is the caller's. Both addresses are of IPv4.
+func EchoRequest(own, to MAC, src, dst netip.Addr, id, seq uint16) []byte {
+	// An answer to its answer.
+	p := packet{src: dst.As4(), dst: src.As4()}
+	b := appendHeaders(nil, own, to, &p, protoICMP, echoBytes)
+	at := len(b)
+	b = append(b, echoRequest, 0, 0, 0)
+	b = binary.BigEndian.AppendUint16(b, id)
+	b = binary.BigEndian.AppendUint16(b, seq)
+	binary.BigEndian.PutUint16(b[at+2:], ^Sum(0, b[at:]))
+	return b
+}
 
 // AppendEchoReply appends to dst the whole frame that answers the ICMP echo
 // request in frame, and returns the longer slice and EchoAnswered; or dst as it

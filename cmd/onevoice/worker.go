@@ -395,9 +395,10 @@ func (s *serving) nodeConfig() (node.Config, error) {
 		return node.Config{}, err
 	}
 	c := node.Config{
-		Own:     responder.MAC(s.parts.Device.HardwareAddr()),
-		Address: s.settings.Self,
-		Gateway: gateway, Address6: address6, Gateway6: gateway6,
+		Own:          responder.MAC(s.parts.Device.HardwareAddr()),
+		Address:      s.settings.Self,
+		ProbeGateway: conf.Node.GatewayCheck,
+		Gateway:      gateway, Address6: address6, Gateway6: gateway6,
 		MTU:     s.parts.Device.MTU(),
 		Hasher:  hashing.NewHasher(s.settings.HashKey),
 		ListKey: s.settings.ListKey, AdmissionKey: [16]byte(randomBytes(16)),
