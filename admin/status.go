@@ -164,6 +164,9 @@ type NodeStatus struct {
 	Leased bool    `json:"leased"`
 	Epoch  uint64  `json:"epoch"`
 	Heard  float64 `json:"heard_seconds_ago"`
+	// Spoke is how long ago its last datagram to this host alone came in, seconds,
+	// negative for never. One that speaks and is not heard is kept from the shared MAC.
+	Spoke float64 `json:"datagram_seconds_ago"`
 	// Orphaned: it was evicted and is taken for dead.
 	Orphaned bool `json:"orphaned"`
 	// Weight is its share of the buckets, of which Percent counts by its load.

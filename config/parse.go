@@ -26,7 +26,7 @@ type problems struct {
 	told map[string]bool
 	// otherHash: a service is shared as another system does it.
 	otherHash bool
-	list []problem
+	list      []problem
 }
 
 type problem struct {

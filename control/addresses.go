@@ -36,6 +36,9 @@ type member struct {
 	known   []netip.AddrPort
 	heard   netip.AddrPort
 	heardAt time.Duration
+	// spoke: it has sent to this host alone, last at spokeAt.
+	spoke   bool
+	spokeAt time.Duration
 	turn    int
 }
 
@@ -96,6 +99,13 @@ func (b *addresses) member(id uint64) *member {
 func (b *addresses) hear(now time.Duration, id uint64, from netip.AddrPort) {
 	if m := b.member(id); m != nil {
 		m.heard, m.heardAt = from, now
+	}
+}
+
+// spoke notes that a member's datagram to this host came in.
+func (b *addresses) spoke(now time.Duration, id uint64) {
+	if m := b.member(id); m != nil {
+		m.spoke, m.spokeAt = true, now
 	}
 }
 

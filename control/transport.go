@@ -184,7 +184,19 @@ func (t *Transport) judge(now time.Duration, s *socket, from netip.AddrPort, dat
 		return m, false
 	}
 	t.addresses.hear(now, m.From, from)
+	if !slices.Contains(kinds, kindHeartbeat) {
+		t.addresses.spoke(now, m.From)
+	}
 	return m, true
+}
+
+// Spoke is when a member last sent a datagram to this host alone, by the time that
+// Receive was told; false when it never has.
+func (t *Transport) Spoke(member uint64) (time.Duration, bool) {
+	if m := t.addresses.members[member]; m != nil && m.spoke {
+		return m.spokeAt, true
+	}
+	return 0, false
 }
 
 // complain keeps the last complaint of each verdict.

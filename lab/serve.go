@@ -170,7 +170,7 @@ func (l *Lab) command(ctx context.Context, req *Request) (*exec.Cmd, func(*exec.
 		return nil, nil, fmt.Errorf("there is no host %q in the lab; try ov-lan, ov-client1 or ov-n1", req.Host)
 	}
 	if d, err := l.Daemon(h.Name); err == nil {
-		cmd.Env = append(cmd.Env, "ONEVOICE_SOCKET="+d.Socket())
+		cmd.Env = append(cmd.Env, "ONEVOICE_SOCKET="+d.Socket(), "ONEVOICE_CONFIG="+d.Config())
 	}
 	return cmd, h.Start, nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"onevoice/admin"
+	"onevoice/doctor"
 )
 
 // macLab is a lab of three nodes in a MAC mode.
@@ -42,6 +43,21 @@ func (l *macLab) status(node string) (s admin.Status) {
 		l.t.Fatalf("status: exit %d, %v: %s", code, err, out)
 	}
 	return s
+}
+
+// doctor is what the doctor finds on a node, by code.
+func (l *macLab) doctor(node string) map[string]doctor.Finding {
+	l.t.Helper()
+	code, out := l.on(node, "onevoice", "doctor", "--json")
+	var list []doctor.Finding
+	if err := json.Unmarshal([]byte(out), &list); err != nil || code == 1 != doctor.Harms(list) {
+		l.t.Fatalf("doctor: exit %d, %v: %s", code, err, out)
+	}
+	found := map[string]doctor.Finding{}
+	for _, f := range list {
+		found[f.Code] = f
+	}
+	return found
 }
 
 // until waits until something holds.
@@ -124,6 +140,9 @@ func needTools(t *testing.T, names ...string) {
 // In mode igmp the kernel's bridge knows each node as a member, in each version,
 // and knows when one leaves.
 func TestIGMPModeOnABridgeThatSnoops(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes half a minute, most of it waiting")
+	}
 	needTools(t, "bridge", "ip")
 	l := newMACLab(t, "igmp")
 	members := func() (out string) {
@@ -135,6 +154,7 @@ func TestIGMPModeOnABridgeThatSnoops(t *testing.T) {
 		}
 		return out
 	}
+	routerThatRefuses(t, l)
 	for _, version := range []string{"2", "3"} {
 		// The response interval is in hundredths of a second.
 		code, out := l.on("ov-lan", "ip", "link", "set", "br0", "type", "bridge", "mcast_query_response_interval", "50", "mcast_igmp_version", version, "mcast_snooping", "1", "mcast_querier", "1")
@@ -152,9 +172,54 @@ func TestIGMPModeOnABridgeThatSnoops(t *testing.T) {
 		}
 		l.on("ov-lan", "ip", "link", "set", "br0", "type", "bridge", "mcast_querier", "0", "mcast_snooping", "0")
 	}
+	// The bridge finds groups by IP destination, which is the VIP: with all nodes
+	// members it passes no frame to them.
+	l.until("the doctor says that frames to the shared MAC do not arrive", func() bool { return l.doctor("ov-n2")["shared-mac-not-heard"].Harms })
+	if _, out := l.on("ov-n2", "onevoice", "status"); !strings.Contains(strings.Join(strings.Fields(out), " "), `use mac_mode = "unicast" on all nodes`) {
+		t.Errorf("status does not name the mend:\n%s", out)
+	}
 	l.on("ov-lan", "bridge", "link", "set", "dev", "n1", "fastleave", "on")
 	if code, out := runProgram(t, labProgram(t, "stop", "n1"), (*exec.Cmd).Start); code != 0 {
 		t.Errorf("stop: exit %d: %s", code, out)
 	}
 	l.until("the bridge knows that the first node has left", func() bool { return members() == "23" })
+}
+
+// routerThatRefuses makes the client the nodes' gateway, and has it believe no answer
+// that names a group MAC, as RFC 1812 has it of routers.
+func routerThatRefuses(t *testing.T, l *macLab) {
+	t.Helper()
+	for _, argv := range []string{"nft add table arp t", "nft add chain arp t in { type filter hook input priority 0 ; }", "nft add rule arp t in arp saddr ether 01:00:5e:4d:00:02 drop"} {
+		if code, out := l.on("ov-client1", strings.Fields(argv)...); code != 0 {
+			t.Log("needs nft and its ARP tables to refuse answers:", out)
+			return
+		}
+	}
+	for _, node := range macNodes() {
+		if found := l.doctor(node); len(found) != 0 {
+			t.Errorf("%s: found before: %v", node, found)
+		}
+		if code, out := l.on(node, "ip", "route", "add", "default", "via", "10.77.0.101"); code != 0 {
+			t.Fatalf("route: exit %d: %s", code, out)
+		}
+	}
+	l.until("the doctor says that the gateway does not believe us", func() bool {
+		l.on("ov-client1", "ping", "-c", "2", "-W", "1", "10.77.0.2")
+		for _, node := range macNodes() {
+			if f, ok := l.doctor(node)["answers-refused"]; ok {
+				if !f.Harms || !strings.Contains(f.Mend, `use mac_mode = "unicast"`) {
+					t.Errorf("%+v", f)
+				}
+				return true
+			}
+		}
+		return false
+	})
+	l.on("ov-client1", "nft", "delete", "table", "arp", "t")
+	l.on("ov-client1", "ping", "-c", "1", "-W", "1", "10.77.0.2")
+	for _, node := range macNodes() {
+		if f, ok := l.doctor(node)["answers-refused"]; ok {
+			t.Errorf("%s: still, though the gateway pings us: %+v", node, f)
+		}
+	}
 }

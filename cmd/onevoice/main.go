@@ -73,6 +73,7 @@ func newRootCommand() *cobra.Command {
 		newBootstrapCommand(),
 		newRecoverCommand(),
 		newCheckCommand(),
+		newDoctorCommand(),
 		newKeygenCommand(),
 		newSimCommand(),
 		newLabCommand(),

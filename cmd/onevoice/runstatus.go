@@ -34,10 +34,11 @@ func (d *daemon) status(want admin.Wanted) (*admin.Status, error) {
 		return nil, err
 	}
 	d.fillCluster(s, &c, want.Table)
+	d.fillSpoke(s, &c)
 	d.services(s, &c)
 	s.Sum()
 	stuck, notes := d.workerWarnings(workers)
-	s.Warnings = slices.Concat([]string{}, stuck, s.Warnings, notes)
+	s.Warnings = slices.Concat([]string{}, stuck, d.lanWarnings(s), s.Warnings, notes)
 	return s, nil
 }
 

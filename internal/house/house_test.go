@@ -26,7 +26,7 @@ func floors() map[string]int {
 		{"cluster", "stack", "datagram", "node/model", "migrate"},
 		{"node"},
 		{"lab", "control"},
-		{"admin", "bench", "sim/scenario"},
+		{"admin", "bench", "doctor", "sim/scenario"},
 		{"sim/library", "admin/web"},
 		{"cmd/onevoice"},
 	} {
@@ -41,7 +41,7 @@ func floors() map[string]int {
 
 // pure folders have neither clock nor socket.
 func pure() []string {
-	return []string{"admission", "link/tap", "hashing", "responder", "reassembly", "config", "sim", "cluster", "datagram"}
+	return []string{"admission", "doctor", "link/tap", "hashing", "responder", "reassembly", "config", "sim", "cluster", "datagram"}
 }
 
 const maxLines = 500
