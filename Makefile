@@ -81,6 +81,10 @@ bench-micro: ## the micro-benchmarks, with allocations
 verdicts: ## 10 million frames judged by the kernel and by the node, as root
 	$(GO) test -count=1 -timeout 1h ./node -run '^TestKernelFilter' -v -args -kernel-frames $(or $(N),10000000) -wire-frames $(or $(W),100000)
 
+.PHONY: udp-flows
+udp-flows: ## N=100000 UDP flows at a time, as root; each needs an open file
+	$(GO) test -count=1 -timeout 1h ./cmd/onevoice -run '^TestManyUDPFlows$$' -v -args -udp-flows $(or $(N),100000)
+
 .PHONY: crowd
 crowd: ## 16 nodes and 2,000 clients, simulated for two minutes; CROWD=32x10000 is more
 	GOMAXPROCS=1 $(GO) test -count=1 -timeout 2h ./sim/scenario -run '^$$' -bench '^BenchmarkCrowd$$' -benchtime 1x -args -crowd $(or $(CROWD),16x2000)

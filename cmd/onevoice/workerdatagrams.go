@@ -35,17 +35,26 @@ func (s *serving) openDatagrams() {
 	if err != nil {
 		s.log.Warn("the limit on open files could not be read; a UDP flow needs one each", "error", err)
 	}
-	if most -= spareDescriptors + stack.MaxFlows; most < datagram.MaxFlows {
-		c.MaxFlows = max(most, leastFlows)
+	if c.MaxFlows = datagramsOf(most); c.MaxFlows < datagram.MaxFlows {
 		s.log.Warn("the limit on open files bounds the UDP flows; raise it (LimitNOFILE in systemd) for more", "flows", c.MaxFlows, "of", datagram.MaxFlows)
 	}
 	s.parts.Datagrams = datagram.New(c)
 	s.opened(func() error { s.parts.Datagrams.Close(); return nil })
 }
 
+// datagramsOf is how many UDP flows there may be with so many descriptors: half of
+// those that are for flows, where there are not enough for all.
+func datagramsOf(descriptors int) int {
+	flows := descriptors - spareDescriptors
+	if flows >= stack.MaxFlows+datagram.MaxFlows {
+		return datagram.MaxFlows
+	}
+	return min(max(flows/2, leastFlows), datagram.MaxFlows)
+}
+
 const (
 	// spareDescriptors are for all but flows.
-	spareDescriptors = 4096
+	spareDescriptors = 1024
 	// leastFlows of UDP there may be, however few descriptors there are: then it is
 	// the system that refuses, which is counted.
 	leastFlows = 1024
