@@ -55,3 +55,10 @@ func datagramFlows(r *datagram.Relay, now time.Duration) (out []stack.FlowStatus
 	}
 	return out
 }
+
+// leaveHost leaves this host's own datagrams to the worker of the new configuration.
+func (g *Guest) leaveHost() {
+	if g.parts.Datagrams != nil {
+		g.parts.Datagrams.LeaveHost()
+	}
+}

@@ -128,7 +128,7 @@ func (g *Guest) obey(w *wire, m *message) error {
 func (g *Guest) retire() {
 	g.parts.OwnHost.Retire()
 	// A loop that has ended has retired by itself.
-	_ = g.parts.Loop.Call(func(now time.Duration) { g.busyAt = now; g.quiet.Store(false); g.closeGuards() })
+	_ = g.parts.Loop.Call(func(now time.Duration) { g.busyAt = now; g.quiet.Store(false); g.closeGuards(); g.leaveHost() })
 	g.retired.Store(true)
 }
 

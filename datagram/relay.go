@@ -87,6 +87,7 @@ type Relay struct {
 	table     *Table
 	services  []*service
 	sockets   []socket // by slot of the table
+	hosts     []hostSocket
 	poller    Poller
 	random    io.Reader
 	mtu, mtu6 int
@@ -114,6 +115,9 @@ type socket struct {
 	// quote is the head of the last datagram that the client sent.
 	quote  [maxQuoteBytes]byte
 	quoted uint8
+	// host is the number of the host socket that the client uses, and one more; 0 for
+	// one on the network.
+	host int32
 	// up and down are bytes.
 	up, down uint64
 }
@@ -309,6 +313,10 @@ func (s *service) dial(f *hashing.Flow) (Local, error) {
 
 // Ready takes in the answers of a flow that the poller calls readable.
 func (r *Relay) Ready(ev *poller.Event, now time.Duration) {
+	if ev.Token&hostMark != 0 {
+		r.readyHost(now, ev.Token&^(tokenMark|hostMark))
+		return
+	}
 	id := FlowID(ev.Token &^ tokenMark)
 	if len(r.arena) >= maxTurnBytes || !r.table.Live(id) || r.sockets[id.slot()].local == nil {
 		return
@@ -343,6 +351,13 @@ func (r *Relay) answer(now time.Duration, id FlowID, s *socket, p []byte) {
 		r.counters.LostDown++
 		return
 	}
+	s.down += uint64(len(p))
+	r.counters.DatagramsDown++
+	r.counters.BytesDown += uint64(len(p))
+	if s.host != 0 {
+		r.answerHost(&r.hosts[s.host-1], netip.AddrPortFrom(f.Src, f.SrcPort), p)
+		return
+	}
 	out := datagramOut{
 		from: netip.AddrPortFrom(f.Dst, f.DstPort), to: netip.AddrPortFrom(f.Src, f.SrcPort),
 		payload: p, mtu: r.pathMTU(now, f.Src), id: r.identification(),
@@ -355,9 +370,6 @@ func (r *Relay) answer(now time.Duration, id FlowID, s *socket, p []byte) {
 	if packets > 1 {
 		r.counters.Fragmented++
 	}
-	s.down += uint64(len(p))
-	r.counters.DatagramsDown++
-	r.counters.BytesDown += uint64(len(p))
 }
 
 // identification is one that nobody foresees (RFC 7739 §4).
@@ -429,6 +441,7 @@ func (r *Relay) Release() {
 
 // Close closes the sockets.
 func (r *Relay) Close() {
+	r.LeaveHost()
 	r.table.Flows(func(id FlowID) bool {
 		if s := &r.sockets[id.slot()]; s.local != nil {
 			s.local.Close()

@@ -139,6 +139,7 @@ func TestUDPService(t *testing.T) {
 	if _, err := wants(c, 100, 20); err != nil {
 		t.Errorf("a backend that is back: %v", err)
 	}
+	p.ownDatagrams()
 	// This host's own TCP is as it was.
 	p.session()
 	if state := d.end(syscall.SIGTERM); !state.Success() {
@@ -219,5 +220,25 @@ log-facility=%s
 	}
 	if a := netip.MustParseAddr("10.77.0.101"); p.status().Datagrams.DatagramsUp < 5 {
 		t.Errorf("%v asked less than that", a)
+	}
+}
+
+// ownDatagrams: this host itself reaches the service, and is seen with its own address.
+func (p *pair) ownDatagrams() {
+	p.t.Helper()
+	var c net.Conn
+	err := p.Do(func() (err error) {
+		c, err = net.Dial("udp4", net.JoinHostPort(testVIP, "5000"))
+		return err
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer c.Close()
+	for _, answer := range []int{100, 4096, 60_000} {
+		got, err := wants(c.(*net.UDPConn), answer, 20)
+		if err != nil || len(got) != answer || !strings.HasPrefix(string(got), "10.77.0.11:") {
+			p.t.Errorf("this host wants %d bytes: %d come, %q, %v", answer, len(got), bytes.TrimRight(got[:min(len(got), 60)], "\x00"), err)
+		}
 	}
 }

@@ -177,7 +177,9 @@ func (s *serving) open() error {
 		return err
 	}
 	s.opened(func() error { s.parts.Stack.Close(); return nil })
-	s.openDatagrams()
+	if err := s.openDatagrams(); err != nil {
+		return err
+	}
 	if err := s.openGuard(); err != nil {
 		return err
 	}

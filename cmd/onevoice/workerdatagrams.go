@@ -3,16 +3,19 @@ package main
 import (
 	"bufio"
 	"crypto/rand"
+	"errors"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 
+	"onevoice/config"
 	"onevoice/datagram"
 	"onevoice/proxy"
 	"onevoice/stack"
 )
 
 // openDatagrams makes the UDP flows, where a service is of UDP.
-func (s *serving) openDatagrams() {
+func (s *serving) openDatagrams() error {
 	c := datagram.Config{
 		MTU: s.parts.Device.MTU(), Poller: s.parts.Poller,
 		// A system call for each answer would be dear.
@@ -29,7 +32,7 @@ func (s *serving) openDatagrams() {
 		}
 	}
 	if len(c.Services) == 0 {
-		return
+		return nil
 	}
 	most, err := raiseDescriptors(spareDescriptors + stack.MaxFlows + datagram.MaxFlows)
 	if err != nil {
@@ -40,6 +43,41 @@ func (s *serving) openDatagrams() {
 	}
 	s.parts.Datagrams = datagram.New(c)
 	s.opened(func() error { s.parts.Datagrams.Close(); return nil })
+	return s.serveHostDatagrams()
+}
+
+// serveHostDatagrams takes this host's own datagrams to the VIPs.
+func (s *serving) serveHostDatagrams() error {
+	number := 0
+	for i := range s.settings.Config.Services {
+		svc := &s.settings.Config.Services[i]
+		if !svc.UDP {
+			continue
+		}
+		if svc.Ports() > config.MaxPorts {
+			s.log.Warn("this host itself does not reach the service, for it has too many ports", "service", svc.Name, "ports", svc.Ports(), "at_most", config.MaxPorts)
+		}
+		for k := 0; k < svc.Ports() && svc.Ports() <= config.MaxPorts; k++ {
+			if err := s.serveHostPort(number, netip.AddrPortFrom(svc.Listen.Addr(), svc.Listen.Port()+uint16(k))); err != nil {
+				return err
+			}
+		}
+		number++
+	}
+	return nil
+}
+
+// serveHostPort does so for a port of the UDP service with that number.
+func (s *serving) serveHostPort(number int, at netip.AddrPort) error {
+	socket, err := proxy.ListenDatagrams(at)
+	if errors.Is(err, unix.EADDRINUSE) {
+		s.log.Warn("a program has this UDP port of all of this host's addresses, so this host itself does not reach the service; clients do; have the program listen on 127.0.0.1 and this host's own address", "listen", at)
+		return nil
+	}
+	if err != nil {
+		return rights(err)
+	}
+	return s.parts.Datagrams.ServeHost(number, at, socket)
 }
 
 // datagramsOf is how many UDP flows there may be with so many descriptors: half of
