@@ -103,8 +103,8 @@ type VIP struct {
 	Address netip.Prefix
 	MAC     net.HardwareAddr
 	MACMode MACMode
-	// Interface is where its clients are.
-	Interface string
+	// Uplink is where its clients are.
+	Uplink Uplink
 }
 
 // MACMode is how frames for the VIP reach every node.

@@ -65,6 +65,7 @@ type rawVIP struct {
 	MACMode   *string `toml:"mac_mode"`
 	MAC       *string `toml:"mac"`
 	Interface *string `toml:"interface"`
+	VLAN      *int64  `toml:"vlan"`
 }
 
 type rawService struct {

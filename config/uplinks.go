@@ -5,13 +5,27 @@ import (
 	"slices"
 )
 
+// Uplink is a way to clients: an interface, or a VLAN of it.
+type Uplink struct {
+	Interface string
+	VLAN      uint16 // 0 for what has no tag
+}
+
+// String is the uplink in logs and status.
+func (u Uplink) String() string {
+	if u.VLAN == 0 {
+		return u.Interface
+	}
+	return fmt.Sprintf("%s VLAN %d", u.Interface, u.VLAN)
+}
+
 // Path names the path of a VIP, over which heartbeats for it go: VIPs that share a
-// cluster MAC on an interface share one.
+// cluster MAC on an uplink share one.
 func (c *Config) Path(v *VIP) string {
-	if v.Interface == c.Cluster.Interface {
+	if v.Uplink == (Uplink{Interface: c.Cluster.Interface}) {
 		return v.MAC.String()
 	}
-	return fmt.Sprintf("%s %s", v.Interface, v.MAC)
+	return fmt.Sprintf("%s %s", v.Uplink, v.MAC)
 }
 
 // PathVIPs is the first VIP of each path, in the order of the file.
@@ -26,32 +40,32 @@ func (c *Config) PathVIPs() (out []VIP) {
 	return out
 }
 
-// Uplinks are the interfaces that have VIPs, in the order of the file.
-func (c *Config) Uplinks() (names []string) {
+// Uplinks are those that have VIPs, in the order of the file.
+func (c *Config) Uplinks() (out []Uplink) {
 	for i := range c.VIPs {
-		if !slices.Contains(names, c.VIPs[i].Interface) {
-			names = append(names, c.VIPs[i].Interface)
+		if !slices.Contains(out, c.VIPs[i].Uplink) {
+			out = append(out, c.VIPs[i].Uplink)
 		}
 	}
-	return names
+	return out
 }
 
-// On is the part of the configuration that is about one interface, as if it were the
+// On is the part of the configuration that is about one uplink, as if it were the
 // only one.
-func (c *Config) On(name string) *Config {
+func (c *Config) On(u Uplink) *Config {
 	part := *c
-	part.Cluster.Interface = name
-	part.VIPs = slices.DeleteFunc(slices.Clone(c.VIPs), func(v VIP) bool { return v.Interface != name })
-	part.Services = slices.DeleteFunc(slices.Clone(c.Services), func(s Service) bool { return c.InterfaceOf(&s) != name })
+	part.Cluster.Interface = u.Interface
+	part.VIPs = slices.DeleteFunc(slices.Clone(c.VIPs), func(v VIP) bool { return v.Uplink != u })
+	part.Services = slices.DeleteFunc(slices.Clone(c.Services), func(s Service) bool { return c.UplinkOf(&s) != u })
 	return &part
 }
 
-// InterfaceOf is the interface of a service's VIP.
-func (c *Config) InterfaceOf(s *Service) string {
+// UplinkOf is that of a service's VIP.
+func (c *Config) UplinkOf(s *Service) Uplink {
 	for i := range c.VIPs {
 		if c.VIPs[i].Address.Addr() == s.Listen.Addr() {
-			return c.VIPs[i].Interface
+			return c.VIPs[i].Uplink
 		}
 	}
-	return ""
+	return Uplink{}
 }

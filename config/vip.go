@@ -23,6 +23,9 @@ func prefixBits(a netip.Addr) (least, most int) {
 	return minPrefixBits6, maxPrefixBits6
 }
 
+// maxVLAN is the last VLAN that there can be (IEEE 802.1Q §9.6).
+const maxVLAN = 4094
+
 func (p *problems) vips(raw []rawVIP, c *Config) {
 	if n := len(raw); n == 0 || n > MaxVIPs {
 		p.at("vip", "there are %d; write 1 to %d tables [[vip]], each with an address", n, MaxVIPs)
@@ -30,15 +33,21 @@ func (p *problems) vips(raw []rawVIP, c *Config) {
 	}
 	for i := range raw {
 		key := fmt.Sprintf("vip[%d]", i)
-		v := VIP{MACMode: MACMode(or(raw[i].MACMode, string(MACMulticast))), Interface: or(raw[i].Interface, c.Cluster.Interface)}
-		if raw[i].Interface != nil && !isInterface(v.Interface) {
-			p.at(key+".interface", "%s is no name of an interface; write one like \"eth1\", or leave it out for cluster.interface", shown(v.Interface))
+		v := VIP{MACMode: MACMode(or(raw[i].MACMode, string(MACMulticast))), Uplink: Uplink{Interface: or(raw[i].Interface, c.Cluster.Interface)}}
+		if raw[i].Interface != nil && !isInterface(v.Uplink.Interface) {
+			p.at(key+".interface", "%s is no name of an interface; write one like \"eth1\", or leave it out for cluster.interface", shown(v.Uplink.Interface))
+		}
+		if raw[i].VLAN != nil {
+			v.Uplink.VLAN = uint16(p.number(key+".vlan", raw[i].VLAN, 10, 1, maxVLAN))
 		}
 		if !v.MACMode.known() {
 			p.at(key+".mac_mode", "%s is not a mode; write %q, %q or %q", shown(string(v.MACMode)), MACMulticast, MACIGMP, MACUnicast)
 			v.MACMode = MACMulticast
 		}
 		if p.vipAddress(key+".address", raw[i].Address, c, &v) && p.vipMAC(key, raw[i].MAC, &v) {
+			if v.Uplink.VLAN != 0 && v.Address.Addr().Is6() {
+				p.at(key+".vlan", "with a VIP of IPv6 it %s; write the VLAN's own interface instead, such as interface = \"eth0.10\"", later)
+			}
 			c.VIPs = append(c.VIPs, v)
 		}
 	}
@@ -108,7 +117,7 @@ func warnings(c *Config) []string {
 			}
 		}
 		for _, peer := range c.Cluster.Peers {
-			if v.Interface == c.Cluster.Interface && v.Address.Addr().Is4() && !v.Address.Contains(peer) {
+			if v.Uplink == (Uplink{Interface: c.Cluster.Interface}) && v.Address.Addr().Is4() && !v.Address.Contains(peer) {
 				out = append(out, fmt.Sprintf("peer %s is outside %s, the network of VIP %s: is it on the same LAN?", peer, v.Address.Masked(), v.Address.Addr()))
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 
+	"onevoice/config"
 	"onevoice/link"
 	"onevoice/responder"
 )
@@ -17,6 +18,7 @@ import (
 // exactly as clients' frames are (OWNERSHIP.md R6).
 type LAN struct {
 	name   string
+	vlan   uint16
 	filter *link.Filter
 	device link.Device
 	// gone: the interface was removed, and has not come back.
@@ -47,13 +49,25 @@ const (
 var errTooLong = errors.New("control: a heartbeat does not fit the interface's MTU")
 
 // OpenLAN opens a path. It receives nothing but heartbeats.
-func OpenLAN(name string, vip, self netip.Addr, cluster net.HardwareAddr, port uint16) (*LAN, error) {
-	filter := &link.Filter{Addresses: []netip.Addr{vip}, Groups: []net.HardwareAddr{cluster}, Port: port}
+func OpenLAN(on config.Uplink, vip, self netip.Addr, cluster net.HardwareAddr, port uint16) (*LAN, error) {
+	filter := &link.Filter{Addresses: []netip.Addr{vip}, Groups: []net.HardwareAddr{cluster}, Port: port, Tagged: on.VLAN != 0}
+	device, err := openLAN(on.Interface, on.VLAN, filter)
+	if err != nil {
+		return nil, err
+	}
+	return &LAN{name: on.Interface, vlan: on.VLAN, filter: filter, device: device, to: cluster, self: self, vip: vip, port: port}, nil
+}
+
+// openLAN opens the device of a path.
+func openLAN(name string, vlan uint16, filter *link.Filter) (link.Device, error) {
 	device, err := link.Open(name, filter)
 	if err != nil {
 		return nil, err
 	}
-	return &LAN{name: name, filter: filter, device: device, to: cluster, self: self, vip: vip, port: port}, nil
+	if vlan == 0 {
+		return device, nil
+	}
+	return link.InVLAN(device, vlan), nil
 }
 
 // look finds out whether the interface was removed, or one of its name is there
@@ -67,7 +81,7 @@ func (l *LAN) look() (changed bool, err error) {
 	if there, err := link.Exists(l.name); !there || err != nil {
 		return changed, err
 	}
-	device, err := link.Open(l.name, l.filter)
+	device, err := openLAN(l.name, l.vlan, l.filter)
 	if err != nil {
 		return changed, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"onevoice/cluster"
@@ -13,8 +14,8 @@ import (
 	"onevoice/node"
 )
 
-// Uplinks are the Workers of all interfaces: a process of its own takes the frames
-// of each, so that an answer leaves where its question came in. To a Loop they are
+// Uplinks are the Workers of all interfaces and VLANs: a process of its own takes the
+// frames of each, so that an answer leaves where its question came in. To a Loop they are
 // one; the core's services are those of the VIPs, in the order of the configuration,
 // and then the services.
 type Uplinks struct {
@@ -41,19 +42,19 @@ var (
 // StartUplinks starts workers for each interface of the configuration that has VIPs,
 // or takes up those of an earlier run, see StartWorkers. selves are this host's
 // addresses, by interface.
-func StartUplinks(cfg WorkersConfig, selves map[string]netip.Addr) (*Uplinks, error) {
+func StartUplinks(cfg WorkersConfig, selves map[config.Uplink]netip.Addr) (*Uplinks, error) {
 	u := &Uplinks{reports: make(chan Report, maxReports)}
 	whole := cfg.Settings.Config
 	for _, v := range whole.PathVIPs() {
-		at := slices.Index(whole.Uplinks(), v.Interface)
-		u.paths = append(u.paths, place{at, slices.IndexFunc(whole.On(v.Interface).PathVIPs(), func(o config.VIP) bool { return o.Address == v.Address })})
+		at := slices.Index(whole.Uplinks(), v.Uplink)
+		u.paths = append(u.paths, place{at, slices.IndexFunc(whole.On(v.Uplink).PathVIPs(), func(o config.VIP) bool { return o.Address == v.Address })})
 	}
 	for i, name := range whole.Uplinks() {
 		one := cfg
 		one.reports = u.reports
 		one.Settings.Config, one.Settings.Self = whole.On(name), selves[name]
 		if i > 0 && one.Settings.Capture != "" {
-			one.Settings.Capture += "." + name
+			one.Settings.Capture += "." + strings.ReplaceAll(name.String(), " ", "-")
 		}
 		w, err := StartWorkers(one)
 		if err != nil {
@@ -68,15 +69,15 @@ func StartUplinks(cfg WorkersConfig, selves map[string]netip.Addr) (*Uplinks, er
 	return u, nil
 }
 
-func newUplink(s *servers, whole *config.Config, name string) *uplink {
+func newUplink(s *servers, whole *config.Config, name config.Uplink) *uplink {
 	l := &uplink{servers: s, count: len(whole.VIPs)}
 	for i := range whole.VIPs {
-		if whole.VIPs[i].Interface == name {
+		if whole.VIPs[i].Uplink == name {
 			l.vips = append(l.vips, i)
 		}
 	}
 	for i := range whole.Services {
-		if whole.InterfaceOf(&whole.Services[i]) == name {
+		if whole.UplinkOf(&whole.Services[i]) == name {
 			l.services = append(l.services, i)
 		}
 	}
@@ -235,11 +236,11 @@ func (u *Uplinks) Survived() bool {
 // ListKey is the workers' key of flow hashes.
 func (u *Uplinks) ListKey() hashing.Key { return u.all[0].ListKey() }
 
-// Stuck are the interfaces whose active worker has not ended a turn for a time.
-func (u *Uplinks) Stuck(after time.Duration) (names []string) {
+// Stuck are those whose active worker has not ended a turn for a time.
+func (u *Uplinks) Stuck(after time.Duration) (names []config.Uplink) {
 	for _, l := range u.all {
 		if l.Workers.Beat() > after {
-			names = append(names, l.cfg.Settings.Config.Cluster.Interface)
+			names = append(names, l.cfg.Settings.Config.VIPs[0].Uplink)
 		}
 	}
 	return names

@@ -180,8 +180,8 @@ type Backend struct {
 // WorkerStatus is what a worker tells of itself.
 type WorkerStatus struct {
 	Process ProcessStatus `json:"process"`
-	// Interface is whose frames it serves.
-	Interface string `json:"interface"`
+	// Uplink is whose frames it serves: an interface, or a VLAN of it.
+	Uplink string `json:"uplink"`
 	// Retired workers serve the flows that they have and take no new ones.
 	Retired bool `json:"retired"`
 	// Generation is that of the table in force.

@@ -10,8 +10,8 @@ type Frame struct {
 	// Data is the frame from the Ethernet header on. It belongs to the device
 	// and is valid until the next call of Receive or Release.
 	Data []byte
-	// Tagged says that the frame carried a VLAN tag, which the kernel has
-	// taken out of Data; TCI is that tag.
+	// Tagged says that the frame carried the tag of a VLAN, which the kernel has
+	// taken out of Data; TCI is that tag. See VLAN for what it says there.
 	Tagged bool
 	TCI    uint16
 	// Offload is what the kernel says about checksums and segmentation.

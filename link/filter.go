@@ -33,6 +33,9 @@ type Filter struct {
 	// port of an address: the heartbeats of a cluster. The addresses are then of one
 	// family.
 	Port uint16
+	// Tagged: datagrams to Port may be of a VLAN. Sockets of one protocol get them
+	// after the kernel has forgotten of which.
+	Tagged bool
 	// Except, when it is not 0, keeps such datagrams out: they are for another
 	// socket of this host, and would wake whoever serves clients for nothing.
 	Except uint16
@@ -50,7 +53,7 @@ const MaxFilterAddresses = 60
 // comes after link/ingress has dropped what clients send. A port of a bridge, or of
 // another device that takes all frames, gives none of them to such a socket.
 func (f *Filter) protocol(ifi *net.Interface) (int, error) {
-	if f.Port == 0 {
+	if f.Port == 0 || f.Tagged {
 		return unix.ETH_P_ALL, nil
 	}
 	device, err := netlink.LinkByIndex(ifi.Index)

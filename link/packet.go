@@ -316,7 +316,7 @@ func (f *Frame) readControl(control []byte) {
 		}
 		switch data := control[header:n]; {
 		case h.Level == unix.SOL_PACKET && h.Type == unix.PACKET_AUXDATA:
-			f.Tagged, f.TCI = vlanTag(data)
+			f.setTag(vlanTag(data))
 		case h.Level == unix.SOL_SOCKET && h.Type == unix.SCM_TIMESTAMPNS:
 			f.Stamp = stamp(data)
 		}
@@ -337,11 +337,20 @@ func stamp(b []byte) time.Duration {
 //
 //	0         4      8          12      14      16            18
 //	| status  | len  | snaplen  | mac   | net   | vlan_tci    | vlan_tpid |
-func vlanTag(aux []byte) (bool, uint16) {
-	if len(aux) < 20 || binary.NativeEndian.Uint32(aux)&unix.TP_STATUS_VLAN_VALID == 0 {
-		return false, 0
+func vlanTag(aux []byte) (status uint32, tci uint16) {
+	if len(aux) < 20 {
+		return 0, 0
 	}
-	return true, binary.NativeEndian.Uint16(aux[16:])
+	return binary.NativeEndian.Uint32(aux), binary.NativeEndian.Uint16(aux[16:])
+}
+
+// setTag notes the tag, if the status of the frame says that there is one. A tag of
+// VLAN 0 tells a priority, and no VLAN.
+func (f *Frame) setTag(status uint32, tci uint16) {
+	f.Tagged, f.TCI = status&unix.TP_STATUS_VLAN_VALID != 0 && tci&vlanMask != 0, 0
+	if f.Tagged {
+		f.TCI = tci
+	}
 }
 
 // outbound holds the headers of one send call.

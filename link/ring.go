@@ -124,11 +124,7 @@ func (f *Frame) read(slot []byte) bool {
 	f.Offload = decodeOffload(slot[mac-offloadBytes:])
 	f.Stamp = time.Duration(binary.NativeEndian.Uint32(slot[16:]))*time.Second +
 		time.Duration(binary.NativeEndian.Uint32(slot[20:]))
-	f.Tagged = *status(slot)&unix.TP_STATUS_VLAN_VALID != 0
-	f.TCI = 0
-	if f.Tagged {
-		f.TCI = binary.NativeEndian.Uint16(slot[24:])
-	}
+	f.setTag(*status(slot), binary.NativeEndian.Uint16(slot[24:]))
 	return true
 }
 

@@ -151,7 +151,8 @@ const (
 	ClusterMACSource
 	// OtherMAC: for a MAC that is not ours, or IPv4 for a VIP by broadcast.
 	OtherMAC
-	// VLANTag: carries a VLAN tag; this interface serves the untagged LAN.
+	// VLANTag: carries another VLAN tag than what is served here, or one where none
+	// is, or none where one is.
 	VLANTag
 	// OtherEtherType: neither IPv4 nor ARP nor IPv6.
 	OtherEtherType

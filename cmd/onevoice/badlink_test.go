@@ -130,7 +130,7 @@ func TestInterfaceIsRemoved(t *testing.T) {
 	p.session()
 	p.link("eth0", netlink.LinkDel)
 	c.until("the interface was removed: no heartbeat leaves over it")
-	p.untilWarned("interface eth0 was removed; nothing is answered until it is back", true)
+	p.untilWarned("interface eth0 was removed; nothing is answered on it until it is back", true)
 	p.plug("10.77.0.11/24")
 	p.cable()
 	c.until("the interface is there again")

@@ -63,8 +63,8 @@ type daemon struct {
 	began    time.Duration
 
 	workers *control.Uplinks
-	// selves are this host's addresses, by interface.
-	selves    map[string]netip.Addr
+	// selves are this host's addresses, by uplink.
+	selves    map[config.Uplink]netip.Addr
 	settings  control.WorkerSettings
 	core      *cluster.Core
 	loop      *control.Loop

@@ -210,7 +210,7 @@ func (d *daemon) transportConfig() control.TransportConfig {
 func (d *daemon) openLANs() ([]*control.LAN, error) {
 	var out []*control.LAN
 	for _, v := range d.cfg.PathVIPs() {
-		l, err := control.OpenLAN(v.Interface, v.Address.Addr(), d.selves[v.Interface], v.MAC, d.cfg.Cluster.ControlPort)
+		l, err := control.OpenLAN(v.Uplink, v.Address.Addr(), d.selves[v.Uplink], v.MAC, d.cfg.Cluster.ControlPort)
 		if err != nil {
 			return nil, rights(err)
 		}

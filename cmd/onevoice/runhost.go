@@ -44,28 +44,31 @@ func (d *daemon) checkHost() error {
 	return d.checkBackends()
 }
 
-// findSelves finds this host's own address on each interface that has VIPs: in the
-// network of one of them, so that routers and peers there can be asked from it.
+// findSelves finds this host's own address on each uplink that has VIPs: in the
+// network of one of them, so that routers and peers there can be asked from it. In a
+// VLAN that the kernel knows nothing of it has none, and asks from the one by which
+// its peers know it.
 func (d *daemon) findSelves() error {
-	d.selves = map[string]netip.Addr{d.cfg.Cluster.Interface: d.self}
+	d.selves = map[config.Uplink]netip.Addr{{Interface: d.cfg.Cluster.Interface}: d.self}
 	for _, v := range d.cfg.VIPs {
-		if d.selves[v.Interface].IsValid() || v.Address.Addr().Is6() {
+		if d.selves[v.Uplink].IsValid() || v.Address.Addr().Is6() {
 			continue
 		}
-		have, err := link.Addresses(v.Interface)
+		have, err := link.Addresses(v.Uplink.Interface)
 		if err != nil {
-			return fmt.Errorf("there is no interface %s on this host, on which VIP %s is; the others are: %s", v.Interface, v.Address.Addr(), interfaceNames())
+			return fmt.Errorf("there is no interface %s on this host, on which VIP %s is; the others are: %s", v.Uplink.Interface, v.Address.Addr(), interfaceNames())
 		}
 		at := slices.IndexFunc(have, v.Address.Contains)
-		if at < 0 {
-			return fmt.Errorf("%s has no address of this host's own in %s, the network of VIP %s; give it one", v.Interface, v.Address.Masked(), v.Address.Addr())
+		switch {
+		case at >= 0:
+			d.selves[v.Uplink] = have[at]
+		case v.Uplink.VLAN == 0:
+			return fmt.Errorf("%s has no address of this host's own in %s, the network of VIP %s; give it one", v.Uplink.Interface, v.Address.Masked(), v.Address.Addr())
 		}
-		d.selves[v.Interface] = have[at]
 	}
-	for _, name := range d.cfg.Uplinks() {
-		if !d.selves[name].IsValid() {
-			// Nobody there speaks IPv4, and only heartbeats have it in them.
-			d.selves[name] = d.self
+	for _, u := range d.cfg.Uplinks() {
+		if !d.selves[u].IsValid() {
+			d.selves[u] = d.self
 		}
 	}
 	return nil

@@ -102,9 +102,9 @@ func (d *daemon) unfit() (out []string) {
 func (d *daemon) workerWarnings(workers []control.WorkerStatus) (stuck, out []string) {
 	still := d.workers.Stuck(staleBeat)
 	for _, name := range d.cfg.Uplinks() {
-		switch there, err := link.Exists(name); {
+		switch there, err := link.Exists(name.Interface); {
 		case err == nil && !there:
-			stuck = append(stuck, fmt.Sprintf("interface %s was removed; nothing is answered on it until it is back, with its address", name))
+			stuck = append(stuck, fmt.Sprintf("interface %s was removed; nothing is answered on it until it is back, with its address", name.Interface))
 		case slices.Contains(still, name):
 			stuck = append(stuck, fmt.Sprintf("the worker that serves this node's frames of %s does not turn; nothing new is accepted there", name))
 		}
@@ -115,7 +115,7 @@ func (d *daemon) workerWarnings(workers []control.WorkerStatus) (stuck, out []st
 			out = append(out, fmt.Sprintf("process %d still serves %d flows of an earlier configuration to their end", w.Process.PID, w.Flows.Running))
 		}
 		if w.Changed != "" {
-			out = append(out, fmt.Sprintf("interface %s is not as it was when this node started: %s; restart onevoice here", w.Interface, w.Changed))
+			out = append(out, fmt.Sprintf("interface %s is not as it was when this node started: %s; restart onevoice here", w.Uplink, w.Changed))
 		}
 		for _, at := range w.NotReached {
 			out = append(out, fmt.Sprintf("this host itself does not reach %s, for a program listens on that port of all addresses (clients do reach it); have it listen on 127.0.0.1 and this host's own address", at))

@@ -98,7 +98,7 @@ backend = "127.0.0.1:7001"
 		t.Errorf("this host itself: %v", err)
 	}
 	s := p.status()
-	if len(s.Workers) != 2 || s.Workers[0].Interface != "eth0" || s.Workers[1].Interface != "eth1" || s.Workers[0].Flows.Running != 1 || s.Workers[1].Flows.Running != 1 {
+	if len(s.Workers) != 2 || s.Workers[0].Uplink != "eth0" || s.Workers[1].Uplink != "eth1" || s.Workers[0].Flows.Running != 1 || s.Workers[1].Flows.Running != 1 {
 		t.Fatalf("workers %+v", s.Workers)
 	}
 	for i, name := range []string{"echo", "other"} {
@@ -167,22 +167,26 @@ name = "ssh"`, `# check = "tcp"`, `check = "exec:/bin/true"`)
 	for _, l := range logs {
 		l.until("answering: this node holds a lease")
 	}
-	owned := func(asked *host, address string) (ssh, other int) {
-		s, err := admin.Ask(context.Background(), asked.socket(), false, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, n := range s.Nodes {
-			if n.Address == address {
-				return n.BucketsOf["ssh"], n.BucketsOf["other"]
+	// owned are a host's buckets, as whoever has applied most of the log knows them.
+	owned := func(address string) (ssh, other int) {
+		var latest uint64
+		for _, h := range hosts {
+			s, err := admin.Ask(context.Background(), h.socket(), false, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, n := range s.Nodes {
+				if n.Address == address && s.Index >= latest {
+					latest, ssh, other = s.Index, n.BucketsOf["ssh"], n.BucketsOf["other"]
+				}
 			}
 		}
-		return 0, 0
+		return ssh, other
 	}
 	until := func(what string, is func(ssh, other int) bool) {
 		t.Helper()
 		for begun := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-			ssh, other := owned(hosts["10.77.0.12"], "10.77.0.11")
+			ssh, other := owned("10.77.0.11")
 			if is(ssh, other) {
 				return
 			}

@@ -221,6 +221,9 @@ func (s *serving) openDevice() error {
 	}
 	s.opened(dev.Close)
 	s.parts.Device, s.parts.Watch = dev, dev.Watch()
+	if vlan := c.VIPs[0].Uplink.VLAN; vlan != 0 {
+		s.parts.Device = link.InVLAN(dev, vlan)
+	}
 	if s.settings.Capture == "" {
 		return nil
 	}
@@ -228,7 +231,7 @@ func (s *serving) openDevice() error {
 	if err != nil {
 		return err
 	}
-	recorded := tap.New(dev, f, time.Now)
+	recorded := tap.New(s.parts.Device, f, time.Now)
 	s.opened(func() error { return errors.Join(recorded.Err(), f.Close()) })
 	s.parts.Device = recorded
 	return nil
@@ -265,7 +268,7 @@ func addMAC(f *link.Filter, m net.HardwareAddr) {
 func (s *serving) openFilter(services []node.Service) {
 	takes := s.filter()
 	filter, err := ingress.Load(ingress.Config{
-		Own: s.parts.Device.HardwareAddr(), Groups: takes.Groups, Addresses: takes.Addresses, Except: takes.Except, Membership: takes.Membership,
+		Own: s.parts.Device.HardwareAddr(), Groups: takes.Groups, Addresses: takes.Addresses, Except: takes.Except, VLAN: s.settings.Config.VIPs[0].Uplink.VLAN, Membership: takes.Membership,
 		Services: node.FilteredServices(services),
 	})
 	if err == nil {

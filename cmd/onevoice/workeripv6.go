@@ -29,7 +29,7 @@ func ownAddress6(c *config.Config) ([]netip.Addr, error) {
 		if !v.Address.Addr().Is6() {
 			continue
 		}
-		own, err := link.Address6(v.Interface, lans6(c))
+		own, err := link.Address6(v.Uplink.Interface, lans6(c))
 		if err != nil {
 			return nil, err
 		}

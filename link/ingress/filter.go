@@ -55,6 +55,8 @@ type Config struct {
 	Except uint16
 	// Membership: IGMP passes, as in link.Filter.
 	Membership bool
+	// VLAN is whose segments are dropped, 0 for those without a tag. Others pass.
+	VLAN uint16
 	// Services are what foreign segments and datagrams are dropped of.
 	Services []Service
 }

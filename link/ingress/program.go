@@ -78,6 +78,7 @@ const (
 // Fields of struct __sk_buff (include/uapi/linux/bpf.h).
 const (
 	skbVLANPresent = 20
+	skbVLANTCI     = 24
 	skbData        = 76
 	skbDataEnd     = 80
 )
@@ -275,12 +276,21 @@ func (b *builder) whole4(label string, shortest uint16) {
 	b.at(label, asm.Mov.Imm(asm.R1, 0))
 }
 
-// untagged lets pass what came with a VLAN tag, which is beside the data, and what
-// comes from a MAC that is no client's.
+// untagged lets pass what came with another VLAN tag, which is beside the data, than
+// it is to have, and what comes from a MAC that is no client's.
 func (b *builder) untagged() {
+	b.add(asm.LoadMem(asm.R1, skb, skbVLANPresent, asm.Word))
+	if b.VLAN == 0 {
+		b.add(asm.JNE.Imm(asm.R1, 0, "accept"))
+	} else {
+		b.add(
+			asm.JEq.Imm(asm.R1, 0, "accept"),
+			asm.LoadMem(asm.R1, skb, skbVLANTCI, asm.Word),
+			asm.And.Imm(asm.R1, 0xfff),
+			asm.JNE.Imm(asm.R1, int32(b.VLAN), "accept"),
+		)
+	}
 	b.add(
-		asm.LoadMem(asm.R1, skb, skbVLANPresent, asm.Word),
-		asm.JNE.Imm(asm.R1, 0, "accept"),
 		asm.LoadMem(asm.R1, asm.R10, frame+6, asm.Byte),
 		asm.And.Imm(asm.R1, 1),
 		asm.JNE.Imm(asm.R1, 0, "accept"),
