@@ -103,6 +103,11 @@ func voterMutants() []mutant {
 
 func tableMutants() []mutant {
 	return []mutant{
+		mutant{name: "foreign buckets planned", why: "a leader gives another system's buckets to their homes by itself", edits: []edit{
+			{"sharing.go", "owner != nil && owner.Foreign {\n			kept", "owner != nil && owner.Foreign && cur[b] == 0 {\n			kept"},
+			{"lead.go", "from == nil || from.Foreign {", "from == nil {"}}},
+		one("foreign buckets recovered", "who is left after a majority was lost takes another system's buckets too", "recover.go", "h.ID != id && !h.Foreign", "h.ID != id"),
+		one("foreign buckets dealt", "a new service begins with all buckets ours", "sharing.go", "			r.Owner, r.To = foreign.Slot+1, 0\n", "			r.To = 0\n"),
 		one("move without release", "a move makes the new owner at once", "apply.go",
 			"		r.To, r.Moved = to.Slot+1, index\n", "		r.Moved = index\n		r.Drainers |= bit(r.Owner - 1)\n		r.give(to.Slot + 1)\n"),
 		mutant{name: "released unwritten", why: "rows are released before the workers have written that back", edits: []edit{
@@ -111,11 +116,11 @@ func tableMutants() []mutant {
 				"c.propose(\"release \"+number(c.rights.written), &command{Kind: kindReleased, ID: c.id, Epoch: me.Epoch, Index: c.table.Index})"}}},
 		one("mapping unbound", "a node answers by a mapping that is not the table's", "rights.go",
 			" && s.Next == nil && s.Mapping.Digest == spec.Digest", ""),
-		one("mapped anew at once", "a new mapping does not wait for those who answer by the old one", "apply.go",
+		one("mapped anew at once", "a new mapping does not wait for those who answer by the old one", "remap.go",
 			"	if s.Next == nil || s.Holders != 0 {", "	if s.Next == nil {"),
 		one("remapped unwritten", "a holder gives a mapping up before its workers have written that back", "duty.go",
 			" && s.NextIndex <= c.rights.written", ""),
-		one("mapping forgets drainers", "under a new mapping nobody drains who owned", "apply.go",
+		one("mapping forgets drainers", "under a new mapping nobody drains who owned", "remap.go",
 			"			drainers |= bit(r.Owner - 1)\n", ""),
 		one("drained clears a newer drainer", "a report from before a move ends the draining after it", "apply.go",
 			"c.Buckets.has(uint8(b)) && r.Since <= c.Index", "c.Buckets.has(uint8(b))"),
