@@ -104,7 +104,8 @@ func (c collector) families() []family {
 	}
 	all = append(all, c.nodes()...)
 	all = append(all, c.services()...)
-	return append(all, c.traffic()...)
+	all = append(all, c.traffic()...)
+	return append(all, c.datagrams()...)
 }
 
 // nodes are the members, as this node sees them.
