@@ -35,9 +35,14 @@ func (p *pair) greets(at string) {
 // asks connects to a port of the VIP, from a port of its own if that is not 0, and
 // returns what it hears until the end.
 func (p *pair) asks(where interface{ Do(func() error) error }, from, port int) (said string, err error) {
+	return p.asksAt(where, testVIP, from, port)
+}
+
+// asksAt is the same at any address.
+func (p *pair) asksAt(where interface{ Do(func() error) error }, vip string, from, port int) (said string, err error) {
 	err = where.Do(func() error {
 		d := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{Port: from}, Control: reuse}
-		c, err := d.Dial("tcp4", net.JoinHostPort(testVIP, fmt.Sprint(port)))
+		c, err := d.Dial("tcp4", net.JoinHostPort(vip, fmt.Sprint(port)))
 		if err != nil {
 			return err
 		}

@@ -23,6 +23,9 @@ type wire struct {
 	device *link.Packet
 	mac    net.HardwareAddr
 	rounds uint16
+	// largest is the longest packet that has come, in bytes, as a wire would carry it:
+	// super-segments cut.
+	largest int
 }
 
 // nobody is an address on the LAN that no host has.
@@ -186,12 +189,21 @@ func (w *wire) heardWithin(d time.Duration, enough func(frame []byte) bool) (out
 		done := false
 		for i := range frames[:got] {
 			out = append(out, slices.Clone(frames[i].Data))
+			w.largest = max(w.largest, onWire(&frames[i]))
 			done = done || enough(frames[i].Data)
 		}
 		if done {
 			return out, true
 		}
 	}
+}
+
+// onWire is how long the packets of a frame are on a wire.
+func onWire(f *link.Frame) int {
+	if o := &f.Offload; o.Segmentation != link.SegmentationNone {
+		return int(o.HeaderBytes+o.SegmentBytes) - atIP
+	}
+	return len(f.Data) - atIP
 }
 
 // askAgain is when a question is asked again: the node may have been without a lease
