@@ -16,13 +16,17 @@ import (
 // macLab is a lab of three nodes in a MAC mode.
 type macLab struct{ t *testing.T }
 
-func newMACLab(t *testing.T, mode string) *macLab {
+func newMACLab(t *testing.T, mode string, more ...string) *macLab {
 	t.Helper()
 	ownStateDir(t)
 	l := &macLab{t}
 	// The leases are long, for the machine may be busy.
-	code, out := runProgram(t, labProgram(t, "up", "--nodes=3", "--clients=1", "--addresses=4", "--timing=calm", "--mac-mode="+mode), (*exec.Cmd).Start)
+	args := append([]string{"up", "--nodes=3", "--clients=1", "--addresses=4", "--timing=calm", "--mac-mode=" + mode}, more...)
+	code, out := runProgram(t, labProgram(t, args...), (*exec.Cmd).Start)
 	skipWithoutLab(t, out)
+	if strings.Contains(out, "this kernel has no IPv6") {
+		t.Skip("needs IPv6")
+	}
 	if code != 0 {
 		t.Fatalf("lab up: exit %d:\n%s", code, out)
 	}
@@ -137,35 +141,45 @@ func needTools(t *testing.T, names ...string) {
 	}
 }
 
-// In mode igmp the kernel's bridge knows each node as a member, in each version,
-// and knows when one leaves.
+// In mode igmp the kernel's bridge knows each node as a member, of IPv4 and of IPv6,
+// in each version, and knows when one leaves.
 func TestIGMPModeOnABridgeThatSnoops(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute, most of it waiting")
 	}
 	needTools(t, "bridge", "ip")
-	l := newMACLab(t, "igmp")
+	l := newMACLab(t, "igmp", "--ipv6")
 	members := func() (out string) {
 		_, text := l.on("ov-lan", "bridge", "mdb", "show", "dev", "br0")
 		for i := range 3 {
-			if port := fmt.Sprintf("port n%d grp 239.77.0.2 ", i+1); strings.Contains(text, port) {
+			port := fmt.Sprintf("port n%d grp ", i+1)
+			if strings.Contains(text, port+"239.77.0.2 ") && strings.Contains(text, port+"ff12::8000:2 ") {
 				out += fmt.Sprint(i + 1)
 			}
 		}
 		return out
 	}
 	routerThatRefuses(t, l)
+	// A bridge asks by MLD from an address of its own.
+	l.on("ov-lan", "sh", "-c", "echo 0 | tee /proc/sys/net/ipv6/conf/all/disable_ipv6 /proc/sys/net/ipv6/conf/br0/disable_ipv6")
+	l.until("the bridge has a link-local address", func() bool {
+		_, out := l.on("ov-lan", "ip", "-6", "addr", "show", "br0")
+		return strings.Contains(out, "fe80::") && !strings.Contains(out, "tentative")
+	})
+	mld := map[string]string{"2": "1", "3": "2"}
 	for _, version := range []string{"2", "3"} {
 		// The response interval is in hundredths of a second.
-		code, out := l.on("ov-lan", "ip", "link", "set", "br0", "type", "bridge", "mcast_query_response_interval", "50", "mcast_igmp_version", version, "mcast_snooping", "1", "mcast_querier", "1")
+		code, out := l.on("ov-lan", "ip", "link", "set", "br0", "type", "bridge", "mcast_query_response_interval", "50", "mcast_igmp_version", version, "mcast_mld_version", mld[version], "mcast_snooping", "1", "mcast_querier", "1")
 		if code != 0 {
 			t.Skip("needs a bridge that snoops, with a querier:", out)
 		}
-		l.until("the bridge knows all nodes by IGMPv"+version, func() bool { return members() == "123" })
-		s := l.status("ov-n2")
-		g := s.Workers[0].Groups
-		if len(g) != 1 || g[0].Querier == nil || fmt.Sprint(g[0].Querier.Version) != version || s.Verdicts["membership-query"] == 0 || s.Verdicts["bad-membership"] != 0 {
-			t.Errorf("IGMPv%s: groups %+v, verdicts %v", version, g, s.Verdicts)
+		l.until("the bridge knows all nodes by IGMPv"+version, func() bool {
+			g := l.status("ov-n2").Workers[0].Groups
+			return members() == "123" && len(g) == 2 && g[0].Querier != nil && g[1].Querier != nil &&
+				fmt.Sprint(g[0].Querier.Version, g[1].Querier.Version) == version+" "+mld[version]
+		})
+		if v := l.status("ov-n2").Verdicts; v["membership-query"] == 0 || v["bad-membership"] != 0 {
+			t.Errorf("IGMPv%s, MLDv%s: verdicts %v", version, mld[version], v)
 		}
 		if version == "3" {
 			break
