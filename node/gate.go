@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"onevoice/datagram"
 	"onevoice/hashing"
 	"onevoice/responder"
 )
@@ -125,12 +126,23 @@ func (n *Node) handleError(now time.Duration, quoted *hashing.Flow, ok bool) Ver
 	case !ok || quoted.Dst != d.Flow.Dst:
 	case quoted.Proto == protoUDP:
 		return n.quotedDatagram(now, quoted)
+	case d.tooNarrow():
+		return BadICMP
 	case n.holds(now, quoted):
 		// The sender is a router on the way, not the flow's client: its MAC is
 		// not learned.
 		return n.also(Handled{Verdict: DeliverError, Packet: d.IP})
 	}
 	return UnknownQuote
+}
+
+// tooNarrow reports an ICMP error that tells of a path which carries less than every
+// path does: 68 bytes (RFC 1191 §3), over IPv6 1,280 (RFC 8201 §4). Our TCP would
+// send a byte at a time.
+func (d *Decoded) tooNarrow() bool {
+	const least = 68
+	what, mtu := d.trouble()
+	return what == datagram.TooBig && (mtu < least || d.EtherType == etherTypeIPv6 && mtu < responder.MinIPv6MTU)
 }
 
 // holds reports whether our TCP holds the flow.

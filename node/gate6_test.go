@@ -190,6 +190,12 @@ func TestICMPv6ErrorsGoToTheHolder(t *testing.T) {
 	if h := n.Handle(0, tooBig(out6(port, flagACK, ownISN+1, clientISN+1))); h.Verdict != DeliverError || h.Packet == nil {
 		t.Errorf("about our flow: %+v", h.Verdict)
 	}
+	narrow := tooBig(out6(port, flagACK, ownISN+1, clientISN+1))
+	binary.BigEndian.PutUint32(narrow.Data[58:], 1279)
+	seal6(narrow.Data[14:], protoICMPv6, 40, 2)
+	if v := n.Handle(0, narrow).Verdict; v != BadICMP {
+		t.Errorf("a path of 1,279 bytes: %v", v)
+	}
 	for name, f := range map[string]*link.Frame{
 		"about another flow":     tooBig(out6(port+1, flagACK, ownISN+1, clientISN+1)),
 		"cut off":                tooBig(out6(port, flagACK, ownISN+1, clientISN+1)[:43]),
@@ -321,5 +327,22 @@ func TestAnnouncement(t *testing.T) {
 	if a, ok := m.(*ndp.NeighborAdvertisement); err != nil || !ok || a.TargetAddress != vip6Addr || a.Solicited || !a.Override ||
 		responder.MAC(sent[0][0:6]) != responder.GroupMAC(responder.AllNodes()) {
 		t.Errorf("announced %+v, %v", m, err)
+	}
+}
+
+// A path that is said to carry less than 68 bytes over IPv4 is nobody's.
+func TestNarrowPathsAreNotBelieved(t *testing.T) {
+	for mtu, want := range map[uint16]Verdict{0: BadICMP, 67: BadICMP, 68: DeliverError, 1280: DeliverError} {
+		n, flows := newNode6(t)
+		hold(t, n, flows, 40000, flowstate.Open)
+		const cannotFragment = 4
+		b := icmp(netip.MustParseAddr("10.77.0.1"), icmpUnreachable, quote(asker, 22, 40000))
+		b[21] = cannotFragment
+		binary.BigEndian.PutUint16(b[26:], mtu)
+		b[22], b[23] = 0, 0
+		binary.BigEndian.PutUint16(b[22:], ^slowSum(b[20:]))
+		if v := n.Handle(0, frame(etherTypeIPv4, b)).Verdict; v != want {
+			t.Errorf("a path of %d bytes: %v, want %v", mtu, v, want)
+		}
 	}
 }

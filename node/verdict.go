@@ -209,7 +209,8 @@ const (
 	BadTCPChecksum
 	// BadUDP: a UDP length or checksum that cannot be.
 	BadUDP
-	// BadICMP: truncated or with a wrong checksum.
+	// BadICMP: truncated, with a wrong checksum, or about a path that carries less
+	// than every path does.
 	BadICMP
 	// MembershipLimited: a query for groups, too soon after others to be answered.
 	MembershipLimited
