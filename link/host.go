@@ -159,6 +159,21 @@ func gateway(name string, family int) (netip.Addr, error) {
 	return netip.Addr{}, nil
 }
 
+// MTU6 is what the kernel takes for the largest IPv6 packet of the named interface
+// in bytes, since a router may have told it of one that is smaller than the
+// interface's (RFC 4861 §6.3.4); 0 without IPv6.
+func MTU6(name string) int {
+	text, err := os.ReadFile(filepath.Join("/proc/sys/net/ipv6/conf", name, "mtu"))
+	if err != nil {
+		return 0
+	}
+	mtu, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return 0
+	}
+	return mtu
+}
+
 // ErrClaimed says that another daemon of this network namespace answers for
 // the same VIP.
 var ErrClaimed = errors.New("link: another daemon has it")

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -62,6 +63,9 @@ type Config struct {
 	// ProbeGateway has the gateway pinged from a VIP, to see whether it believes where
 	// that is.
 	ProbeGateway bool
+	// MTU6 is what the router has said that the LAN carries of IPv6, 0 where it has
+	// said nothing.
+	MTU6 int
 	// MTU of the interface in bytes; no reply is longer.
 	MTU      int
 	VIPs     []VIP
@@ -204,7 +208,7 @@ func New(cfg Config) (*Node, error) {
 		address:   cfg.Address,
 		address6:  cfg.Address6,
 		mtu:       cfg.MTU,
-		mtu6:      cfg.MTU,
+		mtu6:      cmp.Or(cfg.MTU6, cfg.MTU),
 		groups:    groups6(cfg.VIPs),
 
 		announcements: newAnnouncements(cfg.VIPs),

@@ -213,26 +213,30 @@ const (
 // asks for.
 func (w *wire) routersMTU() {
 	w.t.Helper()
-	largest := func(from uint16) int {
-		frames := w.asked(func() []byte { return w.segment6(opening(from)) }, func(f []byte) bool { return kindOf(f) == "SYN-ACK" })
-		f := frames[len(frames)-1]
-		w.send(w.segment6(segment{from: from, to: 7, seq: 1001, flags: rst}))
-		// The first option is the maximum segment size (RFC 9293 section 3.2).
-		if f[74] != 2 || f[75] != 4 {
-			w.t.Fatalf("options %x", f[74:])
-		}
-		return int(binary.BigEndian.Uint16(f[76:]))
-	}
-	if n := largest(50100); n != 1440 {
+	if n := w.largestSegment6(50100); n != 1440 {
 		w.t.Errorf("segments of %d bytes at first, want 1440", n)
 	}
 	_, counted := w.judged(w.ndp("fe80::1", "ff02::1", 134, slices.Concat(make([]byte, 12), []byte{5, 1, 0, 0, 0, 0, 5, 120})...))
 	if counted["learned-mtu"] != 1 {
 		w.t.Errorf("the router's MTU is counted as %v", counted)
 	}
-	if n := largest(50101); n != 1340 {
+	if n := w.largestSegment6(50101); n != 1340 {
 		w.t.Errorf("segments of %d bytes with an MTU of 1400, want 1340", n)
 	}
+}
+
+// largestSegment6 is the largest that the VIP asks for of a client's port.
+func (w *wire) largestSegment6(from uint16) int {
+	w.t.Helper()
+	answers := func(f []byte) bool { return kindOf(f) == "SYN-ACK" }
+	frames := w.asked(func() []byte { return w.segment6(opening(from)) }, answers)
+	f := frames[slices.IndexFunc(frames, answers)]
+	w.send(w.segment6(segment{from: from, to: 7, seq: 1001, flags: rst}))
+	// The first option is the maximum segment size (RFC 9293 section 3.2).
+	if f[74] != 2 || f[75] != 4 {
+		w.t.Fatalf("options %x", f[74:])
+	}
+	return int(binary.BigEndian.Uint16(f[76:]))
 }
 
 // A cluster whose VIPs are all of IPv6 serves as any other does; its service may be
@@ -247,8 +251,15 @@ func TestIPv6Alone(t *testing.T) {
 	if err := os.WriteFile(p.file, []byte(s), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	// As a router has told the host.
+	if err := p.Do(func() error { return os.WriteFile("/proc/sys/net/ipv6/conf/eth0/mtu", []byte("1400"), 0) }); err != nil {
+		t.Skipf("needs IPv6: %v", err)
+	}
 	c := p.start()
 	c.until("answering: this node holds a lease")
+	if n := newWire(p, nobody6()).largestSegment6(50000); n != 1340 {
+		t.Errorf("segments of %d bytes, want 1340, for the router said 1,400 before", n)
+	}
 	var answer [5]byte
 	err = p.client.Do(func() error {
 		l, err := netlink.LinkByName("cable")

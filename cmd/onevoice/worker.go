@@ -177,6 +177,7 @@ func (s *serving) open() error {
 		return err
 	}
 	s.opened(func() error { s.parts.Stack.Close(); return nil })
+	s.parts.Stack.SetMTU6(s.mtu6())
 	if err := s.openDatagrams(); err != nil {
 		return err
 	}
@@ -403,7 +404,7 @@ func (s *serving) nodeConfig() (node.Config, error) {
 		Own:          responder.MAC(s.parts.Device.HardwareAddr()),
 		Address:      s.settings.Self,
 		ProbeGateway: conf.Node.GatewayCheck,
-		Gateway:      gateway, Address6: address6, Gateway6: gateway6,
+		Gateway:      gateway, Address6: address6, Gateway6: gateway6, MTU6: s.mtu6(),
 		MTU:     s.parts.Device.MTU(),
 		Hasher:  hashing.NewHasher(s.settings.HashKey),
 		ListKey: s.settings.ListKey, AdmissionKey: [16]byte(randomBytes(16)),

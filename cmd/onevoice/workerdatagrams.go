@@ -42,6 +42,7 @@ func (s *serving) openDatagrams() error {
 		s.log.Warn("the limit on open files bounds the UDP flows; raise it (LimitNOFILE in systemd) for more", "flows", c.MaxFlows, "of", datagram.MaxFlows)
 	}
 	s.parts.Datagrams = datagram.New(c)
+	s.parts.Datagrams.SetMTU6(s.mtu6())
 	s.opened(func() error { s.parts.Datagrams.Close(); return nil })
 	return s.serveHostDatagrams()
 }

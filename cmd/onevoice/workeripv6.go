@@ -57,6 +57,16 @@ func (s *serving) ipv6() (own, gateway netip.Addr, err error) {
 	return own, gateway, err
 }
 
+// mtu6 is the largest IPv6 packet: the interface's MTU, or less when a router has
+// said so before this worker began.
+func (s *serving) mtu6() int {
+	most := s.parts.Device.MTU()
+	if told := link.MTU6(s.settings.Config.Cluster.Interface); told >= responder.MinIPv6MTU && told < most {
+		return told
+	}
+	return most
+}
+
 // joinSolicited makes the host a member of the groups in which its neighbours ask
 // for the IPv6 VIPs, by a socket of the host's: the kernel then tells switches that
 // snoop (RFC 4861 section 7.2.1, RFC 3810). Frames come without it too, where no
