@@ -55,6 +55,9 @@ func (c *Core) Explain(service string, bucket uint8) (Explained, error) {
 	s := c.table.service(service)
 	r := &s.Rows[bucket]
 	e := Explained{Owner: c.party(r.Owner), To: c.party(r.To), Home: m.Sharing.home(int(bucket)), Remapped: s.Next != nil}
+	if h := c.table.homeHost(s, int(bucket)); h != nil {
+		e.Home = h.Name // the file may have its address
+	}
 	if h := c.table.at(r.Pinned); h != nil {
 		e.Pinned = h.Name
 	}

@@ -174,7 +174,7 @@ func (c *Core) planService(s *Service, moves []move) ([]move, bool) {
 	if len(shares) == 0 {
 		return moves, true
 	}
-	if s.Mapping.Sharing == nil {
+	if s.Mapping.Sharing == nil || s.Mapping.Sharing.Ours {
 		c.slowDown(shares, &cur)
 	}
 	next, err := c.table.next(s, cur, shares)

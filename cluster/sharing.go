@@ -21,6 +21,9 @@ type Sharing struct {
 	// that can serve. A name that no host has when the service is defined is a node's
 	// of the other system: a foreign host.
 	Homes []string `cbor:"2,keyasint,omitempty"`
+	// Ours: no other system shares the buckets, and homes are hosts of ours, by name or
+	// address. What belongs to one that there is not goes where the shares want it.
+	Ours bool `cbor:"3,keyasint,omitempty"`
 }
 
 // MaxForeign is the most foreign hosts. Their slots come after those of ours, for
@@ -96,10 +99,29 @@ func (t *Table) addForeign(id uint64, name string) bool {
 	return true
 }
 
+// homeHost is the host of ours that a bucket of a service belongs to, nil when there
+// is none.
+func (t *Table) homeHost(s *Service, bucket int) *Host {
+	m := s.Mapping.Sharing
+	name := m.home(bucket)
+	if name == "" {
+		return nil
+	}
+	if h, _ := t.hostsNamed(name); h != nil || !m.Ours {
+		return h
+	}
+	for i := range t.Hosts {
+		if h := &t.Hosts[i]; h.Address == name && !h.Foreign && !h.Witness {
+			return h
+		}
+	}
+	return nil
+}
+
 // meetForeign adds the foreign hosts that a mapping names. False when there is no
 // room for all of them; then nothing has changed.
 func (t *Table) meetForeign(m *Mapping) bool {
-	if m.Sharing == nil {
+	if m.Sharing == nil || m.Sharing.Ours {
 		return true
 	}
 	before := slices.Clone(t.Hosts)
@@ -123,7 +145,7 @@ func (t *Table) layOut(s *Service) {
 		switch {
 		case b >= m.buckets():
 			r.Owner, r.To, r.Pinned = 0, 0, 0
-		case home != "" && ours == nil && foreign != nil:
+		case home != "" && ours == nil && foreign != nil && !m.Sharing.Ours:
 			r.Owner, r.To = foreign.Slot+1, 0
 		}
 	}
@@ -172,7 +194,7 @@ func (t *Table) next(s *Service, cur hashing.Table, shares []hashing.Share) (has
 func (t *Table) homeOf(s *Service, bucket int, shares []hashing.Share) hashing.NodeID {
 	home := s.Rows[bucket].Pinned
 	if home == 0 {
-		if h, _ := t.hostsNamed(s.Mapping.Sharing.home(bucket)); h != nil && h.Name != "" {
+		if h := t.homeHost(s, bucket); h != nil {
 			home = h.Slot + 1
 		}
 	}

@@ -29,6 +29,7 @@ func (p *problems) check(raw *rawFile, host string) *Config {
 	p.pingsOwn(c)
 	c.Access = p.access("access", raw.Access.Allow, raw.Access.Deny)
 	p.services(raw.Service, c)
+	p.pins(raw.Pin, c)
 	c.Warnings = warnings(c)
 	return c
 }

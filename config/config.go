@@ -16,6 +16,7 @@ type Config struct {
 	// Access is of all services.
 	Access   Access
 	Services []Service
+	Pins     []Pin
 	// Warnings are sentences about what is allowed and may bite.
 	Warnings []string
 }

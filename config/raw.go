@@ -16,6 +16,7 @@ type rawFile struct {
 	Access  rawAccess    `toml:"access"`
 	VIP     []rawVIP     `toml:"vip"`
 	Service []rawService `toml:"service"`
+	Pin     []rawPin     `toml:"pin"`
 }
 
 type rawCluster struct {
@@ -90,6 +91,12 @@ type rawService struct {
 	Deny       []string           `toml:"deny"`
 	DenyAction *string            `toml:"deny_action"`
 	Limit      *rawLimit          `toml:"limit"`
+}
+
+type rawPin struct {
+	Clients  []string `toml:"clients"`
+	Node     *string  `toml:"node"`
+	Services []string `toml:"services"`
 }
 
 type rawLimit struct {

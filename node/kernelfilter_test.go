@@ -54,6 +54,11 @@ func newInKernel(t testing.TB, seed uint64) *inKernel {
 	}
 	services = append(services, Service{Proto: protoTCP, Listen: netip.AddrPortFrom(vip2Addr, 22), Affinity: hashing.SourceIP},
 		Service{Proto: protoTCP, Listen: netip.AddrPortFrom(vip2Addr, 24), LastPort: 25, Affinity: hashing.SourceIPPortDestPort})
+	// Some have pins, one within another, and one for everybody.
+	for _, i := range []int{1, 3, 4} {
+		services[i].Pins = []Pin{{netip.MustParsePrefix("10.77.0.0/16"), 3}, {netip.MustParsePrefix("10.77.0.102/32"), 200}, {netip.MustParsePrefix("128.0.0.0/1"), 3}}
+	}
+	services[4].Pins = append(services[4].Pins, Pin{netip.MustParsePrefix("0.0.0.0/0"), 77})
 	services = append(services, sharedServices(vipAddr)...)
 	// Of UDP, also on ports of TCP.
 	services = append(services, Service{Proto: protoUDP, Listen: netip.AddrPortFrom(vipAddr, 22), Affinity: hashing.SourceIPPort},

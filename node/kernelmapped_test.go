@@ -96,6 +96,9 @@ func TestR16KeyChangesUnderLoad(t *testing.T) {
 			if other := k.n.services[service].Compatible; other != nil {
 				bucket, _ = other.Bucket(&f)
 			}
+			if pin, ok := pinned(k.n.services[service].Pins, f.Src); ok {
+				bucket = pin
+			}
 			mine[key].Services[service].Accept.Set(bucket)
 		}
 	}

@@ -15,6 +15,11 @@ type mapping struct {
 // bucketOf is the bucket of a service's flow under the mapping in force.
 func (n *Node) bucketOf(service int, f *hashing.Flow) uint8 {
 	s := &n.services[service]
+	if s.Pins != nil {
+		if bucket, ok := pinned(s.Pins, f.Src); ok {
+			return bucket
+		}
+	}
 	if s.Compatible != nil {
 		// What the other system does not know New refuses.
 		bucket, _ := s.Compatible.Bucket(f)

@@ -29,6 +29,8 @@ type Service struct {
 	// Compatible is another system's hash, which counts instead of Affinity; nil is none.
 	// All services of a VIP are to have the same.
 	Compatible *hashing.Compatible
+	// Pins are clients whose bucket is fixed, whatever they hash to.
+	Pins []Pin
 	// Admits is what the service admits of what is new, nil for all; OnDenied and
 	// OnLimit are what becomes of the rest.
 	Admits            *admission.Service
@@ -202,6 +204,10 @@ func New(cfg Config) (*Node, error) {
 		return nil, errors.New("node: no VIP")
 	}
 	gate := newAdmission(&cfg)
+	services := slices.Clone(cfg.Services)
+	for i := range services {
+		services[i].Pins = longestFirst(services[i].Pins)
+	}
 	n := &Node{
 		admission: gate,
 		own:       cfg.Own,
@@ -214,7 +220,7 @@ func New(cfg Config) (*Node, error) {
 		announcements: newAnnouncements(cfg.VIPs),
 
 		vips:        cfg.VIPs,
-		services:    cfg.Services,
+		services:    services,
 		hasher:      cfg.Hasher,
 		mappings:    make([]mapping, len(cfg.Services)),
 		vipMappings: make([]mapping, len(cfg.VIPs)),

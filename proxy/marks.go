@@ -55,9 +55,12 @@ func (r *Routes) installMarks() error {
 	if err := netlink.RuleAdd(rule); err != nil {
 		return fmt.Errorf("proxy: add rule for mark %#x: %w", rule.Mark, err)
 	}
-	for _, name := range markSettings() {
+	for i, name := range markSettings() {
+		if rule.Priority&(1<<i) == 0 {
+			continue
+		}
 		if err := os.WriteFile(name, []byte("1"), 0); err != nil {
-			return fmt.Errorf("proxy: %w", err)
+			return fmt.Errorf("proxy: a transparent backend that is not on loopback needs net.ipv4.tcp_fwmark_accept = 1 and net.ipv4.fwmark_reflect = 1, which this program may not set; set them in /etc/sysctl.d: %w", err)
 		}
 	}
 	return nil

@@ -80,11 +80,14 @@ func explainFile(file, client, to string) (*admin.Explanation, error) {
 			e.Owner = s.Sharing.Homes[*e.Bucket]
 		}
 	}
+	if *e.Bucket < len(q.homes) {
+		e.Owner = q.homes[*e.Bucket]
+	}
 	if e.Owner == "" {
 		e.Why += "the file does not say whose it is, for the nodes deal the buckets among themselves; ask on a running node, without --config"
 		return e, nil
 	}
-	e.Why += fmt.Sprintf("local in the file gives it to %s, which has it when the cluster is new and whenever it can serve; who has it now a running node tells, without --config", e.Owner)
+	e.Why += fmt.Sprintf("%s in the file gives it to %s, which has it when the cluster is new and whenever it can serve; who has it now a running node tells, without --config", q.byFile(), e.Owner)
 	return e, nil
 }
 

@@ -161,7 +161,7 @@ func clusterServices(cfg *config.Config, paths []string) ([]cluster.ServiceSpec,
 		s := &cfg.Services[i]
 		vip := slices.IndexFunc(cfg.VIPs, func(v config.VIP) bool { return v.Address.Addr() == s.Listen.Addr() })
 		out = append(out, cluster.ServiceSpec{
-			Name: s.Name, Path: out[vip].Path, Digest: digestOf(append([]string{protocolOf(s), s.ListenText()}, mappingOf(s)...)...), Sharing: sharingOf(s),
+			Name: s.Name, Path: out[vip].Path, Digest: digestOf(append([]string{protocolOf(s), s.ListenText()}, mappingOf(cfg, s)...)...), Sharing: sharingOf(cfg, s),
 		})
 	}
 	return out, nil

@@ -22,7 +22,11 @@ type question struct {
 	// decide.
 	service *config.Service
 	rows    string
-	answer  admin.Explanation
+	// pin is what the client is pinned by, the zero Prefix when it is not; homes are
+	// whom the first buckets belong to by pins.
+	pin    netip.Prefix
+	homes  []string
+	answer admin.Explanation
 }
 
 // ask reads the words of a question: the client as SRC or SRC:PORT, and what it asks
@@ -94,11 +98,38 @@ func (q *question) find() error {
 	if q.service != nil {
 		e.Service = q.service.Name
 	}
+	if q.pinned(by); q.pin.IsValid() {
+		return nil
+	}
 	if ports := e.Affinity == string(config.SourceIPPort) || e.Affinity == string(config.SourceIPPortDestPort); ports && q.flow.SrcPort == 0 {
 		return fmt.Errorf("the affinity of %s is %s, so the client's port decides too; write it as %s:PORT", q.rows, e.Affinity, q.flow.Src)
 	}
 	q.compatible(by)
 	return nil
+}
+
+// pinned finds the bucket of a client that has a pin.
+func (q *question) pinned(by *config.Service) {
+	if by == nil {
+		return
+	}
+	var pins []config.PinnedPrefix
+	pins, q.homes = q.cfg.PinsOf(by.Name)
+	for _, p := range pins {
+		if p.Clients.Contains(q.flow.Src) {
+			q.pin = p.Clients
+			q.bucket(int(p.Bucket))
+			return
+		}
+	}
+}
+
+// byFile is what in the file gives buckets to nodes.
+func (q *question) byFile() string {
+	if len(q.homes) > 0 {
+		return "[[pin]]"
+	}
+	return "local"
 }
 
 // compatible finds the bucket where it does not depend on a key.
@@ -123,6 +154,9 @@ func (q *question) hashed() string {
 		string(config.SourceIPPort): "its address and port", string(config.SourceIPPortDestPort): "its address, its port and the service's",
 	}[e.Affinity]
 	text := fmt.Sprintf("%s of %s hashes to bucket %d of %d by %s", strings.Replace(what, "its", "the", 1), e.Client, *e.Bucket, e.Buckets, e.Hash)
+	if q.pin.IsValid() {
+		text = fmt.Sprintf("%s is in %s, which a [[pin]] gives bucket %d", e.Client, q.pin, *e.Bucket)
+	}
 	if e.Number != nil {
 		text += fmt.Sprintf(", which counts it as number %d", *e.Number)
 	}
@@ -208,9 +242,9 @@ func (q *question) ours(x *cluster.Explained) string {
 	case x.Pinned != "":
 		text += fmt.Sprintf(", while %s cannot have it, where an operator has pinned it", x.Pinned)
 	case x.Home == o.Name:
-		text += ", as local in the file says"
+		text += ", as " + q.byFile() + " in the file says"
 	case x.Home != "":
-		text += fmt.Sprintf(", while %s cannot have it, whose it is by local in the file", x.Home)
+		text += fmt.Sprintf(", while %s cannot have it, whose it is by %s in the file", x.Home, q.byFile())
 	}
 	switch {
 	case x.To.Name != "":

@@ -201,7 +201,12 @@ func tableName(service string) string { return strings.Replace(service, " ", "/"
 
 // situation is what there is to warn about.
 func (d *daemon) situation(c *cluster.Status, leased bool) *situation {
-	return &situation{Status: c, leased: leased, preferred: d.cfg.Cluster.TwoNodes == config.TwoNodesPreferred,
+	var pinned []string
+	for i := range d.cfg.Pins {
+		pinned = append(pinned, d.cfg.Pins[i].Node)
+	}
+	slices.Sort(pinned)
+	return &situation{Status: c, pinned: slices.Compact(pinned), leased: leased, preferred: d.cfg.Cluster.TwoNodes == config.TwoNodesPreferred,
 		port: d.cfg.Cluster.ControlPort, complaints: d.complaints(c), failing: d.failing(), unfit: d.unfit(), disk: d.state.Trouble()}
 }
 

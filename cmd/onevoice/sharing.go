@@ -36,8 +36,12 @@ func compatibleOf(s *config.Service) *hashing.Compatible {
 	return c
 }
 
-// sharingOf is how its buckets are shared, in the core's terms.
-func sharingOf(s *config.Service) *cluster.Sharing {
+// sharingOf is how its buckets are shared, in the core's terms: as another system
+// does it, or with some that pins give to nodes; nil where the nodes deal all.
+func sharingOf(c *config.Config, s *config.Service) *cluster.Sharing {
+	if _, homes := c.PinsOf(s.Name); len(homes) > 0 {
+		return &cluster.Sharing{Buckets: hashing.Buckets, Homes: homes, Ours: true}
+	}
 	if !s.Sharing.Other() {
 		return nil
 	}
@@ -45,9 +49,13 @@ func sharingOf(s *config.Service) *cluster.Sharing {
 }
 
 // mappingOf are the parts of a service's digest that say how its clients are mapped.
-// Whom the buckets belong to is the table's, and may change.
-func mappingOf(s *config.Service) []string {
+// Whom the buckets belong to is the table's, and may change; not so those of pins.
+func mappingOf(c *config.Config, s *config.Service) []string {
 	out := []string{string(s.Affinity)}
+	pins, homes := c.PinsOf(s.Name)
+	for _, p := range pins {
+		out = append(out, "pin", p.Clients.String(), homes[p.Bucket])
+	}
 	if s.Sharing.Other() {
 		out = append(out, string(s.Sharing.Hash), fmt.Sprint(s.Sharing.Seed), fmt.Sprint(s.Sharing.Nodes))
 	}

@@ -26,6 +26,8 @@ type situation struct {
 	failing map[string]string
 	// unfit is what is wrong with this node beside its services.
 	unfit []string
+	// pinned are the nodes that pins name.
+	pinned []string
 	// disk is why the state directory cannot be written, or nothing.
 	disk string
 }
@@ -33,9 +35,9 @@ type situation struct {
 // warnings are sentences about what is wrong and what to do, worst first: what
 // stops the whole cluster, then this node, then others.
 func (s *situation) warnings() []string {
-	out := slices.Concat(s.Warnings, s.stateDirectory(), s.phase(), s.everywhere(), s.lease(), s.complaints)
+	out := slices.Concat(s.Warnings, s.stateDirectory(), s.phase(), s.everywhere(), s.lease(), s.complaints, s.pins())
 	for _, name := range s.Differs {
-		out = append(out, fmt.Sprintf("service %s is not the same in this node's file as in the cluster, so this node takes no bucket of it; make the files equal, then restart onevoice here", name))
+		out = append(out, fmt.Sprintf("service %s is not the same in this node's file as in the cluster, so this node takes no bucket of it; make the files equal, then restart onevoice here; or if this file is the right one, `onevoice remap %s`", name, name))
 	}
 	if !s.alone() {
 		for i := range s.Hosts {
@@ -45,6 +47,16 @@ func (s *situation) warnings() []string {
 	out = append(out, s.services()...)
 	if me := s.self(); me != nil && me.In && !me.Witness && me.Percent == 0 {
 		out = append(out, "this node takes nothing new, by its own word: "+cmp.Or(strings.Join(s.unfit, "; "), "its gateway, uplinks or agent say so, or did a moment ago; its log tells which"))
+	}
+	return out
+}
+
+// pins tells of those that name nobody.
+func (s *situation) pins() (out []string) {
+	for _, node := range s.pinned {
+		if !slices.ContainsFunc(s.Hosts, func(h cluster.HostStatus) bool { return !h.Witness && (h.Name == node || h.Address == node) }) {
+			out = append(out, fmt.Sprintf("a [[pin]] is for %s, and no node has that name or address, so others have its clients; write the name that `onevoice status` shows, on all nodes", node))
+		}
 	}
 	return out
 }

@@ -442,6 +442,10 @@ func (s *serving) nodeConfig() (node.Config, error) {
 			to.Proto = node.UDP
 		}
 		admitted(&to, &conf.Access, &svc)
+		pins, _ := conf.PinsOf(svc.Name)
+		for _, p := range pins {
+			to.Pins = append(to.Pins, node.Pin(p))
+		}
 		c.Services = append(c.Services, to)
 	}
 	return c, nil

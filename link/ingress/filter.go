@@ -70,6 +70,8 @@ type Service struct {
 	// LastPort ends a range that begins with Listen's port, 0 for one port.
 	LastPort uint16
 	Hashed   Hashed
+	// Pins are clients whose bucket is fixed, by the first prefix that contains them.
+	Pins []Pin
 }
 
 // Flow is a TCP flow of a service: the client's end, and the port of the VIP.

@@ -64,6 +64,7 @@ func (b *builder) services() {
 		hash := fmt.Sprintf("hash%s%+v", family, s.Hashed)
 		b.at(fmt.Sprint("service", k), asm.Mov.Imm(service, int32(k)))
 		b.add(asm.LoadMapValue(state, b.maps.state, uint32(k*stateBytes)))
+		b.pins(k, family)
 		if used[hash] {
 			b.add(asm.Ja.Label(hash))
 			continue
@@ -74,6 +75,7 @@ func (b *builder) services() {
 		b.add(p...)
 		b.add(asm.Ja.Label("decide" + family))
 	}
+	b.pinnedBuckets()
 }
 
 // servesUDP reports whether a service is of UDP on a VIP of a family.
