@@ -196,6 +196,33 @@ func TestEveryDatagramHasExactlyOneTaker(t *testing.T) {
 	}
 }
 
+// A fragment that is another node's whatever the ports are takes no memory; one that
+// may be ours is kept, and so are those of TCP, whose flows stay where they are.
+func TestForeignFragmentsAreNotKept(t *testing.T) {
+	part := cut4(udp(asker, 40000, 53, make([]byte, 3000)), 1480)[1]
+	segment := cut4(tcp(asker, 40000, 22, flagACK, make([]byte, 3000)), 1480)[1]
+	for _, c := range []struct {
+		name           string
+		dns            hashing.Affinity
+		vips, services Bitmap
+		want           Verdict
+	}{
+		{"nothing is ours", hashing.SourceIP, Bitmap{}, Bitmap{}, NotOwner},
+		{"the services are", hashing.SourceNet, Bitmap{}, allBuckets(), FragmentHeld},
+		{"closed ports are", hashing.SourceIP, allBuckets(), Bitmap{}, FragmentHeld},
+		{"ports are hashed", hashing.SourceIPPort, Bitmap{}, Bitmap{}, FragmentHeld},
+	} {
+		n, _ := newUDPNode(t, c.dns)
+		ownUDP(t, n, c.vips, c.services, Forever)
+		if got := handle(n, part); got != c.want || (n.FragmentCounters().Waiting == 0) != (c.want == NotOwner) {
+			t.Errorf("%s: %v, want %v; %+v", c.name, got, c.want, n.FragmentCounters())
+		}
+		if got := handle(n, segment); got != FragmentHeld {
+			t.Errorf("%s, of TCP: %v", c.name, got)
+		}
+	}
+}
+
 // cut4 is an IPv4 packet in fragments that begin at those offsets of its data.
 func cut4(whole []byte, at ...int) (out []*link.Frame) {
 	data := whole[20:]

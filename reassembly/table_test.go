@@ -229,6 +229,31 @@ func TestWhatCannotBeIsRefused(t *testing.T) {
 	}
 }
 
+// What lies behind the end, or says that the end is elsewhere, spoils the datagram,
+// though it covers nothing twice.
+func TestTheEndIsTheEnd(t *testing.T) {
+	for name, parts := range map[string][]*Fragment{
+		"behind the last":             {v4("10.0.0.1", 1, 0, 8, true), v4("10.0.0.1", 1, 16, 8, false), v4("10.0.0.1", 1, 24, 8, true)},
+		"the last before another":     {v4("10.0.0.1", 1, 0, 8, true), v4("10.0.0.1", 1, 24, 8, true), v4("10.0.0.1", 1, 16, 8, false)},
+		"two that are the last":       {v4("10.0.0.1", 1, 0, 8, true), v4("10.0.0.1", 1, 16, 8, false), v4("10.0.0.1", 1, 8, 8, false)},
+		"two last ones, farther away": {v4("10.0.0.1", 1, 0, 8, true), v4("10.0.0.1", 1, 16, 8, false), v4("10.0.0.1", 1, 32, 8, false)},
+	} {
+		table := New(Bounds{})
+		for i, f := range parts {
+			want := Held
+			if i == len(parts)-1 {
+				want = Overlap
+			}
+			if _, _, o := table.Add(0, 0, f, nil); o != want {
+				t.Errorf("%s, part %d: %v, want %v", name, i, o, want)
+			}
+		}
+		if _, _, o := table.Add(0, 0, v4("10.0.0.1", 1, 8, 8, true), nil); o != Overlap {
+			t.Errorf("%s: what was missing: %v", name, o)
+		}
+	}
+}
+
 func TestDatagramsDoNotMix(t *testing.T) {
 	table := New(Bounds{})
 	other := v4("10.0.0.1", 7, 8, 8, false)
