@@ -229,6 +229,8 @@ func TestFlowsOfBothFamilies(t *testing.T) {
 	n.table.remove(n.table.find(&four))
 	if e := n.table.find(&six); e == nil || e.flow != six {
 		t.Errorf("the IPv6 flow went with the IPv4 one: %+v", e)
+	} else if n.table.remove(e); n.table.find(&six) != nil {
+		t.Error("the IPv6 flow is still there")
 	}
 }
 
@@ -317,6 +319,9 @@ func TestAnnouncement(t *testing.T) {
 		n.SetLease(i, 4*time.Second, Forever)
 	}
 	announce(5 * time.Second)
+	if len(sent) != 1 {
+		t.Fatalf("announced %d times when the lease is there", len(sent))
+	}
 	announce(6 * time.Second)
 	give(allBuckets(), Forever)
 	announce(7 * time.Second)
