@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -188,7 +189,10 @@ listen = "%[1]s:9"
 backend = "127.0.0.1:7002"
 `, taggedVIP))
 	p.echo("127.0.0.1:7001")
-	const bulk = 20 << 20
+	bulk := int64(20 << 20)
+	if testing.Short() {
+		bulk = 1 << 20
+	}
 	p.sends("127.0.0.1:7002", bulk)
 	station := p.trunk(10, "10.88.0.101/24")
 	c := p.start()
@@ -279,4 +283,48 @@ type zeroReader struct{}
 func (zeroReader) Read(p []byte) (int, error) {
 	clear(p)
 	return len(p), nil
+}
+
+// A VLAN device of the kernel is an interface as any other.
+func TestVLANDevice(t *testing.T) {
+	p := newPair(t)
+	err := p.Do(func() error {
+		l, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		device := &netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: "eth0.10", ParentIndex: l.Attrs().Index}, VlanId: 10}
+		if err := netlink.LinkAdd(device); err != nil {
+			return err
+		}
+		return raise("eth0.10", "10.88.0.11/24")
+	})
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		t.Skipf("this kernel makes no VLAN devices (8021q): %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.configure(fmt.Sprintf(`[[vip]]
+address = "%[1]s/24"
+interface = "eth0.10"
+[[service]]
+name = "tagged"
+listen = "%[1]s:7"
+backend = "127.0.0.1:7000"
+`, taggedVIP))
+	station := p.trunk(10, "10.88.0.101/24")
+	p.start().until("answering: this node holds a lease")
+	err = station.Do(func() error {
+		c, err := net.DialTimeout("tcp4", taggedVIP+":7", patience)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		return echoes(c)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	p.session()
 }
