@@ -28,8 +28,8 @@ type Facts struct {
 	Interface string
 	OwnMAC    string
 	VIPs      []VIP
-	// Gateway is the LAN's router.
-	Gateway netip.Addr
+	// Gateways are the routers of the VIPs' LANs.
+	Gateways []netip.Addr
 	// SnoopingBridge is a bridge of this host that the interface is, or belongs to, and
 	// that snoops.
 	SnoopingBridge string
@@ -40,8 +40,8 @@ type Facts struct {
 	Peers  []Peer
 	// Groups are those that the daemon has joined.
 	Groups []Group
-	// Unbeliever is who did not believe the answers in ARP.
-	Unbeliever *Unbeliever
+	// Unbelievers are who did not believe the answers in ARP.
+	Unbelievers []Unbeliever
 	// FromClusterMAC is how many frames came from a cluster MAC or a group.
 	FromClusterMAC uint64
 }

@@ -11,7 +11,7 @@ import (
 // well is a node of three on which nothing is wrong.
 func well() *Facts {
 	return &Facts{
-		Interface: "eth0", OwnMAC: "02:00:00:00:00:11", Gateway: netip.MustParseAddr("10.77.0.1"), Uptime: time.Hour,
+		Interface: "eth0", OwnMAC: "02:00:00:00:00:11", Gateways: []netip.Addr{netip.MustParseAddr("10.78.0.1"), netip.MustParseAddr("10.77.0.1")}, Uptime: time.Hour,
 		VIPs:  []VIP{{Address: netip.MustParsePrefix("10.77.0.2/24"), MAC: "01:00:5e:4d:00:02", Mode: "multicast"}},
 		Peers: []Peer{{"n2", "10.77.0.12", 20 * time.Millisecond, time.Second}, {"n3", "10.77.0.13", 20 * time.Millisecond, -1}},
 	}
@@ -26,7 +26,7 @@ func deaf(f *Facts) {
 
 func doubted(by string) func(*Facts) {
 	return func(f *Facts) {
-		f.Unbeliever = &Unbeliever{Address: netip.MustParseAddr(by), VIP: f.VIPs[0].Address.Addr(), MAC: "02:00:00:00:09:01", Times: 7, Ago: time.Second}
+		f.Unbelievers = append(f.Unbelievers, Unbeliever{Address: netip.MustParseAddr(by), VIP: f.VIPs[0].Address.Addr(), MAC: "02:00:00:00:09:01", Times: 7, Ago: time.Second})
 	}
 }
 
@@ -64,6 +64,7 @@ func TestFindings(t *testing.T) {
 		"the gateway refuses":        {[]func(*Facts){doubted("10.77.0.1")}, "answers-refused!", `mac_mode = "unicast"`},
 		"the gateway refuses a MAC":  {[]func(*Facts){unicast, doubted("10.77.0.1")}, "answers-refused!", "ARP Inspection"},
 		"a station refuses":          {[]func(*Facts){doubted("10.77.0.99")}, "answers-refused", "static ARP entry"},
+		"the gateway and a station":  {[]func(*Facts){doubted("10.77.0.99"), doubted("10.77.0.1")}, "answers-refused! answers-refused", ""},
 		"sent from the cluster MAC":  {[]func(*Facts){func(f *Facts) { f.FromClusterMAC = 1 }}, "shared-mac-sends", "tables of MACs"},
 		"a bridge of this host":      {[]func(*Facts){func(f *Facts) { f.SnoopingBridge = "br0" }}, "bridge-snoops", "ip link set br0 type bridge mcast_snooping 0"},
 		"a bridge, unicast":          {[]func(*Facts){unicast, func(f *Facts) { f.SnoopingBridge = "br0" }}, "", ""},

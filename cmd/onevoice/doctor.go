@@ -73,6 +73,7 @@ func hostFacts(cmd *cobra.Command, file, socket string) *doctor.Facts {
 	}
 	f := fileFacts(c)
 	addHost(f)
+	addGateways(f, c)
 	s, err := admin.Ask(cmd.Context(), cmp.Or(socket, c.Admin.Socket), false, false)
 	if err != nil {
 		f.NotRunning = err.Error()

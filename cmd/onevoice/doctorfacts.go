@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"onevoice/admin"
 	"onevoice/cluster"
 	"onevoice/config"
+	"onevoice/control"
 	"onevoice/doctor"
 	"onevoice/link"
 )
@@ -36,7 +38,6 @@ func addHost(f *doctor.Facts) {
 	for i := range f.VIPs {
 		f.VIPs[i].Holder, _ = link.Holder(f.VIPs[i].Address.Addr())
 	}
-	f.Gateway, _ = link.Gateway(f.Interface)
 	if mac, err := os.ReadFile(filepath.Join("/sys/class/net", f.Interface, "address")); err == nil {
 		f.OwnMAC = strings.TrimSpace(string(mac))
 	}
@@ -68,10 +69,15 @@ func addStatus(f *doctor.Facts, s *admin.Status) {
 			f.Peers = append(f.Peers, doctor.Peer{Name: n.Name, Address: n.Address, Heard: seconds(n.Heard), Spoke: seconds(n.Spoke)})
 		}
 	}
-	w := s.Active()
-	if w == nil {
-		return
+	for i := range s.Workers {
+		if w := &s.Workers[i]; !w.Retired {
+			addWorker(f, w)
+		}
 	}
+}
+
+// addWorker adds what the worker of an interface has seen.
+func addWorker(f *doctor.Facts, w *control.WorkerStatus) {
 	for _, g := range w.Groups {
 		for _, a := range g.Groups {
 			one := doctor.Group{Address: a}
@@ -82,7 +88,21 @@ func addStatus(f *doctor.Facts, s *admin.Status) {
 		}
 	}
 	if u := w.Unbeliever; u != nil && seconds(u.Seconds) < unbelieverFor {
-		f.Unbeliever = &doctor.Unbeliever{Address: u.Address, VIP: u.VIP, MAC: u.MAC, Times: u.Times, Ago: seconds(u.Seconds)}
+		f.Unbelievers = append(f.Unbelievers, doctor.Unbeliever{Address: u.Address, VIP: u.VIP, MAC: u.MAC, Times: u.Times, Ago: seconds(u.Seconds)})
+	}
+}
+
+// addGateways adds the routers of the VIPs' LANs.
+func addGateways(f *doctor.Facts, c *config.Config) {
+	names := []string{c.Cluster.Interface}
+	for _, v := range c.VIPs {
+		names = append(names, v.Uplink.Interface)
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		if gateway, err := link.Gateway(name); err == nil && gateway.IsValid() {
+			f.Gateways = append(f.Gateways, gateway)
+		}
 	}
 }
 
@@ -97,9 +117,7 @@ func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Se
 func (d *daemon) lanWarnings(s *admin.Status) (out []string) {
 	f := fileFacts(d.cfg)
 	f.Warnings = nil
-	if gateway, err := link.Gateway(f.Interface); err == nil {
-		f.Gateway = gateway
-	}
+	addGateways(f, d.cfg)
 	addStatus(f, s)
 	for _, x := range doctor.Examine(f) {
 		if x.Harms {
