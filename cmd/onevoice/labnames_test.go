@@ -35,10 +35,11 @@ func newNamesLab(t *testing.T) *namesLab {
 	return l
 }
 
-// dig asks once and waits long, so that there is one question; behind a prefix it asks
-// again, for what a path does not carry is lost once.
+// dig asks, and asks again when nothing comes for a while: a busy machine may cost a
+// node its lease for a moment, and what a path behind a prefix does not carry is lost
+// once.
 func (l *namesLab) dig(host string, prefix []string, vip string, args ...string) (int, string) {
-	how := []string{"+tries=1", "+time=20"}
+	how := []string{"+tries=4", "+time=10"}
 	if prefix != nil {
 		how = []string{"+tries=10", "+time=2"}
 	}
@@ -74,8 +75,10 @@ func TestNamesInTheLab(t *testing.T) {
 	if len(nodes) < 2 {
 		t.Errorf("only %v answered", nodes)
 	}
-	if up := l.datagrams("datagrams_up"); up != asked || l.datagrams("datagrams_down") != asked {
-		t.Errorf("%d questions came in and %d answers went out, of %d", up, l.datagrams("datagrams_down"), asked)
+	// A few may have been asked again.
+	const again = 5
+	if up, down := l.datagrams("datagrams_up"), l.datagrams("datagrams_down"); up < asked || up > asked+again || down != up {
+		t.Errorf("%d questions came in and %d answers went out, of %d", up, down, asked)
 	}
 	l.sizes("ov-client1", nil)
 	for _, vip := range l.vips {
