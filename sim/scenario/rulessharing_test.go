@@ -125,7 +125,7 @@ func TestR21Recover(t *testing.T) {
 	h := c.Hosts[0]
 	saved, out, err := cluster.Recover(h.saved(), [16]byte{9})
 	if err != nil || len(out.Forgotten) != 2 { // n2 and the witness
-		t.Fatalf("%v, %v", out, err)
+		t.Fatalf("%d hosts are forgotten, want n2 and the witness: %v", len(out.Forgotten), err)
 	}
 	core, err := cluster.New(h.options(), saved, 0, false)
 	if err != nil {
