@@ -46,7 +46,7 @@ func printConfig(out io.Writer, c *config.Config) error {
 	fmt.Fprintf(w, "cluster\t%s on %s, %d nodes: %s\n", cl.Name, cl.Interface, len(cl.Peers), join(cl.Peers))
 	fmt.Fprintf(w, "agreement\t%s\n", agreement(cl))
 	for _, v := range c.VIPs {
-		fmt.Fprintf(w, "VIP\t%s, %s, MAC %s\n", v.Address, v.MACMode, v.MAC)
+		fmt.Fprintf(w, "VIP\t%s on %s, %s, MAC %s\n", v.Address, v.Uplink, v.MACMode, v.MAC)
 	}
 	for _, s := range c.Services {
 		fmt.Fprintf(w, "service\t%s on %s to %s, affinity %s, source %s\n", s.Name, s.ListenText(), s.BackendText(), s.Affinity, s.Source)

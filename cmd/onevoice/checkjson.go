@@ -37,6 +37,7 @@ type checkedNode struct {
 
 type checkedVIP struct {
 	Address string `json:"address"`
+	Uplink  string `json:"uplink"`
 	MAC     string `json:"mac"`
 	MACMode string `json:"mac_mode"`
 }
@@ -84,7 +85,7 @@ func checked(c *config.Config) checkedConfig {
 		out.Peers = append(out.Peers, peer)
 	}
 	for _, v := range c.VIPs {
-		out.VIPs = append(out.VIPs, checkedVIP{v.Address.String(), v.MAC.String(), string(v.MACMode)})
+		out.VIPs = append(out.VIPs, checkedVIP{v.Address.String(), v.Uplink.String(), v.MAC.String(), string(v.MACMode)})
 	}
 	for _, s := range c.Services {
 		out.Services = append(out.Services, serviceChecked(&s))
