@@ -68,9 +68,16 @@ func TestPreface(t *testing.T) {
 	for kind, answer := range map[Kind]string{SSHBanner: "SSH-2.0-x\r\n", HTTP: "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"} {
 		addr, _ := serve(t, func(c net.Conn) {
 			b := make([]byte, len(preface))
-			if _, err := io.ReadFull(c, b); err == nil && string(b) == preface {
-				io.WriteString(c, answer)
+			if _, err := io.ReadFull(c, b); err != nil || string(b) != preface {
+				return
 			}
+			if kind == HTTP {
+				// An answer before the question is none.
+				if _, err := c.Read(make([]byte, 1000)); err != nil {
+					return
+				}
+			}
+			io.WriteString(c, answer)
 		})
 		target := addr
 		if kind == HTTP {
