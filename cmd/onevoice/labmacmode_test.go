@@ -160,6 +160,7 @@ func TestIGMPModeOnABridgeThatSnoops(t *testing.T) {
 		return out
 	}
 	routerThatRefuses(t, l)
+	switchThatSnoopsByMAC(t, l)
 	// A bridge asks by MLD from an address of its own.
 	l.on("ov-lan", "sh", "-c", "echo 0 | tee /proc/sys/net/ipv6/conf/all/disable_ipv6 /proc/sys/net/ipv6/conf/br0/disable_ipv6")
 	l.until("the bridge has a link-local address", func() bool {
@@ -239,4 +240,45 @@ func routerThatRefuses(t *testing.T, l *macLab) {
 		}
 		return true
 	})
+}
+
+// switchThatSnoopsByMAC makes a model of such a switch of the bridge: frames to the
+// shared MAC go only to ports that reports came from, whatever is in them. The nodes
+// are heard again by themselves, for who has no lease tells of its groups, and nobody
+// else hears them.
+func switchThatSnoopsByMAC(t *testing.T, l *macLab) {
+	t.Helper()
+	for _, argv := range []string{
+		"nft add table bridge t",
+		"nft add set bridge t members { type ifname ; flags dynamic,timeout ; timeout 5m ; }",
+		"nft add chain bridge t in { type filter hook prerouting priority 0 ; }",
+		"nft add chain bridge t to { type filter hook forward priority 0 ; }",
+		"nft add rule bridge t in ip protocol igmp update @members { iifname }",
+		"nft add rule bridge t to ether daddr 01:00:5e:4d:00:02 oifname != @members counter drop",
+	} {
+		if code, out := l.on("ov-lan", strings.Fields(argv)...); code != 0 {
+			t.Log("needs nft and its bridge tables to snoop by MAC:", out)
+			return
+		}
+	}
+	members := ""
+	l.until("the nodes are members of the group, and hold leases", func() bool {
+		_, members = l.on("ov-lan", "nft", "list", "set", "bridge", "t", "members")
+		for i, node := range macNodes() {
+			if !strings.Contains(members, fmt.Sprintf("%q", fmt.Sprintf("n%d", i+1))) || !l.status(node).Leased {
+				return false
+			}
+		}
+		return true
+	})
+	if strings.Contains(members, "client1") {
+		t.Errorf("a host that joined nothing is a member: %s", members)
+	}
+	if _, out := l.on("ov-lan", "nft", "list", "chain", "bridge", "t", "to"); strings.Contains(out, "packets 0 ") {
+		t.Errorf("no frame was kept from anybody: the check cannot fail: %s", out)
+	}
+	if code, out := l.on("ov-client1", "ping", "-c", "2", "-W", "5", "10.77.0.2"); code != 0 || strings.Contains(out, "DUP") {
+		t.Errorf("ping through it: exit %d: %s", code, out)
+	}
+	l.on("ov-lan", "nft", "delete", "table", "bridge", "t")
 }
