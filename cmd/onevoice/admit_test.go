@@ -90,9 +90,9 @@ func TestLimitsAndAccess(t *testing.T) {
 	}
 	for name, ok := range map[string]bool{
 		"echo": turned["echo"] == admission.Counts{},
-		// What is dropped comes again.
-		"web1": turned["web1"].OverRate == 2, "web2": turned["web2"].OverRate == 2, "web3": turned["web3"].OverRate > 0,
-		"web4": turned["web4"].Denied == 1, "web5": turned["web5"].SourceFull > 0, "web6": turned["web6"].Denied > 0,
+		// What is dropped comes again, and so does what is answered late.
+		"web1": turned["web1"].OverRate > 1, "web2": turned["web2"].OverRate > 1, "web3": turned["web3"].OverRate > 0,
+		"web4": turned["web4"].Denied > 0, "web5": turned["web5"].SourceFull > 0, "web6": turned["web6"].Denied > 0,
 	} {
 		if !ok {
 			t.Errorf("service %s has turned away %+v", name, turned[name])
