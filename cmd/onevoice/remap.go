@@ -16,13 +16,13 @@ func newRemapCommand() *cobra.Command {
 		Short: "Have the cluster share a service as this host's file says",
 		Long: `Have the cluster share a service as this host's file says.
 
-What a service listens on and how its clients are shared, its affinity, hash and
-pins, is the cluster's, and counts until this command. A node whose file says
-another thing takes no bucket of the service. So change the files and restart the nodes
-one by one; when some are done, run this on one of them. New connections then go
-by the new definition, within a second, to nodes whose file has it; running ones
-stay where they are. Then restart the rest. With the same definition it makes
-another hash key.
+What a service listens on and how its clients are shared, its affinity, hash
+and pins, is the cluster's, and counts until this command. A node whose file
+says another thing takes no bucket of the service. So change the files and
+restart the nodes one by one; when some are done, run this on one of them. New
+connections then go by the new definition, within a second, to nodes whose
+file has it; running ones stay where they are. Then restart the rest. With the
+same definition it makes another hash key.
 
 It is refused while nodes of another system own buckets of the service.`,
 		Args: cobra.ExactArgs(1),
