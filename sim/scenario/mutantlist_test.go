@@ -35,7 +35,7 @@ func gateMutants() []mutant {
 		one("SYNs of others", "the gate lets SYNs of any bucket in", "../node/node.go", "	case !r.accept.Has(bucket):\n		return NotOwner\n", ""),
 		one("SYNs without a lease", "the gate does not look at the lease", "../node/node.go", "	case !r.lease.covers(now):\n		return NoLease\n", ""),
 		mutant{name: "strays reach netstack", why: "strays for others' buckets go to netstack, and its resets leave", edits: []edit{
-			{"../node/tcp.go", "	if verdict != Undecided {\n		return Handled{Verdict: verdict}\n	}\n	why :=", "	if verdict != Undecided {\n		return n.deliver(now, DeliverStray)\n	}\n	why :="},
+			{"../node/tcp.go", "	if verdict != Undecided {\n		return verdict\n	}\n	why :=", "	if verdict != Undecided {\n		return n.deliver(now, DeliverStray)\n	}\n	why :="},
 			{"../node/egress.go", "	if n.rights[service].lease.covers(now) && n.ownership.Services[service].Accept.Has(bucket) &&\n		n.mayReset(service, bucket, &s.flow) == Undecided {", "	if bucket < 255 || n.mayReset(service, bucket, &s.flow) == Undecided {"}}},
 	}
 }

@@ -185,3 +185,21 @@ func writeMutants(t *testing.T, results []tried) {
 		t.Fatal(err)
 	}
 }
+
+// Every planted fault has its place: what it changes is there, once, though the faults
+// themselves are tried by `make mutants` alone.
+func TestMutantsHaveTheirPlace(t *testing.T) {
+	if os.Getenv("ONEVOICE_MUTANT") != "" {
+		t.Skip("this is a mutant's own run")
+	}
+	for _, m := range mutants() {
+		for _, e := range m.edits {
+			text, err := os.ReadFile(filepath.Join("../../cluster", e.file))
+			if err != nil {
+				t.Error(err)
+			} else if n := strings.Count(string(text), e.old); n != 1 {
+				t.Errorf("%s: %s has its place %d times: %q", m.name, e.file, n, e.old)
+			}
+		}
+	}
+}
