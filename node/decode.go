@@ -147,13 +147,15 @@ func (d *Decoded) decodeTransport(header int, o *link.Offload) Verdict {
 	if !d.judgeOffload(header, o) {
 		return BadOffload
 	}
-	switch d.Flow.Proto {
-	case protoTCP:
+	switch proto := d.Flow.Proto; {
+	case proto == protoTCP:
 		return d.decodeTCP()
-	case protoUDP:
+	case proto == protoUDP:
 		return d.decodeUDP()
-	case protoICMP:
+	case proto == protoICMP && d.EtherType == etherTypeIPv4:
 		return d.decodeICMP()
+	case proto == protoICMPv6 && d.EtherType == etherTypeIPv6:
+		return d.decodeICMPv6()
 	}
 	return Undecided
 }

@@ -60,7 +60,7 @@ func (d *Decoded) decodeIPv6(b []byte, o *link.Offload) Verdict {
 	if v != Undecided {
 		return v
 	}
-	return d.decodeTransport6(at, o)
+	return d.decodeTransport(at, o)
 }
 
 // martian6 reports whether nobody can have that source address: loopback, groups,
@@ -130,21 +130,6 @@ func judgeOptions6(b []byte) Verdict {
 			return BadExtension
 		}
 		b = b[2+int(b[1]):]
-	}
-	return Undecided
-}
-
-func (d *Decoded) decodeTransport6(header int, o *link.Offload) Verdict {
-	if !d.judgeOffload(header, o) {
-		return BadOffload
-	}
-	switch d.Flow.Proto {
-	case protoTCP:
-		return d.decodeTCP()
-	case protoUDP:
-		return d.decodeUDP()
-	case protoICMPv6:
-		return d.decodeICMPv6()
 	}
 	return Undecided
 }

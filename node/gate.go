@@ -81,7 +81,7 @@ func (n *Node) broadcastSource(vip int) bool {
 // this host, and not over a wire (RFC 1812 §5.3.8).
 func (n *Node) ourSource() bool {
 	src := n.decoded.Flow.Src
-	return src == n.address || n.vip(src) >= 0
+	return src == n.address || src == n.address6 || n.vip(src) >= 0
 }
 
 // subnet is a VIP's network: its address, and the bits of hosts in it.

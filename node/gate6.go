@@ -4,20 +4,20 @@ import (
 	"net/netip"
 	"time"
 
+	"onevoice/link"
 	"onevoice/responder"
 )
 
 // groups6 are the MACs at which a node hears what is for groups: the VIPs'
 // solicited-node groups and all nodes.
 func groups6(vips []VIP) []responder.MAC {
-	var out []responder.MAC
+	var addresses []netip.Addr
 	for i := range vips {
-		if vips[i].Addr.Is6() {
-			out = append(out, responder.GroupMAC(responder.SolicitedNode(vips[i].Addr)))
-		}
+		addresses = append(addresses, vips[i].Addr)
 	}
-	if out != nil {
-		out = append(out, responder.GroupMAC(responder.AllNodes()))
+	var out []responder.MAC
+	for _, m := range link.NeighbourGroups(addresses) {
+		out = append(out, responder.MAC(m))
 	}
 	return out
 }
@@ -36,7 +36,7 @@ func (n *Node) handleIPv6(now time.Duration, frame []byte) Verdict {
 		// RFC 1122 §3.3.6 has it of broadcasts.
 		return OtherMAC
 	}
-	if d.Flow.Src.IsUnspecified() || d.Flow.Src == n.address6 {
+	if d.Flow.Src.IsUnspecified() || n.ourSource() {
 		return MartianSource
 	}
 	vip := n.vip(d.Flow.Dst)

@@ -351,3 +351,31 @@ func TestNarrowPathsAreNotBelieved(t *testing.T) {
 		}
 	}
 }
+
+// A packet from a VIP, another than it is for, comes from no wire: over IPv6 as over
+// IPv4.
+func TestVIPIsNoSource(t *testing.T) {
+	vip2, vip62 := netip.MustParseAddr("10.77.0.3"), netip.MustParseAddr("2001:db8::3")
+	var vips []VIP
+	for _, a := range []netip.Addr{vipAddr, vip2} {
+		vips = append(vips, VIP{VIP: responder.VIP{Addr: a, MAC: clusterMAC}, LAN: lan})
+	}
+	for _, a := range []netip.Addr{vip6Addr, vip62} {
+		vips = append(vips, VIP{VIP: responder.VIP{Addr: a, MAC: cluster6MAC}, LAN: lan6})
+	}
+	n, err := New(Config{
+		Own: ownMAC, Address: ownAddr, Address6: own6Addr, MTU: 1500, VIPs: vips,
+		Hasher: hashing.NewHasher(key), Flows: &modelFlows{states: map[hashing.Flow]flowstate.State{}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, f := range map[string]*link.Frame{
+		"IPv4": frame(etherTypeIPv4, tcp(vip2, 40000, 22, flagSYN, nil)),
+		"IPv6": frame6(tcp6(vip62, 40000, 22, flagSYN, nil)),
+	} {
+		if v := n.Handle(0, f).Verdict; v != MartianSource {
+			t.Errorf("%s: %v", name, v)
+		}
+	}
+}
