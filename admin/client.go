@@ -27,15 +27,14 @@ const maxAnswerBytes = 64 << 20
 
 // Ask fetches the status from the daemon on the socket at path. The error is a
 // sentence for the person who called.
-func Ask(ctx context.Context, path string, table, collect bool) (*Status, error) {
+func Ask(ctx context.Context, path string, want Wanted) (*Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	q := url.Values{}
-	if table {
-		q.Set("table", "1")
-	}
-	if collect {
-		q.Set("gc", "1")
+	for name, wanted := range map[string]bool{"table": want.Table, "flows": want.Flows, "gc": want.Collect} {
+		if wanted {
+			q.Set(name, "1")
+		}
 	}
 	body, err := get(ctx, path, "/v1/status?"+q.Encode())
 	if err != nil {

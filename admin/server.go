@@ -16,8 +16,10 @@ import (
 
 // Wanted is what a request asks for beside the rest.
 type Wanted struct {
-	// Table is the table and the running flows.
+	// Table is who owns each bucket.
 	Table bool
+	// Flows are the running flows, for which a worker stops to list them.
+	Flows bool
 	// Collect is what is left in memory after garbage was collected.
 	Collect bool
 }
@@ -131,7 +133,7 @@ func (s *Server) Close() error {
 
 func answerStatus(w http.ResponseWriter, r *http.Request, d *Daemon) {
 	q := r.URL.Query()
-	want := Wanted{Table: q.Has("table"), Collect: q.Has("gc")}
+	want := Wanted{Table: q.Has("table"), Flows: q.Has("flows"), Collect: q.Has("gc")}
 	status, err := d.Status(want)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
@@ -147,7 +149,7 @@ func answerStatus(w http.ResponseWriter, r *http.Request, d *Daemon) {
 
 func answerWish(w http.ResponseWriter, r *http.Request, d *Daemon) {
 	var wish Wish
-	if !read(w, r, &wish) {
+	if !ReadBody(w, r, &wish) {
 		return
 	}
 	if err := d.Wish(wish); err != nil {
@@ -164,7 +166,7 @@ type Killed struct {
 
 func answerKill(w http.ResponseWriter, r *http.Request, d *Daemon) {
 	var k control.Kill
-	if !read(w, r, &k) {
+	if !ReadBody(w, r, &k) {
 		return
 	}
 	n, err := d.Kill(k)
@@ -176,11 +178,17 @@ func answerKill(w http.ResponseWriter, r *http.Request, d *Daemon) {
 	_ = json.NewEncoder(w).Encode(Killed{n})
 }
 
-// read reads the body of a request.
-func read(w http.ResponseWriter, r *http.Request, into any) bool {
+// ReadBody reads the JSON of a request, whose length is bounded by whoever serves it,
+// or answers why it cannot.
+func ReadBody(w http.ResponseWriter, r *http.Request, into any) bool {
 	d := json.NewDecoder(r.Body)
 	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
+	err := d.Decode(into)
+	if long := (*http.MaxBytesError)(nil); errors.As(err, &long) {
+		http.Error(w, fmt.Sprintf("the request has more than %d bytes", long.Limit), http.StatusRequestEntityTooLarge)
+		return false
+	}
+	if err != nil {
 		http.Error(w, "the request cannot be read: "+err.Error(), http.StatusBadRequest)
 		return false
 	}

@@ -35,14 +35,14 @@ func TestStatusComesThroughTheSocket(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the socket has mode %v, %v", info.Mode(), err)
 	}
-	got, err := Ask(context.Background(), path, false, false)
+	got, err := Ask(context.Background(), path, Wanted{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got.Node != "n1" || got.Verdicts["deliver-syn"] != 3 || got.Table != nil || got.Process.PID != os.Getpid() || got.Process.HeapBytesAfterGC != 0 {
 		t.Errorf("%+v", got)
 	}
-	got, err = Ask(context.Background(), path, true, true)
+	got, err = Ask(context.Background(), path, Wanted{Table: true, Collect: true})
 	if err != nil || got.Table["vip"][0] != "10.77.0.11" || got.Process.HeapBytesAfterGC == 0 || got.Process.FDs < 3 || got.Process.Goroutines < 2 {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -52,7 +52,7 @@ func TestStatusComesThroughTheSocket(t *testing.T) {
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("after Close the socket is still there: %v", err)
 	}
-	if _, err := Ask(context.Background(), path, false, false); err == nil || !strings.Contains(err.Error(), "no daemon answers") {
+	if _, err := Ask(context.Background(), path, Wanted{}); err == nil || !strings.Contains(err.Error(), "no daemon answers") {
 		t.Errorf("asking nobody: %v", err)
 	}
 }
@@ -87,7 +87,7 @@ func TestBadRequestsAreAnswered(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sock")
 	s := serve(t, path, func(Wanted) (*Status, error) { return nil, errors.New("the daemon is stopping") })
 	defer s.Close()
-	if _, err := Ask(context.Background(), path, false, false); err == nil || !strings.Contains(err.Error(), "the daemon is stopping") {
+	if _, err := Ask(context.Background(), path, Wanted{}); err == nil || !strings.Contains(err.Error(), "the daemon is stopping") {
 		t.Errorf("a source that cannot answer: %v", err)
 	}
 	for _, c := range []struct{ name, request, want string }{
@@ -120,7 +120,7 @@ func TestASilentDaemonIsTold(t *testing.T) {
 	defer l.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := Ask(ctx, path, false, false); err == nil || !strings.Contains(err.Error(), "does not answer") {
+	if _, err := Ask(ctx, path, Wanted{}); err == nil || !strings.Contains(err.Error(), "does not answer") {
 		t.Errorf("asked: %v", err)
 	}
 	if err := Tell(ctx, path, Wish{Do: DoDrain, Node: "n1"}); err == nil || !strings.Contains(err.Error(), "does not answer") {

@@ -1,6 +1,9 @@
 package admin
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // SilentAfter is how long a host may not be heard until people are told.
 const SilentAfter = time.Second
@@ -30,6 +33,10 @@ func StateOf(n *NodeStatus) string {
 	}
 	return "serving"
 }
+
+// TableName is the name of a service's table for people and programs: a VIP's own is
+// vip/ADDRESS.
+func TableName(service string) string { return strings.Replace(service, " ", "/", 1) }
 
 // Most is the largest count over all tables.
 func Most(of map[string]int) int {

@@ -2,7 +2,6 @@ package web
 
 import (
 	"net/http"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -129,17 +128,14 @@ func (c collector) nodes() []family {
 		leader.values = append(leader.values, is(n.Leader, n.Name))
 		weight.values = append(weight.values, value{float64(n.Weight) * float64(n.Percent) / 100, []string{n.Name}})
 		for table, k := range n.BucketsOf {
-			buckets.values = append(buckets.values, count(k, tableName(table), n.Name))
+			buckets.values = append(buckets.values, count(k, admin.TableName(table), n.Name))
 		}
 		for table, k := range n.DrainsOf {
-			drains.values = append(drains.values, count(k, tableName(table), n.Name))
+			drains.values = append(drains.values, count(k, admin.TableName(table), n.Name))
 		}
 	}
 	return []family{in, leased, heard, dead, draining, leader, weight, buckets, drains}
 }
-
-// tableName is a table's as the status has it: the service's, or vip/ADDRESS.
-func tableName(service string) string { return strings.Replace(service, " ", "/", 1) }
 
 // services are those of the file.
 func (c collector) services() []family {

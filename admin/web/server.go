@@ -4,7 +4,6 @@ import (
 	"context"
 	"embed"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -175,28 +174,18 @@ func tooMany(w http.ResponseWriter) {
 }
 
 func (s *Server) status(w http.ResponseWriter, r *http.Request, may rights) {
-	status, err := s.cfg.Daemon.Status(admin.Wanted{Table: r.URL.Query().Has("table")})
+	q := r.URL.Query()
+	status, err := s.cfg.Daemon.Status(admin.Wanted{Table: q.Has("table"), Flows: q.Has("flows") && may == all})
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
 	status.Process = control.MeasureProcess(false)
-	if may < all {
-		hideClients(status)
-	}
 	answer(w, struct {
 		*admin.Status
 		// MayChange: whoever asks may post wishes.
 		MayChange bool `json:"may_change"`
 	}{status, may == all})
-}
-
-// hideClients takes out of a status who uses the services.
-func hideClients(s *admin.Status) {
-	s.Running = nil
-	for i := range s.Workers {
-		s.Workers[i].Running = nil
-	}
 }
 
 func (s *Server) recent(w http.ResponseWriter, _ *http.Request, _ rights) {
@@ -215,18 +204,7 @@ func read(w http.ResponseWriter, r *http.Request, into any) bool {
 		http.Error(w, "send application/json", http.StatusUnsupportedMediaType)
 		return false
 	}
-	d := json.NewDecoder(r.Body)
-	d.DisallowUnknownFields()
-	err := d.Decode(into)
-	if long := (*http.MaxBytesError)(nil); errors.As(err, &long) {
-		http.Error(w, fmt.Sprintf("this has more than %d bytes", maxBodyBytes), http.StatusRequestEntityTooLarge)
-		return false
-	}
-	if err != nil {
-		http.Error(w, "this cannot be read: "+err.Error(), http.StatusBadRequest)
-		return false
-	}
-	return true
+	return admin.ReadBody(w, r, into)
 }
 
 func (s *Server) wish(w http.ResponseWriter, r *http.Request, _ rights) {

@@ -21,7 +21,7 @@ func TestQueueRunsOver(t *testing.T) {
 	c := p.start()
 	c.until("answering: this node holds a lease")
 	w := newWire(p)
-	before, err := admin.Ask(context.Background(), p.socket(), false, false)
+	before, err := admin.Ask(context.Background(), p.socket(), admin.Wanted{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestQueueRunsOver(t *testing.T) {
 	}
 	p.session()
 	w.settled()
-	after, err := admin.Ask(context.Background(), p.socket(), false, false)
+	after, err := admin.Ask(context.Background(), p.socket(), admin.Wanted{})
 	if err != nil {
 		t.Fatal(err)
 	}

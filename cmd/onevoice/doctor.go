@@ -74,7 +74,7 @@ func hostFacts(cmd *cobra.Command, file, socket string) *doctor.Facts {
 	f := fileFacts(c)
 	addHost(f)
 	addGateways(f, c)
-	s, err := admin.Ask(cmd.Context(), cmp.Or(socket, c.Admin.Socket), false, false)
+	s, err := admin.Ask(cmd.Context(), cmp.Or(socket, c.Admin.Socket), admin.Wanted{})
 	if err != nil {
 		f.NotRunning = err.Error()
 		return f

@@ -57,7 +57,7 @@ func socketFlag(cmd *cobra.Command, socket *string) {
 func waitDrained(ctx context.Context, out io.Writer, socket, node string, deadline time.Duration) error {
 	begun, last, ended := time.Now(), "", false
 	for {
-		s, err := admin.Ask(ctx, socket, false, false)
+		s, err := admin.Ask(ctx, socket, admin.Wanted{})
 		if err != nil {
 			return err
 		}

@@ -48,7 +48,7 @@ With --kill those flows are ended, with a reset to client and service.`,
 				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d ended\n", n)
 				return err
 			}
-			s, err := admin.Ask(cmd.Context(), socket, true, false)
+			s, err := admin.Ask(cmd.Context(), socket, admin.Wanted{Flows: true})
 			if err != nil {
 				return err
 			}

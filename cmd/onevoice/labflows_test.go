@@ -49,7 +49,7 @@ func TestFlowsAreSeenAndEnded(t *testing.T) {
 	web := func(path string) string {
 		return in(holder, "bash", "-c", `exec 3<>/dev/tcp/127.0.0.1/7177; printf 'GET `+path+` HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n' >&3; cat <&3`)
 	}
-	for path, want := range map[string]string{"/metrics": "\nonevoice_flows 1\n", "/": "<title>onevoice</title>", "/v1/status?table=1": `"may_change":false`} {
+	for path, want := range map[string]string{"/metrics": "\nonevoice_flows 1\n", "/": "<title>onevoice</title>", "/v1/status?table=1&flows=1": `"may_change":false`} {
 		if got := web(path); !strings.Contains(got, want) {
 			t.Errorf("%s has no %q:\n%s", path, want, got)
 		} else if strings.Contains(got, "10.77.0.101") {

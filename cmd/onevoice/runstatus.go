@@ -18,7 +18,7 @@ import (
 
 // status is the admin.Source of the daemon.
 func (d *daemon) status(want admin.Wanted) (*admin.Status, error) {
-	workers, err := d.workers.Status(want.Table, want.Collect)
+	workers, err := d.workers.Status(want.Flows, want.Collect)
 	if err != nil {
 		return nil, errors.Join(errors.New("the daemon is stopping, or its worker is"), err)
 	}
@@ -176,9 +176,9 @@ func (d *daemon) fillCluster(s *admin.Status, c *cluster.Status, withTable bool)
 				}
 			}
 		}
-		s.Table[tableName(name)] = row
+		s.Table[admin.TableName(name)] = row
 	}
-	s.Table["vip"] = s.Table[tableName(first)]
+	s.Table["vip"] = s.Table[admin.TableName(first)]
 }
 
 // foreign is another system's node, with its numbers as that system counts.
@@ -195,9 +195,6 @@ func (d *daemon) foreign(c *cluster.Status, h *cluster.HostStatus) admin.Foreign
 	}
 	return f
 }
-
-// tableName is the name of a service's table for people and programs.
-func tableName(service string) string { return strings.Replace(service, " ", "/", 1) }
 
 // situation is what there is to warn about.
 func (d *daemon) situation(c *cluster.Status, leased bool) *situation {

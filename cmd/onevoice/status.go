@@ -23,7 +23,7 @@ const defaultSocket = "/run/onevoice/onevoice.sock"
 
 func newStatusCommand() *cobra.Command {
 	var socket string
-	var asJSON, table, collect bool
+	var asJSON, flows, collect bool
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show how the cluster is, as the daemon on this host sees it",
@@ -37,7 +37,7 @@ share bit by bit, drained when it has nothing left, OUT when the others have its
 buckets, and DEAD when they reset its flows.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := admin.Ask(cmd.Context(), socket, table || asJSON, collect)
+			s, err := admin.Ask(cmd.Context(), socket, admin.Wanted{Table: asJSON, Flows: flows || asJSON, Collect: collect})
 			if err != nil {
 				return err
 			}
@@ -51,7 +51,7 @@ buckets, and DEAD when they reset its flows.`,
 	}
 	cmd.Flags().StringVar(&socket, "socket", socketFromEnvironment(), "ask at this `path`")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print all as JSON, with table and running flows")
-	cmd.Flags().BoolVar(&table, "flows", false, "list the running flows as well")
+	cmd.Flags().BoolVar(&flows, "flows", false, "list the running flows as well")
 	cmd.Flags().BoolVar(&collect, "gc", false, "collect garbage first and report what is left")
 	return cmd
 }

@@ -174,7 +174,7 @@ name = "ssh"`, `# check = "tcp"`, `check = "exec:/bin/true"`)
 	owned := func(address string) (ssh, other int) {
 		var latest uint64
 		for _, h := range hosts {
-			s, err := admin.Ask(context.Background(), h.socket(), false, false)
+			s, err := admin.Ask(context.Background(), h.socket(), admin.Wanted{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -53,7 +53,7 @@ func watch(ctx context.Context, out io.Writer, socket string, every time.Duratio
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	var v view
-	first, err := admin.Ask(ctx, socket, true, false)
+	first, err := admin.Ask(ctx, socket, admin.Wanted{Table: true})
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func watch(ctx context.Context, out io.Writer, socket string, every time.Duratio
 			return nil
 		case <-tick.C:
 		}
-		s, err := admin.Ask(ctx, socket, true, false)
+		s, err := admin.Ask(ctx, socket, admin.Wanted{Table: true})
 		v.trouble = ""
 		if err != nil {
 			// It may come back; what was seen last stays on the screen.

@@ -283,7 +283,7 @@ func payloadOf(f []byte) []byte {
 // verdicts are the node's counters now.
 func (w *wire) verdicts() map[string]uint64 {
 	w.t.Helper()
-	s, err := admin.Ask(context.Background(), w.socket(), false, false)
+	s, err := admin.Ask(context.Background(), w.socket(), admin.Wanted{})
 	if err != nil {
 		w.t.Fatal(err)
 	}
