@@ -23,10 +23,16 @@ func (k *Kill) Takes(client netip.AddrPort, service string) bool {
 type killed struct{ Flows int }
 
 // kill obeys askKill. It runs on the loop's goroutine.
-func (g *Guest) kill(k *Kill) killed { return killed{g.parts.Stack.Kill(k.Takes)} }
+func (g *Guest) kill(k *Kill) killed {
+	n := g.parts.Stack.Kill(k.Takes)
+	if g.parts.Datagrams != nil {
+		n += g.parts.Datagrams.Kill(k.Takes)
+	}
+	return killed{n}
+}
 
-// Kill makes every worker end, with resets to both sides, the flows that are meant,
-// and reports how many there were.
+// Kill makes every worker end the flows that are meant, of TCP with resets to both
+// sides, and reports how many there were.
 func (w *Workers) Kill(k Kill) (n int, err error) {
 	w.mu.Lock()
 	all := append([]*worker(nil), w.all...)

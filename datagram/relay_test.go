@@ -334,3 +334,24 @@ func TestRelayWithSockets(t *testing.T) {
 		t.Errorf("a closed port: %d packets", len(out))
 	}
 }
+
+// An operator ends the flows of one client, and of nobody else.
+func TestRelayKills(t *testing.T) {
+	b := newBench(Config{})
+	mine, other := flowOf(1, 40000), flowOf(2, 40000)
+	b.say(0, mine, "question", 0)
+	b.say(0, flowOf(1, 40001), "question", 0)
+	b.say(0, other, "question", 0)
+	if n := b.Kill(func(c netip.AddrPort, service string) bool { return c.Addr() == mine.Src && service == "dns" }); n != 2 {
+		t.Errorf("%d ended", n)
+	}
+	if b.Has(mine) || !b.Has(other) || b.FlowCount() != 1 || !b.locals[0].closed || !b.locals[1].closed || b.locals[2].closed {
+		t.Error("others were ended, or not those")
+	}
+	if n := b.Kill(func(netip.AddrPort, string) bool { return false }); n != 0 {
+		t.Errorf("of nobody %d ended", n)
+	}
+	if o := b.say(time.Second, mine, "again", 0); o != Begins {
+		t.Errorf("outcome %d", o)
+	}
+}

@@ -54,6 +54,23 @@ func (r *Relay) Flows(now time.Duration, limit int) []FlowStatus {
 	return out
 }
 
+// Kill ends the flows that are meant, and reports how many there were. The clients
+// are not told: what they send next begins anew.
+func (r *Relay) Kill(meant func(client netip.AddrPort, service string) bool) int {
+	var all []FlowID
+	r.table.Flows(func(id FlowID) bool {
+		f := r.table.Flow(id)
+		if meant(netip.AddrPortFrom(f.Src, f.SrcPort), r.services[r.table.Service(id)].Name) {
+			all = append(all, id)
+		}
+		return true
+	})
+	for _, id := range all {
+		r.end(id)
+	}
+	return len(all)
+}
+
 // FlowCount is the number of flows.
 func (r *Relay) FlowCount() int { return r.table.Count() }
 

@@ -26,7 +26,7 @@ func newFlowsCommand() *cobra.Command {
 prefix such as 192.0.2.0/24, or an address with a port; without it all are
 listed.
 
-With --kill those flows are ended, with a reset to client and service.`,
+With --kill those flows are ended, of TCP with a reset to client and service.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if kill && len(args) == 0 {
