@@ -130,20 +130,14 @@ func until(t *testing.T, c *Conn, events int16) {
 	c.Ready(p[0].Revents&(unix.POLLIN|unix.POLLRDHUP|unix.POLLHUP) != 0, p[0].Revents&unix.POLLOUT != 0, p[0].Revents&(unix.POLLRDHUP|unix.POLLHUP) != 0)
 }
 
-func TestTransparentDialShowsTheClientsAddress(t *testing.T) {
-	inNamespace(t)
-	fd, at := listen(t)
-	routes, err := InstallRoutes(TableFor(netip.MustParseAddr("10.77.0.2")), []netip.Addr{at.Addr(), at.Addr()}, nil, nil)
+// shown dials for a client. The backend at fd sees the client's own address, and its
+// answer finds its way back.
+func shown(t *testing.T, backend *Backend, fd int, client, vip netip.AddrPort) (c *Conn, conn int) {
+	t.Helper()
+	c, err := backend.Dial(client, vip)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { routes.Remove() })
-	backend := Backend{Addr: at, Transparent: true}
-	c, err := backend.Dial(client, testVIP)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
 	conn, from := accept(t, fd)
 	if from != client {
 		t.Errorf("the backend sees %v, want %v", from, client)
@@ -160,6 +154,21 @@ func TestTransparentDialShowsTheClientsAddress(t *testing.T) {
 	if n, err := c.Read(b[:]); n != 5 || err != nil {
 		t.Errorf("read %d bytes, %v: the answer did not find its way back", n, err)
 	}
+	return c, conn
+}
+
+func TestTransparentDialShowsTheClientsAddress(t *testing.T) {
+	inNamespace(t)
+	fd, at := listen(t)
+	routes, err := InstallRoutes(TableFor(netip.MustParseAddr("10.77.0.2")), []netip.Addr{at.Addr(), at.Addr()}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { routes.Remove() })
+	backend := Backend{Addr: at, Transparent: true}
+	c, conn := shown(t, &backend, fd, client, testVIP)
+	defer c.Close()
+	var b [16]byte
 	if _, err := c.Read(b[:]); !errors.Is(err, ErrAgain) {
 		t.Errorf("read with nothing there: %v", err)
 	}

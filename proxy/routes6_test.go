@@ -53,27 +53,8 @@ func TestTransparentDialOverIPv6(t *testing.T) {
 		d.Close()
 	}
 	client := netip.MustParseAddrPort("[2001:db8::101]:40001")
-	c, err := backend.Dial(client, netip.AddrPort{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c, _ := shown(t, &backend, fd, client, netip.AddrPort{})
 	defer c.Close()
-	conn, from := accept(t, fd)
-	if from != client {
-		t.Errorf("the backend sees %v, want %v", from, client)
-	}
-	until(t, c, unix.POLLOUT)
-	if err := c.Connected(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := unix.Write(conn, []byte("hello")); err != nil {
-		t.Fatal(err)
-	}
-	until(t, c, unix.POLLIN)
-	var b [16]byte
-	if n, err := c.Read(b[:]); n != 5 || err != nil {
-		t.Errorf("read %d bytes, %v: the answer did not find its way back", n, err)
-	}
 	second, err := backend.Dial(client, netip.AddrPort{})
 	if err != nil {
 		t.Fatalf("with the port taken: %v", err)

@@ -12,24 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// greets serves in the node's namespace until the test ends, and says where.
+// greets says where it was reached.
 func (p *pair) greets(at string) {
 	p.t.Helper()
-	var l net.Listener
-	err := p.Do(func() (err error) {
-		l, err = net.Listen("tcp4", at)
-		return err
-	})
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.t.Cleanup(func() { l.Close() })
-	go func() {
-		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
-			fmt.Fprint(c, at)
-			c.Close()
-		}
-	}()
+	p.serve(at, func(c net.Conn) { fmt.Fprint(c, at) })
 }
 
 // asks connects to a port of the VIP, from a port of its own if that is not 0, and

@@ -258,24 +258,10 @@ backend = "127.0.0.1:7002"
 	c.untilAllEnd()
 }
 
-// sends serves so many bytes to each client in the node's namespace until the test ends.
+// sends so many bytes to each client.
 func (p *pair) sends(at string, n int64) {
 	p.t.Helper()
-	var l net.Listener
-	err := p.Do(func() (err error) {
-		l, err = net.Listen("tcp4", at)
-		return err
-	})
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.t.Cleanup(func() { l.Close() })
-	go func() {
-		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
-			_, _ = io.CopyN(c, zeroReader{}, n)
-			c.Close()
-		}
-	}()
+	p.serve(at, func(c net.Conn) { _, _ = io.CopyN(c, zeroReader{}, n) })
 }
 
 type zeroReader struct{}

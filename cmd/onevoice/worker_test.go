@@ -112,8 +112,9 @@ backend = "127.0.0.1:7000"
 	}
 }
 
-// echo serves in the node's namespace until the test ends.
-func (p *pair) echo(at string) {
+// serve serves in the node's namespace until the test ends, and closes each connection
+// after that.
+func (p *pair) serve(at string, each func(net.Conn)) {
 	p.t.Helper()
 	var l net.Listener
 	err := p.Do(func() (err error) {
@@ -125,14 +126,16 @@ func (p *pair) echo(at string) {
 	}
 	p.t.Cleanup(func() { l.Close() })
 	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() { _, _ = io.Copy(c, c); c.Close() }()
+		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+			go func() { each(c); c.Close() }()
 		}
 	}()
+}
+
+// echo sends back what comes.
+func (p *pair) echo(at string) {
+	p.t.Helper()
+	p.serve(at, func(c net.Conn) { _, _ = io.Copy(c, c) })
 }
 
 // control is `onevoice run`, and its log line by line.
