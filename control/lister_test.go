@@ -211,7 +211,14 @@ func TestEvidenceReachesTheCore(t *testing.T) {
 	})
 	w.until("a cold start", all(0, 1))
 	warned := func() (out []string) {
-		if err := w.hosts[0].loop.Call(func(now time.Duration) { out = w.hosts[0].loop.Core.Status(now).Warnings }); err != nil {
+		err := w.hosts[0].loop.Call(func(now time.Duration) {
+			for _, warning := range w.hosts[0].loop.Core.Status(now).Warnings {
+				if strings.Contains(warning, "never sent") { // a starved machine has others
+					out = append(out, warning)
+				}
+			}
+		})
+		if err != nil {
 			t.Fatal(err)
 		}
 		return out
@@ -221,9 +228,6 @@ func TestEvidenceReachesTheCore(t *testing.T) {
 	}
 	unsent.Store(1)
 	w.until("an alarm", func(map[int]int) bool { return len(warned()) == 1 })
-	if !strings.Contains(warned()[0], "never sent") {
-		t.Errorf("warnings %q", warned())
-	}
 	unsent.Store(2)
 	took := w.until("the alarm is over", func(map[int]int) bool { return len(warned()) == 0 })
 	if took < alarmTime-time.Second {

@@ -52,13 +52,13 @@ func (w *town) told(i int) (out string) {
 // wait is until for hosts that need not be of one cluster.
 func (w *town) wait(what string, holds func() bool) {
 	w.t.Helper()
-	late, grain := time.After(20*time.Second), time.NewTicker(5*time.Millisecond)
+	late, grain := time.After(patience), time.NewTicker(5*time.Millisecond)
 	defer grain.Stop()
 	for !holds() {
 		select {
 		case <-grain.C:
 		case <-late:
-			w.t.Fatalf("%s: not within 20 s", what)
+			w.t.Fatalf("%s: not within %v", what, patience)
 		}
 	}
 }

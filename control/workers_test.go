@@ -68,7 +68,7 @@ func TestBackOff(t *testing.T) {
 			if !r.Started {
 				continue
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("no start after %d", n)
 		}
 		if took := time.Since(began); took < soonest {

@@ -53,7 +53,7 @@ func (r *flowRig) own(generation uint64, rows node.Rows) {
 	now := testClock()
 	r.workers.SetLease(0, now, now+time.Hour)
 	for began := time.Now(); r.workers.WrittenBack() != generation; runtime.Gosched() {
-		if time.Since(began) > 20*time.Second {
+		if time.Since(began) > patience {
 			r.t.Fatalf("generation %d is not in force", generation)
 		}
 	}
@@ -97,7 +97,7 @@ func TestHeldIsOfATable(t *testing.T) {
 	}
 	h := r.held(all)
 	for began := time.Now(); len(h.Services[0]) == 0; h = r.held(all) {
-		if time.Since(began) > 20*time.Second {
+		if time.Since(began) > patience {
 			t.Fatal("the flow is not held")
 		}
 	}

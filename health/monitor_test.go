@@ -18,13 +18,16 @@ func quick(kind Kind, target string, args ...string) Check {
 	return Check{Kind: kind, Target: target, Args: args, Interval: MinInterval, Timeout: MinInterval, Rise: 1, Fall: 1}
 }
 
+// patience is how long a starved machine may take.
+const patience = time.Minute
+
 // next waits for something that a callback tells.
 func next[T any](t *testing.T, from chan T) T {
 	t.Helper()
 	select {
 	case v := <-from:
 		return v
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("nothing was told")
 		panic("unreachable")
 	}
@@ -33,7 +36,7 @@ func next[T any](t *testing.T, from chan T) T {
 // noneLeft waits until there are no more goroutines than before.
 func noneLeft(t *testing.T, before int) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before; runtime.Gosched() {
+	for deadline := time.Now().Add(patience); runtime.NumGoroutine() > before; runtime.Gosched() {
 		if time.Now().After(deadline) {
 			buf := make([]byte, 1<<16)
 			t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
@@ -45,7 +48,7 @@ func noneLeft(t *testing.T, before int) {
 // last is listed until it has returned.
 func noneAt(t *testing.T, name string) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); ; runtime.Gosched() {
+	for deadline := time.Now().Add(patience); ; runtime.Gosched() {
 		buf := make([]byte, 1<<18)
 		stacks := string(buf[:runtime.Stack(buf, true)])
 		if !strings.Contains(stacks, name) {
@@ -164,7 +167,7 @@ func TestCloseEndsProbesUnderWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-accepted
-	for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+	for deadline := time.Now().Add(patience); ; runtime.Gosched() {
 		if _, err := os.Stat(pid); err == nil {
 			break
 		}
@@ -231,7 +234,7 @@ func TestMonitorWatchesTheWayOut(t *testing.T) {
 	if c := next(t, gateways); c != (Change{"127.0.0.1", true, "answers"}) {
 		t.Errorf("%+v", c)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+	for deadline := time.Now().Add(patience); ; runtime.Gosched() {
 		if r := m.Report(); r[0].Known && strings.HasPrefix(r[0].Text, "0% lost") && r[1].Up {
 			break
 		} else if time.Now().After(deadline) {

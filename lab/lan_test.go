@@ -40,7 +40,7 @@ func buildLAN(t *testing.T, spec Spec) *LAN {
 const testEtherType = 0x88b5
 
 // patience bounds how long a test waits for what must come.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // station is a host with a packet socket for the frames of these tests.
 type station struct {

@@ -64,7 +64,7 @@ func TestHeaderOfASilentClient(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(patience))
 		r := bufio.NewReader(c)
 		from := netip.MustParseAddrPort(c.LocalAddr().String())
 		want := fmt.Sprintf("PROXY TCP4 %s %s %d 22\r\n", from.Addr(), vip, from.Port())
@@ -99,7 +99,7 @@ func TestBusyBackendStaysUp(t *testing.T) {
 	c, err := w.dial()
 	if err == nil {
 		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(patience))
 		_, err = c.Read(make([]byte, 1))
 	}
 	if err == nil || err == io.EOF {

@@ -29,6 +29,9 @@ import (
 	"onevoice/proxy"
 )
 
+// patience is how long a starved machine may take.
+const patience = time.Minute
+
 var (
 	vip    = netip.MustParseAddr("10.77.0.2")
 	client = netip.MustParseAddr("10.77.0.101")
@@ -218,7 +221,7 @@ func (w *world) close() {
 }
 
 func (w *world) dial() (*gonet.TCPConn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	return gonet.DialContextTCP(ctx, w.client, tcpip.FullAddress{NIC: 1, Addr: toAddress(vip), Port: 22}, ipv4.ProtocolNumber)
 }

@@ -86,7 +86,7 @@ func (h *host) begin(args ...string) *logged {
 // until reads the log to a line with a word.
 func (l *logged) until(word string) *logged {
 	l.t.Helper()
-	late := time.After(20 * time.Second)
+	late := time.After(patience)
 	for {
 		select {
 		case line, ok := <-l.lines:

@@ -21,7 +21,7 @@ import (
 )
 
 // patience bounds how long a test waits for what must come.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // labProgram is `onevoice lab ARGS…` with a state directory of the test's own,
 // by which its processes are known.

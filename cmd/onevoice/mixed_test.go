@@ -149,7 +149,7 @@ func (m *mixed) moveOver(i int, begun []*logged) *logged {
 	}
 	l := h.begin("run").until("answering: this node holds a lease")
 	socket := m.nodes[0].socket()
-	for late := time.Now().Add(20 * time.Second); ; {
+	for late := time.Now().Add(patience); ; {
 		code, out := runProgram(m.t, program(m.t, "status", "--socket", socket), (*exec.Cmd).Start)
 		if strings.Contains(out, "onevoice takeover "+nodeName(i)) && strings.Contains(out, fmt.Sprintf("%s, another system's node, answers for number %d", nodeName(i), i+1)) {
 			break
@@ -158,7 +158,7 @@ func (m *mixed) moveOver(i int, begun []*logged) *logged {
 			m.t.Fatalf("status does not tell of %s: exit %d\n%s", nodeName(i), code, out)
 		}
 	}
-	for late := time.Now().Add(20 * time.Second); ; {
+	for late := time.Now().Add(patience); ; {
 		code, out := runProgram(m.t, program(m.t, "takeover", nodeName(i), "--socket", socket), (*exec.Cmd).Start)
 		switch {
 		case code == 0:
@@ -181,7 +181,7 @@ func (m *mixed) home(c netip.Addr) string {
 // it has its own again.
 func (m *mixed) logIn(c netip.Addr) *login {
 	m.t.Helper()
-	for late := time.Now().Add(20 * time.Second); ; {
+	for late := time.Now().Add(patience); ; {
 		l, greeting, err := m.dial(c)
 		ours := l != nil && slices.Contains(m.moved, strings.TrimPrefix(strings.Fields(greeting + " -")[0], "SSH-2.0-"))
 		switch {
@@ -203,7 +203,7 @@ func (m *mixed) logIn(c netip.Addr) *login {
 func (m *mixed) dial(c netip.Addr) (l *login, greeting string, err error) {
 	var conn net.Conn
 	err = m.client.Do(func() (err error) {
-		d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(c, 0)), Timeout: 10 * time.Second}
+		d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(c, 0)), Timeout: patience}
 		conn, err = d.Dial("tcp4", mixedVIP+":22")
 		return err
 	})
@@ -211,14 +211,14 @@ func (m *mixed) dial(c netip.Addr) (l *login, greeting string, err error) {
 		return nil, "", err
 	}
 	l = &login{Conn: conn, lines: bufio.NewReader(conn)}
-	l.SetDeadline(time.Now().Add(10 * time.Second))
+	l.SetDeadline(time.Now().Add(patience))
 	greeting, err = l.lines.ReadString('\n')
 	return l, greeting, err
 }
 
 // alive exchanges a line on a session.
 func (l *login) alive() error {
-	l.SetDeadline(time.Now().Add(10 * time.Second))
+	l.SetDeadline(time.Now().Add(patience))
 	if _, err := fmt.Fprintln(l, "who"); err != nil {
 		return err
 	}
@@ -291,7 +291,7 @@ func (m *mixed) explained(moved int) {
 	for k, c := range m.clients[:6] {
 		var e admin.Explanation
 		var out string
-		for late := time.Now().Add(20 * time.Second); e.Owner != m.logins[k].node && time.Now().Before(late); {
+		for late := time.Now().Add(patience); e.Owner != m.logins[k].node && time.Now().Before(late); {
 			var code int
 			code, out = runProgram(m.t, program(m.t, "explain", c.String(), mixedVIP+":22", "--json", "--socket", m.nodes[0].socket()), (*exec.Cmd).Start)
 			e = admin.Explanation{}

@@ -18,7 +18,7 @@ func TestRemap(t *testing.T) {
 	h.edit(`, "10.77.0.12", "10.77.0.13", "10.77.0.14"]`, "]", "name = \"ssh\"\n", "name = \"ssh\"\n"+shares, "name = \"dns\"\n", "name = \"dns\"\n"+shares)
 	says := func(word string) {
 		t.Helper()
-		for late := time.Now().Add(20 * time.Second); ; {
+		for late := time.Now().Add(patience); ; {
 			_, out := runProgram(t, program(t, "status", "--socket", h.socket()), (*exec.Cmd).Start)
 			if strings.Contains(out, word) {
 				return
