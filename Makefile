@@ -40,7 +40,11 @@ fuzz: ## the fuzz targets, FUZZTIME=30s each
 	$(FUZZ) '^FuzzDecode$$' ./node
 	$(FUZZ) '^FuzzHandleFrame$$' ./node
 	$(FUZZ) '^FuzzHandleIPv6$$' ./node
+	$(FUZZ) '^FuzzNode$$' ./node
+	$(FUZZ) '^FuzzIPv6Chain$$' ./node
+	$(FUZZ) '^FuzzTCPOptions$$' ./node
 	$(FUZZ) '^FuzzARP$$' ./responder
+	$(FUZZ) '^FuzzNDP$$' ./responder
 	$(FUZZ) '^FuzzEcho$$' ./responder
 	$(FUZZ) '^FuzzReset$$' ./responder
 	$(FUZZ) '^FuzzMembership$$' ./responder
@@ -51,12 +55,17 @@ fuzz: ## the fuzz targets, FUZZTIME=30s each
 	$(FUZZ) '^FuzzDatagram$$' ./cluster
 	$(FUZZ) '^FuzzCommand$$' ./cluster
 	$(FUZZ) '^FuzzTable$$' ./cluster
+	$(FUZZ) '^FuzzSaved$$' ./cluster
 	$(FUZZ) '^FuzzDecodeLists$$' ./control
 	$(FUZZ) '^FuzzOpen$$' ./internal/sealed
 	$(FUZZ) '^FuzzFragment$$' ./internal/sealed
 	$(FUZZ) '^FuzzParse$$' ./internal/journal
 	$(FUZZ) '^FuzzReader$$' ./internal/pcap
 	$(FUZZ) '^FuzzParseWeight$$' ./health
+	$(FUZZ) '^FuzzBanner$$' ./health
+	$(FUZZ) '^FuzzEchoReply$$' ./health
+	$(FUZZ) '^FuzzHeader$$' ./proxy
+	$(FUZZ) '^FuzzRequest$$' ./admin
 	$(FUZZ) '^FuzzParsePlan$$' ./sim
 	$(FUZZ) '^FuzzParseLink$$' ./sim
 	$(FUZZ) '^FuzzMembership$$' ./sim
@@ -107,7 +116,8 @@ tcp-choice: ## TCP's settings tried on simulated paths, N=5 seeds each
 	GOMAXPROCS=1 $(GO) test -count=1 -timeout 2h ./stack -run '^TestTCPChoice$$' -v -args -choice $(or $(N),5)
 
 .PHONY: mutants
-mutants: ## planted faults: the simulator has to see each
+mutants: ## planted faults: the tests, and the simulator, have to see each
+	$(GO) test -count=1 -timeout 4h ./internal/house -run '^TestPlantedFaults$$' -v -args -mutants
 	$(GO) test -count=1 -timeout 4h ./sim/scenario -run '^TestMutants$$' -v -args -mutants -update
 
 .PHONY: figures

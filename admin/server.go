@@ -92,27 +92,32 @@ func removeStale(path string) error {
 
 // Serve starts to serve on l, in the goroutine `admin.serve`.
 func Serve(l net.Listener, d Daemon) *Server {
-	mux := http.NewServeMux()
 	s := &Server{
 		listener: l,
 		http: &http.Server{
-			Handler:        http.MaxBytesHandler(mux, maxWishBytes),
+			Handler:        handlerOf(&d),
 			ReadTimeout:    requestTimeout,
 			WriteTimeout:   requestTimeout,
 			MaxHeaderBytes: maxHeaderBytes,
 		},
 		done: make(chan struct{}),
 	}
-	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) { answerStatus(w, r, &d) })
-	mux.HandleFunc("POST /v1/wish", func(w http.ResponseWriter, r *http.Request) { answerWish(w, r, &d) })
+	go s.serve()
+	return s
+}
+
+// handlerOf answers requests, of which no body is longer than a wish's.
+func handlerOf(d *Daemon) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) { answerStatus(w, r, d) })
+	mux.HandleFunc("POST /v1/wish", func(w http.ResponseWriter, r *http.Request) { answerWish(w, r, d) })
 	if d.Explain != nil {
 		mux.HandleFunc("GET /v1/explain", func(w http.ResponseWriter, r *http.Request) { answerWhy(w, r, d.Explain) })
 	}
 	if d.Kill != nil {
-		mux.HandleFunc("POST /v1/kill", func(w http.ResponseWriter, r *http.Request) { answerKill(w, r, &d) })
+		mux.HandleFunc("POST /v1/kill", func(w http.ResponseWriter, r *http.Request) { answerKill(w, r, d) })
 	}
-	go s.serve()
-	return s
+	return http.MaxBytesHandler(mux, maxWishBytes)
 }
 
 func (s *Server) serve() {

@@ -80,7 +80,43 @@ func (r *raftState) restore(rec *record) error {
 	if err != nil {
 		return err
 	}
+	if err := r.follow(entries); err != nil {
+		return err
+	}
 	return r.store.Append(entries)
+}
+
+// follow reports entries that cannot stand behind those that are there: raft would
+// end the process over them.
+func (r *raftState) follow(entries []*raftpb.Entry) error {
+	next, err := r.store.LastIndex()
+	if err != nil {
+		return err
+	}
+	for i, e := range entries {
+		if i == 0 && e.GetIndex() <= next {
+			// A later leader has written others in their place.
+			next = e.GetIndex() - 1
+		}
+		if next++; e.GetIndex() != next {
+			return fmt.Errorf("cluster: the saved log is damaged: entry %d stands where %d is to be", e.GetIndex(), next)
+		}
+	}
+	return nil
+}
+
+// agrees reports a saved log that ends before what is known to be agreed on, or
+// begins after it.
+func (r *raftState) agrees() error {
+	hs, _, err := r.store.InitialState()
+	if err != nil {
+		return err
+	}
+	last, err := r.store.LastIndex()
+	if commit := hs.GetCommit(); err == nil && (commit < r.saved || commit > last) {
+		return fmt.Errorf("cluster: the saved log is damaged: entry %d is agreed on, and it has %d to %d", commit, r.saved, last)
+	}
+	return err
 }
 
 // image is all that raft has made durable.
@@ -112,6 +148,9 @@ func (c *Core) start(r *raftState) error {
 		if c.table, err = c.codec.table(snap.GetData()); err != nil {
 			return err
 		}
+	}
+	if err := r.agrees(); err != nil {
+		return err
 	}
 	r.election.timeout = c.o.Timing.Election
 	if c.table != nil {

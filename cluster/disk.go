@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -160,9 +161,23 @@ func (c *Core) load(saved Saved) error {
 		}
 	}
 	c.id = c.disk.own.ID
+	if c.id == 0 {
+		return errors.New("cluster: the saved state is damaged: this host has no id in it")
+	}
 	if c.disk.own.UUID == [16]byte{} {
 		return c.startBlank()
 	}
+	return c.startSaved(r)
+}
+
+// startSaved is start with what a file says. Raft panics at what cannot be; in a
+// state that was saved it is damage, which the user can mend.
+func (c *Core) startSaved(r *raftState) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("cluster: the saved state is damaged: %v", p)
+		}
+	}()
 	return c.start(r)
 }
 
