@@ -2,9 +2,10 @@ package config
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
-	"os"
 )
 
 // admin reads how the daemon is asked.
@@ -37,19 +38,12 @@ const (
 )
 
 // ReadToken reads what opens the page: the file's only line. A file that others may
-// read is refused. The error says what to do.
+// read or replace is refused. The error says what to do.
 func ReadToken(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
+	data, err := readSecret(path, maxTokenFileBytes, "drain nodes", "token")
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w; make it with `onevoice keygen --token --out %s`", err, path)
 	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("%s may be read by others (mode %04o), and whoever reads it can drain nodes; chmod 600 %s", path, mode, path)
-	}
-	if info.Size() > maxTokenFileBytes {
-		return nil, fmt.Errorf("%s has %d bytes, which is no token", path, info.Size())
-	}
-	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}

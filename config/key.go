@@ -4,8 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"strings"
 )
 
@@ -16,20 +17,13 @@ const KeyBytes = 32
 const maxKeyFileBytes = 4 << 10
 
 // ReadKey reads the cluster key: 64 hexadecimal digits on a line of their own,
-// beside comment lines that begin with #. As ssh does, it refuses a file that
-// others may read.
+// beside comment lines that begin with #. It refuses a file that
+// others may read or replace.
 func ReadKey(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
+	data, err := readSecret(path, maxKeyFileBytes, "join the cluster", "key file")
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w; make it with `onevoice keygen --out %s` on one node and copy it to the others", err, path)
 	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("%s may be read by others (mode %04o), and whoever reads it can join the cluster; chmod 600 %s", path, mode, path)
-	}
-	if info.Size() > maxKeyFileBytes {
-		return nil, fmt.Errorf("%s has %d bytes, which is no key file", path, info.Size())
-	}
-	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
