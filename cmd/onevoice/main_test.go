@@ -227,10 +227,16 @@ func TestRunSaysWhyItCannotStart(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "chmod 600"},
+		{"key that others could replace", func(h *host, _ *exec.Cmd) {
+			h.plug("10.77.0.11/24")
+			if err := os.Chmod(filepath.Dir(h.file), 0o777); err != nil {
+				t.Fatal(err)
+			}
+		}, "chmod go-w"},
 		{"no rights", func(h *host, cmd *exec.Cmd) {
 			h.plug("10.77.0.11/24")
 			for p := filepath.Dir(h.file); len(p) > len(os.TempDir()); p = filepath.Dir(p) {
-				if err := os.Chmod(p, 0o777); err != nil {
+				if err := errors.Join(os.Chmod(p, 0o755), os.Chown(p, 65534, 65534)); err != nil {
 					t.Fatal(err)
 				}
 			}
