@@ -140,26 +140,31 @@ rolling: build ## a rolling restart: no login may fail
 soak: build ## ten minutes of logins; nothing may be left behind
 	./$(BINARY) lab soak --for 10m
 
-# What is made of one commit is the same bytes wherever it is made: paths, times and
-# build identities stay out of it.
+# What is made of one commit by one Go is the same bytes wherever it is made: paths,
+# times and build identities stay out of it. A version that nobody has named is Go's own
+# name for the commit, so that later ones are newer.
 ARCHES = amd64 arm64
-VERSION ?= 0.0.0-$(shell git rev-parse --short=12 HEAD)
+VERSION ?= $(or $(shell git describe --tags --exact-match --match 'v[0-9]*' 2>/dev/null | sed 's/^v//'),0.0.0-$(shell TZ=UTC git log -1 --date=format-local:%Y%m%d%H%M%S --abbrev=12 --format=%cd-%h))
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
 NFPM = $(GO) run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.0
-CYCLONEDX = $(GO) run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.9.0
 LICENSES = $(GO) run github.com/google/go-licenses@v1.6.0
+CYCLONEDX = $(GO) tool -modfile=packaging/sbom/go.mod cyclonedx-gomod
+TAR = tar --sort=name --mtime=@$(SOURCE_DATE_EPOCH) --owner=0 --group=0 --numeric-owner --mode=u+rwX,go+rX,go-w
 
 .PHONY: dist
-dist: ## static binaries for amd64 and arm64, manual pages and completions, in dist/
+dist: ## static binaries for amd64 and arm64, manual pages, completions, licences, in dist/
 	rm -rf dist
 	for arch in $(ARCHES); do \
-		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build -trimpath -ldflags '-s -w -buildid=' -o dist/linux-$$arch/$(BINARY) ./cmd/onevoice || exit 1; \
+		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build -buildvcs=auto -trimpath -ldflags '-s -w -buildid=' -o dist/linux-$$arch/$(BINARY) ./cmd/onevoice || exit 1; \
 	done
 	mkdir -p dist/share/man1
 	$(GO) run ./cmd/onevoice man dist/share/man1
 	$(GO) run ./cmd/onevoice completion bash > dist/share/onevoice.bash
 	$(GO) run ./cmd/onevoice completion zsh > dist/share/_onevoice
 	$(GO) run ./cmd/onevoice completion fish > dist/share/onevoice.fish
+	$(LICENSES) save ./cmd/onevoice --ignore onevoice --force --save_path dist/licenses 2>dist/licenses.log || { cat dist/licenses.log; exit 1; }
+	mkdir -p dist/licenses/go && cp "$$($(GO) env GOROOT)/LICENSE" dist/licenses/go/
+	chmod -R u+rwX,go+rX,go-w dist/licenses
 
 .PHONY: package
 package: dist ## .deb and .rpm for both, in dist/
@@ -170,16 +175,20 @@ package: dist ## .deb and .rpm for both, in dist/
 .PHONY: release
 release: package ## and archives, the list of parts, licences and checksums
 	for arch in $(ARCHES); do \
-		tar --sort=name --mtime=@$(SOURCE_DATE_EPOCH) --owner=0 --group=0 --numeric-owner -C dist/linux-$$arch -cf - $(BINARY) | gzip -n > dist/onevoice-$(VERSION)-linux-$$arch.tar.gz || exit 1; \
+		$(TAR) -C dist/linux-$$arch -cf - $(BINARY) | gzip -n > dist/onevoice-$(VERSION)-linux-$$arch.tar.gz && \
+		packaging/sbom/write.sh '$(CYCLONEDX)' $(VERSION) dist/linux-$$arch/$(BINARY) dist/onevoice-$(VERSION)-linux-$$arch.cdx.json || exit 1; \
 	done
-	$(CYCLONEDX) bin -json -noserial -output dist/onevoice-$(VERSION).cdx.json dist/linux-amd64/$(BINARY)
-	$(LICENSES) save ./cmd/onevoice --ignore onevoice --force --save_path dist/licenses
-	tar --sort=name --mtime=@$(SOURCE_DATE_EPOCH) --owner=0 --group=0 --numeric-owner --mode=u+rwX,go+rX -C dist -cf - licenses | gzip -n > dist/onevoice-$(VERSION)-licenses.tar.gz
+	$(TAR) -C dist -cf - licenses | gzip -n > dist/onevoice-$(VERSION)-licenses.tar.gz
 	cd dist && sha256sum *.deb *.rpm *.tar.gz *.json > SHA256SUMS
 
+.PHONY: release-test
+release-test: ## make release twice, of two clones at different places, and compare
+	./packaging/reproduce.sh
+
 .PHONY: package-test
-package-test: package ## install, start, upgrade and remove the .deb, in a copy of this system (as root)
-	./packaging/test.sh dist/onevoice_*_$$(dpkg --print-architecture).deb
+package-test: package ## install, start, upgrade and remove both, in a copy of this system (as root)
+	./packaging/test.sh dist/onevoice_*_$$($(GO) env GOARCH).deb
+	./packaging/test.sh dist/onevoice-*.$$(uname -m).rpm
 
 .PHONY: clean
 clean: ## remove what was built

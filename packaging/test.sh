@@ -2,7 +2,10 @@
 # Installs, runs, upgrades, removes and purges a package in a throw-away copy of this
 # system: an overlay that nothing of comes back from. It needs root.
 #
-#   packaging/test.sh PACKAGE.deb
+#   packaging/test.sh PACKAGE.deb|PACKAGE.rpm
+#
+# Where a system of the other kind has rpm, an .rpm is installed beside what is there,
+# without a look at what it needs.
 set -euo pipefail
 package=$(realpath "$1")
 
@@ -15,6 +18,16 @@ fi
 step() { printf '== %s\n' "$*"; }
 fail() { echo "FAILED: $*" >&2; exit 1; }
 
+case "$package" in
+  *.deb) tool=dpkg ;;
+  *.rpm) tool=rpm ;;
+  *) fail "$package is neither a .deb nor an .rpm" ;;
+esac
+if ! command -v $tool >/dev/null; then
+  echo "no $tool here, so $(basename "$package") is not tried"
+  exit 0
+fi
+
 # The copy lies in memory, beside a device and a proc of its own.
 mount -t tmpfs tmpfs /mnt
 mkdir /mnt/upper /mnt/work /mnt/root
@@ -26,16 +39,33 @@ mount -t tmpfs tmpfs /mnt/root/tmp
 mount -t tmpfs tmpfs /mnt/root/run
 # Whatever this system has of it itself is not in the copy.
 rm -rf /mnt/root/var/lib/onevoice /mnt/root/etc/onevoice
-cp "$package" /mnt/root/tmp/onevoice.deb
+cp "$package" /mnt/root/tmp/package
 export DEBIAN_FRONTEND=noninteractive
 inside() { chroot /mnt/root "$@"; }
+install() {
+  case $tool in
+    dpkg) inside dpkg -i /tmp/package ;;
+    rpm) inside rpm --upgrade --replacepkgs --nodeps /tmp/package ;;
+  esac >/dev/null
+}
+remove() {
+  case $tool in
+    dpkg) inside dpkg -r onevoice ;;
+    rpm) inside rpm --erase --nodeps onevoice ;;
+  esac >/dev/null
+}
 
-step "install"
-inside dpkg -i /tmp/onevoice.deb >/dev/null
+step "install $(basename "$package")"
+install
 inside onevoice version
-for file in /usr/lib/systemd/system/onevoice.service /usr/share/man/man1/onevoice-run.1 /usr/share/bash-completion/completions/onevoice /usr/share/doc/onevoice/page.md; do
+for file in /usr/lib/systemd/system/onevoice.service /usr/share/man/man1/onevoice-run.1 /usr/share/bash-completion/completions/onevoice /usr/share/zsh/vendor-completions/_onevoice /usr/share/fish/vendor_completions.d/onevoice.fish /usr/share/doc/onevoice/page.md /usr/share/doc/onevoice/licenses/gvisor.dev/gvisor/pkg/LICENSE /usr/share/doc/onevoice/licenses/go/LICENSE; do
   [ -f "/mnt/root$file" ] || fail "no $file"
 done
+if command -v man >/dev/null; then
+  inside env MANPAGER=cat man onevoice-run > /mnt/page 2>/mnt/wrong || fail "the manual page cannot be shown: $(cat /mnt/wrong)"
+  grep -q -- --config /mnt/page || fail "the manual page of run says nothing of --config"
+fi
+inside bash -n /usr/share/bash-completion/completions/onevoice || fail "bash refuses the completion"
 [ "$(inside stat -c %U /etc/onevoice)" = onevoice ] || fail "/etc/onevoice is not the daemon's"
 inside getent passwd onevoice >/dev/null || fail "no user onevoice"
 
@@ -90,17 +120,30 @@ run
 inside onevoice status | grep -q "256 100 %" || fail "a node that is alone does not own all: $(inside onevoice status)"
 
 step "upgrade over the running daemon"
-inside dpkg -i /tmp/onevoice.deb >/dev/null
+install
 inside onevoice status >/dev/null || fail "the upgrade ended it"
 kill "$child"
 wait "$child" || fail "it stopped with code $?"
 
 step "remove, and purge"
-inside dpkg -r onevoice >/dev/null
+remove
 [ ! -e /mnt/root/usr/bin/onevoice ] || fail "the program is still there"
 [ -e /mnt/root/etc/onevoice/cluster.key ] || fail "the key was lost"
-inside dpkg -P onevoice >/dev/null
-[ ! -e /mnt/root/etc/onevoice ] || fail "the key is still there"
-[ ! -e /mnt/root/var/lib/onevoice ] || fail "the state is still there"
+if [ $tool = dpkg ]; then
+  inside dpkg -P onevoice >/dev/null
+  [ ! -e /mnt/root/etc/onevoice ] || fail "the key is still there"
+  [ ! -e /mnt/root/var/lib/onevoice ] || fail "the state is still there"
+fi
+# All that is not as it was lies in the overlay's upper folder; what was removed there is
+# a character device (the kernel's Documentation/filesystems/overlayfs.rst). The tools'
+# own lists may change, and the user stays, as is the custom. rpm knows no purge: there
+# key, file and state are the operator's, who removes them.
+changed() { (cd /mnt/upper && find . "$@" | sed 's/^\.//' | grep -v -e '^/var/lib/dpkg/' -e '^/var/lib/rpm' -e '^/root/\.rpmdb' -e '^/var/cache/' -e '^/var/log/' -e '^/tmp/' -e '^/run/' -e '^/etc/\(passwd\|group\|shadow\|gshadow\|subuid\|subgid\)-\?$' -e '^/etc/\.pwd.lock$'); }
+left=$(changed -type f | grep -v -e '^/etc/onevoice/' -e '^/var/lib/onevoice/' || true)
+[ -z "$left" ] || fail "these files were left behind: $left"
+left=$(changed -type d -name '*onevoice*' | grep -v -e '^/etc/onevoice$' -e '^/var/lib/onevoice$' || true)
+[ -z "$left" ] || fail "these folders were left behind: $left"
+gone=$(changed -type c | grep -v onevoice || true)
+[ -z "$gone" ] || fail "these files of the system are gone: $gone"
 ip rule | grep -q "lookup [0-9]" && fail "a rule was left: $(ip rule)"
 step "all of it held"
