@@ -59,6 +59,7 @@ func TestFindings(t *testing.T) {
 		"nobody is heard":            {[]func(*Facts){deaf}, "shared-mac-not-heard!", `mac_mode = "unicast"`},
 		"nobody is heard, unicast":   {[]func(*Facts){unicast, deaf}, "shared-mac-not-heard!", "flood unicast frames"},
 		"one is not heard":           {[]func(*Facts){func(f *Facts) { f.Peers[0].Heard = 2 * time.Second }}, "shared-mac-not-heard!", "snoops by IP"},
+		"one has just stopped":       {[]func(*Facts){func(f *Facts) { f.Peers[0].Heard, f.Peers[0].Spoke = 2*time.Second, 1900*time.Millisecond }}, "", ""},
 		"one is dead":                {[]func(*Facts){func(f *Facts) { f.Peers[0].Heard, f.Peers[0].Spoke = time.Minute, time.Minute }}, "", ""},
 		"one has never come":         {[]func(*Facts){func(f *Facts) { f.Peers[0].Heard, f.Peers[0].Spoke = -1, -1 }}, "", ""},
 		"the gateway refuses":        {[]func(*Facts){doubted("10.77.0.1")}, "answers-refused!", `mac_mode = "unicast"`},

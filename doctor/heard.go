@@ -23,7 +23,8 @@ func notHeard(f *Facts) []Finding {
 		switch {
 		case p.Heard >= 0 && p.Heard <= heardLately:
 			heard++
-		case p.Spoke >= 0 && p.Spoke <= spokeLately:
+		case p.Spoke >= 0 && p.Spoke <= spokeLately && (p.Heard < 0 || p.Heard-p.Spoke >= heardLately):
+			// One that has stopped is silent in both ways since the same moment.
 			missing = append(missing, p.Name)
 		}
 	}

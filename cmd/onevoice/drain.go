@@ -68,6 +68,7 @@ func waitDrained(ctx context.Context, out io.Writer, socket, node string, deadli
 		case !draining:
 			return fmt.Errorf("somebody has taken %s back while it was drained", node)
 		case owns+drains == 0:
+			fmt.Fprintf(out, "%s is drained: no client is left on it, so that it may be stopped; `onevoice undrain %[1]s` takes it back\n", node)
 			return nil
 		}
 		if now := fmt.Sprintf("%s owns %d buckets and may hold flows in %d more, counted over all services and VIPs", node, owns, drains); now != last {

@@ -403,6 +403,19 @@ func TestR11WitnessOfTheLast(t *testing.T) {
 	c.never(t, "two nodes need no witness while both live", 5*time.Second, func() bool { return !c.AllOwned() })
 }
 
+// TestR11PreferredGrows: two nodes of which one decides, and then two more: three
+// vote, and the first is not needed any more.
+func TestR11PreferredGrows(t *testing.T) {
+	c := rule(t, Options{Nodes: 2, Late: 2, Preferred: true})
+	voters := func(h *Host, want int) func() bool { return func() bool { return h.voters() == want } }
+	c.must(t, "three vote", 20*time.Second, voters(c.Hosts[0], 3))
+	c.must(t, "every bucket is owned", 20*time.Second, c.AllOwned)
+	c.Hosts[0].crash()
+	c.must(t, "the others serve without the first", 500*ms, c.AllOwned)
+	c.Hosts[0].restart()
+	c.must(t, "the first is in again", 10*time.Second, func() bool { return c.Hosts[0].owns() > 0 })
+}
+
 func TestR11Preferred(t *testing.T) {
 	c := rule(t, Options{Nodes: 2, Preferred: true})
 	c.Hosts[1].crash()
