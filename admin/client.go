@@ -129,7 +129,7 @@ func post(ctx context.Context, path, what string, body any) ([]byte, error) {
 func explain(path string, err error) error {
 	switch {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("no daemon answers on %s; start one with `onevoice run`, or name its socket with --socket", path)
+		return fmt.Errorf("no daemon answers on %s; start it with `systemctl start onevoice` (`journalctl -u onevoice` tells why one has ended) or with `onevoice run`, or name its socket with --socket", path)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("the daemon on %s is there and does not answer: it is stopped, as by SIGSTOP or a debugger, or this host is overloaded; see its log", path)
 	case errors.Is(err, os.ErrPermission):

@@ -45,7 +45,7 @@ func ReadToken(path string) ([]byte, error) {
 		return nil, fmt.Errorf("%w; make it with `onevoice keygen --token --out %s`", err, path)
 	}
 	if err != nil {
-		return nil, err
+		return nil, unreadSecret(path, err)
 	}
 	token := bytes.TrimSpace(data)
 	if len(token) < minTokenBytes || bytes.ContainsAny(token, " \t\r\n") {

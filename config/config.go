@@ -246,7 +246,7 @@ const (
 func Load(path string) (*Config, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return nil, unread(path, err)
 	}
 	host, err := os.Hostname()
 	if err != nil {

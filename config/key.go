@@ -25,7 +25,7 @@ func ReadKey(path string) ([]byte, error) {
 		return nil, fmt.Errorf("%w; make it with `onevoice keygen --out %s` on one node and copy it to the others", err, path)
 	}
 	if err != nil {
-		return nil, err
+		return nil, unreadSecret(path, err)
 	}
 	return parseKey(path, data)
 }

@@ -52,7 +52,7 @@ func TestFindings(t *testing.T) {
 		"unicast":                    {[]func(*Facts){unicast}, "", ""},
 		"a bad file":                 {[]func(*Facts){func(f *Facts) { *f = Facts{File: "x:1: y", NotRunning: "z"} }}, "file!", "onevoice check"},
 		"a warning":                  {[]func(*Facts){func(f *Facts) { f.Warnings = []string{"a", "b"} }}, "file-warning file-warning", "onevoice check"},
-		"no daemon":                  {[]func(*Facts){func(f *Facts) { f.NotRunning = "connection refused" }}, "not-running!", "onevoice run"},
+		"no daemon":                  {[]func(*Facts){func(f *Facts) { f.NotRunning = "connection refused" }}, "not-running!", "start the daemon"},
 		"the VIP on lo":              {[]func(*Facts){func(f *Facts) { f.VIPs[0].Holder = "lo" }}, "vip-on-interface!", "ip address del 10.77.0.2/24 dev lo"},
 		"SSDP's MAC":                 {[]func(*Facts){func(f *Facts) { f.VIPs[0].MAC = "01:00:5E:7f:ff:fa" }}, "protocol-mac!", "mac ="},
 		"the interface's MAC":        {[]func(*Facts){unicast, func(f *Facts) { f.OwnMAC = f.VIPs[0].MAC }}, "own-mac!", "its own MAC"},

@@ -7,7 +7,7 @@ func running(f *Facts) []Finding {
 	}
 	return []Finding{{
 		Code: "not-running", Harms: true,
-		Text: "no daemon answers here, so that nothing is known of the LAN: " + f.NotRunning,
-		Mend: "start it with `onevoice run`, or name its socket with --socket",
+		Text: "what this LAN does is not known: " + f.NotRunning,
+		Mend: "start the daemon; when it does not stay, its log says why: `journalctl -u onevoice`",
 	}}
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -23,7 +24,8 @@ func newKeygenCommand() *cobra.Command {
 		Long: `Make a cluster key: the secret that the nodes share.
 
 Make it once, on one node, and copy the file to the others; whoever has it can
-join the cluster.`,
+join the cluster. Only its owner may read it: that is you; or, where root makes
+it, whoever owns the directory, as the daemon's user does /etc/onevoice.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			key := make([]byte, config.KeyBytes)
@@ -58,5 +60,22 @@ func writeKey(file, text string) error {
 		return err
 	}
 	_, err = f.WriteString(text)
-	return errors.Join(err, f.Close())
+	return errors.Join(err, giveToOwner(f, filepath.Dir(file)), f.Close())
+}
+
+// giveToOwner gives what root has made to the owner of the directory, which is the
+// daemon's user where a package has made that.
+func giveToOwner(f *os.File, dir string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || owner.Uid == 0 {
+		return nil
+	}
+	return f.Chown(int(owner.Uid), int(owner.Gid))
 }

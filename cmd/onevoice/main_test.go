@@ -72,6 +72,7 @@ func TestExitCodes(t *testing.T) {
 		{"check --json --config ../../config/testdata/reference.toml", 0, `"mac": "01:00:5e:4d:00:02"`},
 		{"check --config " + bad, 1, "bad.toml:2: cluster.nam: there is no such key; did you mean name?"},
 		{"check --config /nonexistent", 1, "no such file"},
+		{"check --config /nonexistent", 1, "/nonexistent: there is no such file; write it"},
 		{"status --socket /nonexistent", 1, "no daemon answers on /nonexistent"},
 		{"nosuch", 2, "unknown command"},
 		{"run extra", 2, "onevoice run --help"},

@@ -39,7 +39,8 @@ func (s *situation) warnings() []string {
 	for _, name := range s.Differs {
 		out = append(out, fmt.Sprintf("service %s is not the same in this node's file as in the cluster, so this node takes no bucket of it; make the files equal, then restart onevoice here; or if this file is the right one, `onevoice remap %s`", name, name))
 	}
-	if !s.alone() {
+	// Without a lease, that nobody is heard says it of all; with one, the others are away.
+	if !s.alone() || s.leased {
 		for i := range s.Hosts {
 			out = append(out, s.other(&s.Hosts[i])...)
 		}
@@ -113,7 +114,7 @@ func (s *situation) lease() []string {
 	away, votes := s.awayVoters()
 	nodes := slices.ContainsFunc(s.Hosts, func(h cluster.HostStatus) bool { return !h.Self && !h.Witness && heard(&h) })
 	switch {
-	case s.preferred && len(away) > 0:
+	case s.preferred && votes == 1 && len(away) > 0:
 		return []string{fmt.Sprintf("%s, the preferred node, is not heard, so nothing new is accepted; start onevoice there, or look at the cables and whether a firewall drops UDP port %d. If it is lost for good, see `onevoice recover --help`", strings.Join(away, ", "), s.port)}
 	case s.alone():
 		return []string{fmt.Sprintf("this node hears none of the others, so it holds no lease and accepts nothing new; look at its cable, at the switch, and whether a firewall drops UDP port %d; or start onevoice on the others", s.port)}
