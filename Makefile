@@ -18,6 +18,12 @@ test: ## all tests; as root more of them run
 	$(GO) test -count=1 $$($(GO) list ./... | grep -v /cmd/)
 	$(GO) test -count=1 ./cmd/...
 
+.PHONY: docs
+docs: ## the pages that are made from the program: configuration, commands, metrics
+	$(GO) test -count=1 ./config -run '^TestConfigurationPage$$' -update
+	$(GO) test -count=1 ./admin/web -run '^TestMetricsPage$$' -update
+	$(GO) test -count=1 ./cmd/onevoice -run '^TestHelpIsOnItsPage$$' -update
+
 .PHONY: demo
 demo: build ## a cluster on this machine, on a switch and on a hub
 	./$(BINARY) lab --lan hub
