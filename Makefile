@@ -56,6 +56,7 @@ fuzz: ## the fuzz targets, FUZZTIME=30s each
 	$(FUZZ) '^FuzzMembership$$' ./responder
 	$(FUZZ) '^FuzzAdd$$' ./reassembly
 	$(FUZZ) '^FuzzParse$$' ./config
+	$(FUZZ) '^FuzzParsePrefixes$$' ./config
 	$(FUZZ) '^FuzzParse$$' ./migrate
 	$(FUZZ) '^FuzzHeartbeat$$' ./cluster
 	$(FUZZ) '^FuzzDatagram$$' ./cluster

@@ -35,6 +35,10 @@ type Explanation struct {
 	// Next is who would answer were the owner to die, "" for nobody.
 	Next    string `json:"next"`
 	NextWhy string `json:"next_why"`
+	// Denied: the client may begin nothing with the service, by AccessWhy, which is ""
+	// where everybody may.
+	Denied    bool   `json:"denied"`
+	AccessWhy string `json:"access_why,omitempty"`
 	// Drainers may hold running flows of the bucket.
 	Drainers []string `json:"drainers,omitempty"`
 	// From is what was asked: a node, or a file alone.

@@ -45,8 +45,10 @@ type Status struct {
 	Control control.LoopStats      `json:"control"`
 	Lists   control.ListCounts     `json:"lists"`
 	Workers []control.WorkerStatus `json:"workers"`
-	Table   map[string][]string    `json:"table,omitempty"`
-	Running []stack.FlowStatus     `json:"running,omitempty"`
+	// PrefixFiles are allow_file and deny_file.
+	PrefixFiles []control.PrefixFileStatus `json:"prefix_files,omitempty"`
+	Table       map[string][]string        `json:"table,omitempty"`
+	Running     []stack.FlowStatus         `json:"running,omitempty"`
 }
 
 // Filtered counts frames that the kernel dropped before a worker saw them, and so

@@ -14,7 +14,25 @@ import (
 type Access struct {
 	// Allow and Deny are the service's, AllowAll and DenyAll those of all services.
 	Allow, Deny, AllowAll, DenyAll []netip.Prefix
+	// Files are prefixes that can be exchanged, by name, see Gate.SetList. They count
+	// as those of the field of their name do, "" for none.
+	Files Files
 }
+
+// Files are names of lists.
+type Files struct{ Allow, Deny, AllowAll, DenyAll string }
+
+// rank tells two prefixes of one length apart: the lower counts. Odd ones let in.
+type rank uint8
+
+const (
+	rankDeny rank = iota
+	rankAllow
+	rankDenyAll
+	rankAllowAll
+)
+
+func (r rank) may() bool { return r&1 == 1 }
 
 // Limit is how much one source may begin. What is 0 is not limited.
 type Limit struct {
@@ -74,6 +92,13 @@ type Service struct {
 	Limit
 }
 
+// file is a list that can be exchanged; it is empty until it is set.
+type file struct {
+	name string
+	rank rank
+	list *List
+}
+
 // Gate is the rules of all services of a node.
 type Gate struct {
 	services []service
@@ -83,6 +108,7 @@ type Gate struct {
 
 type service struct {
 	access prefixes
+	files  []file
 	// others: who is in no prefix may.
 	others bool
 	limit  Limit
@@ -100,19 +126,23 @@ func newGate(services []Service, key [16]byte, maxSources int) *Gate {
 		s := &services[i]
 		to := &g.services[i]
 		for _, list := range []struct {
-			of      []netip.Prefix
-			verdict bool
-		}{{s.Deny, false}, {s.Allow, true}, {s.DenyAll, false}, {s.AllowAll, true}} {
+			of   []netip.Prefix
+			file string
+			rank rank
+		}{{s.Deny, s.Files.Deny, rankDeny}, {s.Allow, s.Files.Allow, rankAllow}, {s.DenyAll, s.Files.DenyAll, rankDenyAll}, {s.AllowAll, s.Files.AllowAll, rankAllowAll}} {
 			for _, p := range list.of {
-				to.access.add(p, list.verdict)
+				to.access.add(p, list.rank)
+			}
+			if list.file != "" {
+				to.files = append(to.files, file{list.file, list.rank, NewList(nil)})
 			}
 		}
-		to.others = len(s.Allow)+len(s.AllowAll) == 0
+		to.others = len(s.Allow)+len(s.AllowAll) == 0 && s.Files.Allow == "" && s.Files.AllowAll == ""
 		to.limit = s.Limit
 		to.limit.New = min(max(s.New, 0), MaxNew)
 		to.limit.Per = min(s.Per, MaxPer)
 		for _, p := range s.Exempt {
-			to.exempt.add(p, true)
+			to.exempt.add(p, rankAllow)
 		}
 		most = max(most, to.limit.New)
 	}
@@ -123,17 +153,38 @@ func newGate(services []Service, key [16]byte, maxSources int) *Gate {
 // Denies reports whether a client may begin nothing at all, and counts it.
 func (g *Gate) Denies(service int, client netip.Addr) bool {
 	s := &g.services[service]
-	if s.access.verdicts == nil {
+	if s.access.ranks == nil && s.files == nil || s.may(client) {
 		return false
 	}
-	may, ok := s.access.find(client)
-	if !ok {
-		may = s.others
+	g.refused[service][Denied]++
+	return true
+}
+
+// may is what the longest prefix says, and of several as long the one of lowest rank.
+func (s *service) may(client netip.Addr) bool {
+	best, longest, found := s.access.find(client)
+	for i := range s.files {
+		f := &s.files[i]
+		bits, ok := f.list.Longest(client)
+		if ok && (!found || bits > longest || bits == longest && f.rank < best) {
+			best, longest, found = f.rank, bits, true
+		}
 	}
-	if !may {
-		g.refused[service][Denied]++
+	if !found {
+		return s.others
 	}
-	return !may
+	return best.may()
+}
+
+// SetList puts another list in the place of those of a name, for all services.
+func (g *Gate) SetList(name string, l *List) {
+	for i := range g.services {
+		for k := range g.services[i].files {
+			if f := &g.services[i].files[k]; f.name == name {
+				f.list = l
+			}
+		}
+	}
 }
 
 // Limits reports whether a service limits how much flows a client has at once.
@@ -199,7 +250,7 @@ func (g *Gate) perOf(service uint16) time.Duration { return g.services[service].
 func (g *Gate) Refused(service int, why Outcome) { g.refused[service][why]++ }
 
 func (s *service) isExempt(client netip.Addr) bool {
-	exempt, _ := s.exempt.find(client)
+	_, _, exempt := s.exempt.find(client)
 	return exempt
 }
 

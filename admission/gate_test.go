@@ -1,9 +1,11 @@
 package admission
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -60,28 +62,67 @@ func TestAccess(t *testing.T) {
 	}
 }
 
-// The longest prefix of random ones, beside a look at each.
+// The longest prefix of random ones, in the rules and in lists that can be exchanged,
+// beside a look at each.
 func TestLongestPrefix(t *testing.T) {
+	type one struct {
+		netip.Prefix
+		rank int
+	}
 	rapid.Check(t, func(t *rapid.T) {
-		var p prefixes
-		slow := map[netip.Prefix]bool{}
-		for range rapid.IntRange(0, 20).Draw(t, "prefixes") {
-			a := netip.AddrFrom4([4]byte{10, rapid.Byte().Draw(t, "b") & 3, rapid.Byte().Draw(t, "c") & 3, 0})
-			one, verdict := netip.PrefixFrom(a, rapid.IntRange(0, 32).Draw(t, "bits")).Masked(), rapid.Bool().Draw(t, "verdict")
-			p.add(one, verdict)
-			if _, there := slow[one]; !there {
-				slow[one] = verdict
+		six := rapid.Bool().Draw(t, "IPv6")
+		address := func() netip.Addr {
+			part := func(name string) byte { return rapid.Byte().Draw(t, name) & 3 }
+			if six {
+				return netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, part("b"), 8: part("c"), 15: part("d")})
+			}
+			return netip.AddrFrom4([4]byte{10, part("b"), part("c"), part("d")})
+		}
+		var slow []one
+		draw := func() (out [4][]netip.Prefix) {
+			for range rapid.IntRange(0, 12).Draw(t, "prefixes") {
+				a := address()
+				// Few lengths, so that two are often the same.
+				p := netip.PrefixFrom(a, a.BitLen()-rapid.SampledFrom([]int{0, 0, 1, 7, 8, 15, 32}).Draw(t, "bits"))
+				r := rapid.IntRange(0, 3).Draw(t, "rank")
+				out[r] = append(out[r], p)
+				slow = append(slow, one{p.Masked(), r})
+			}
+			return out
+		}
+		names := [4]string{"deny", "allow", "deny-all", "allow-all"}
+		for r := range names {
+			if rapid.Bool().Draw(t, "no list") {
+				names[r] = ""
 			}
 		}
-		a := netip.AddrFrom4([4]byte{10, rapid.Byte().Draw(t, "b") & 3, rapid.Byte().Draw(t, "c") & 3, rapid.Byte().Draw(t, "d")})
-		longest, want, wantOK := -1, false, false
-		for one, verdict := range slow {
-			if one.Contains(a) && one.Bits() > longest {
-				longest, want, wantOK = one.Bits(), verdict, true
+		rules := draw()
+		g := New([]Service{{Access: Access{Deny: rules[0], Allow: rules[1], DenyAll: rules[2], AllowAll: rules[3],
+			Files: Files{Deny: names[0], Allow: names[1], DenyAll: names[2], AllowAll: names[3]}}}}, key)
+		others := len(rules[1])+len(rules[3]) == 0 && names[1] == "" && names[3] == ""
+		fixed := len(slow)
+		// The second lists take the place of the first.
+		for range 2 {
+			slow = slow[:fixed]
+			lists := draw()
+			slow = slices.DeleteFunc(slow, func(o one) bool {
+				return names[o.rank] == "" && !slices.Contains(slow[:fixed], o)
+			})
+			for r, name := range names {
+				if name != "" {
+					g.SetList(name, NewList(lists[r]))
+				}
 			}
 		}
-		if got, ok := p.find(a); got != want || ok != wantOK {
-			t.Fatalf("%v: %v %v, want %v %v", a, got, ok, want, wantOK)
+		a := address()
+		want, longest, rank := others, -1, 9
+		for _, o := range slow {
+			if o.Contains(a) && (o.Bits() > longest || o.Bits() == longest && o.rank < rank) {
+				want, longest, rank = o.rank&1 == 1, o.Bits(), o.rank
+			}
+		}
+		if got := !g.Denies(0, a); got != want {
+			t.Fatalf("%v: may %v, want %v, by /%d of rank %d", a, got, want, longest, rank)
 		}
 	})
 }
@@ -230,6 +271,58 @@ func BenchmarkTake(b *testing.B) {
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				g.Take(time.Duration(i)*time.Second, 0, a, uint64(i))
+			}
+		})
+	}
+}
+
+// BenchmarkDenies asks of clients whom a list of 100,000 prefixes denies and of those
+// whom it does not.
+func BenchmarkDenies(b *testing.B) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, family := range []struct {
+		name string
+		make func() netip.Prefix
+	}{
+		{"IPv4", func() netip.Prefix {
+			var a [4]byte
+			binary.BigEndian.PutUint32(a[:], random.Uint32())
+			return netip.PrefixFrom(netip.AddrFrom4(a), 16+random.IntN(17)).Masked()
+		}},
+		{"IPv6", func() netip.Prefix {
+			a := [16]byte{0x20, 1}
+			binary.BigEndian.PutUint64(a[2:], random.Uint64())
+			binary.BigEndian.PutUint64(a[8:], random.Uint64())
+			return netip.PrefixFrom(netip.AddrFrom16(a), 32+random.IntN(97)).Masked()
+		}},
+	} {
+		var prefixes []netip.Prefix
+		var clients []netip.Addr
+		for range 100_000 {
+			prefixes = append(prefixes, family.make())
+		}
+		for i := range 1024 {
+			if clients = append(clients, prefixes[i*97].Addr()); i%2 == 0 {
+				clients[i] = family.make().Addr()
+			}
+		}
+		g := New([]Service{{Access: Access{Files: Files{Deny: "list"}}}}, key)
+		b.Run(family.name+"/make", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				g.SetList("list", NewList(prefixes))
+			}
+		})
+		b.Run(family.name+"/ask", func(b *testing.B) {
+			b.ReportAllocs()
+			denied := 0
+			for i := 0; b.Loop(); i++ {
+				if g.Denies(0, clients[i%len(clients)]) {
+					denied++
+				}
+			}
+			if denied == 0 || denied == b.N {
+				b.Fatal(denied)
 			}
 		})
 	}

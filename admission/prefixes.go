@@ -8,21 +8,21 @@ import (
 
 // prefixes says something of addresses by the longest prefix that contains them.
 type prefixes struct {
-	verdicts map[netip.Prefix]bool
+	ranks map[netip.Prefix]rank
 	// bits4 and bits6 are the lengths that there are, the longest first.
 	bits4, bits6 []int
 }
 
 // add puts a prefix in; one that is there already stays as it is.
-func (p *prefixes) add(prefix netip.Prefix, verdict bool) {
+func (p *prefixes) add(prefix netip.Prefix, r rank) {
 	prefix = prefix.Masked()
-	if _, there := p.verdicts[prefix]; there {
+	if _, there := p.ranks[prefix]; there {
 		return
 	}
-	if p.verdicts == nil {
-		p.verdicts = map[netip.Prefix]bool{}
+	if p.ranks == nil {
+		p.ranks = map[netip.Prefix]rank{}
 	}
-	p.verdicts[prefix] = verdict
+	p.ranks[prefix] = r
 	bits := &p.bits6
 	if prefix.Addr().Is4() {
 		bits = &p.bits4
@@ -33,18 +33,19 @@ func (p *prefixes) add(prefix netip.Prefix, verdict bool) {
 	}
 }
 
-// find is what is said of an address; ok is false when nothing is.
-func (p *prefixes) find(a netip.Addr) (verdict, ok bool) {
-	bits := p.bits6
+// find is what is said of an address, and by how long a prefix; ok is false when
+// nothing is.
+func (p *prefixes) find(a netip.Addr) (r rank, bits int, ok bool) {
+	lengths := p.bits6
 	if a.Is4() {
-		bits = p.bits4
+		lengths = p.bits4
 	}
-	for _, n := range bits {
+	for _, n := range lengths {
 		// The length fits the family.
 		prefix, _ := a.Prefix(n)
-		if verdict, ok := p.verdicts[prefix]; ok {
-			return verdict, true
+		if r, ok := p.ranks[prefix]; ok {
+			return r, n, true
 		}
 	}
-	return false, false
+	return 0, 0, false
 }

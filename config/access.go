@@ -12,6 +12,14 @@ import (
 // is in none may not.
 type Access struct {
 	Allow, Deny []netip.Prefix
+	// AllowFile and DenyFile are files with more of each, see ReadPrefixes; "" for
+	// none. They are read anew when they change.
+	AllowFile, DenyFile string
+}
+
+// Any reports whether it says anything.
+func (a *Access) Any() bool {
+	return len(a.Allow)+len(a.Deny) > 0 || a.AllowFile != "" || a.DenyFile != ""
 }
 
 // Action is what somebody meets who is not let in, by its name in the file.
@@ -62,8 +70,14 @@ const (
 	minIPv6Prefix     = 32
 )
 
-func (p *problems) access(key string, allow, deny []string) Access {
-	a := Access{Allow: p.prefixes(key+".allow", allow), Deny: p.prefixes(key+".deny", deny)}
+func (p *problems) access(key string, raw *rawAccess) Access {
+	a := Access{
+		Allow: p.prefixes(key+".allow", raw.Allow), Deny: p.prefixes(key+".deny", raw.Deny),
+		AllowFile: p.prefixFile(key+".allow_file", raw.AllowFile), DenyFile: p.prefixFile(key+".deny_file", raw.DenyFile),
+	}
+	if a.AllowFile != "" && a.AllowFile == a.DenyFile {
+		p.at(key+".deny_file", "%s is allow_file, too; write a file of its own", a.DenyFile)
+	}
 	for i, d := range a.Deny {
 		if slices.Contains(a.Allow, d) {
 			p.at(fmt.Sprintf("%s.deny[%d]", key, i), "%s is in allow, too; write it in one of them", d)
@@ -80,15 +94,10 @@ func (p *problems) prefixes(key string, raw []string) (out []netip.Prefix) {
 	}
 	for i, text := range raw {
 		at := fmt.Sprintf("%s[%d]", key, i)
-		prefix, err := netip.ParsePrefix(text)
-		if a, alone := parseAddr(text); alone == nil {
-			prefix, err = netip.PrefixFrom(a, a.BitLen()), nil
-		}
+		prefix, wrong := parsePrefix(text)
 		switch {
-		case err != nil || prefix.Addr().Is4In6():
-			p.at(at, "%s is not a prefix; write one like \"198.51.100.0/24\" or \"2001:db8::/32\"", shown(text))
-		case prefix != prefix.Masked():
-			p.at(at, "%s is an address in a network; write the network, \"%s\", or the address alone", prefix, prefix.Masked())
+		case wrong != "":
+			p.at(at, "%s", wrong)
 		case slices.Contains(out, prefix):
 			p.at(at, "%s is there twice; write each once", prefix)
 		default:

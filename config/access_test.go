@@ -8,18 +8,19 @@ import (
 
 func TestAccessAndLimits(t *testing.T) {
 	for write, want := range map[string]string{
-		"": `{[] []} drop {0 0s 0 0 0 0  []}`,
-		"allow = [\"10.0.0.0/8\", \"2001:db8::1\"]\ndeny = [\"10.1.2.3\"]\ndeny_action = \"reset\"": `{[10.0.0.0/8 2001:db8::1/128] [10.1.2.3/32]} reset {0 0s 0 0 0 0  []}`,
-		`limit = { new = 2, per = "7s" }`: `{[] []} drop {2 7s 0 0 32 64 reject []}`,
-		`limit = { flows = 3, flows_per_node = 4, ipv4_prefix = 24, ipv6_prefix = 128, action = "drop", exempt = ["10.0.0.0/8"] }`: `{[] []} drop {0 0s 3 4 24 128 drop [10.0.0.0/8]}`,
+		"": `{[] []  } drop {0 0s 0 0 0 0  []}`,
+		"allow = [\"10.0.0.0/8\", \"2001:db8::1\"]\ndeny = [\"10.1.2.3\"]\ndeny_action = \"reset\"":                                `{[10.0.0.0/8 2001:db8::1/128] [10.1.2.3/32]  } reset {0 0s 0 0 0 0  []}`,
+		"allow_file = \"/l/allow\"\ndeny_file = \"/l/deny\"":                                                                       `{[] [] /l/allow /l/deny} drop {0 0s 0 0 0 0  []}`,
+		`limit = { new = 2, per = "7s" }`:                                                                                          `{[] []  } drop {2 7s 0 0 32 64 reject []}`,
+		`limit = { flows = 3, flows_per_node = 4, ipv4_prefix = 24, ipv6_prefix = 128, action = "drop", exempt = ["10.0.0.0/8"] }`: `{[] []  } drop {0 0s 3 4 24 128 drop [10.0.0.0/8]}`,
 	} {
 		s := parsed(t, `name = "ssh"`, `name = "ssh"`+"\n"+write).Services[0]
 		if got := fmt.Sprint(s.Access, " ", s.DenyAction, " ", s.Limit); got != want {
 			t.Errorf("%s\nmeans %s\nwant  %s", write, got, want)
 		}
 	}
-	c := parsed(t, "[[vip]]", "[access]\nallow = [\"0.0.0.0/0\"]\ndeny = [\"192.0.2.0/24\"]\n[[vip]]")
-	if got := fmt.Sprint(c.Access); got != "{[0.0.0.0/0] [192.0.2.0/24]}" {
+	c := parsed(t, "[[vip]]", "[access]\nallow = [\"0.0.0.0/0\"]\ndeny = [\"192.0.2.0/24\"]\nallow_file = \"/l/allow\"\ndeny_file = \"/l/deny\"\n[[vip]]")
+	if got := fmt.Sprint(c.Access); got != "{[0.0.0.0/0] [192.0.2.0/24] /l/allow /l/deny}" {
 		t.Errorf("of all services: %s", got)
 	}
 }
@@ -33,6 +34,9 @@ func TestFaultsOfAccessAndLimits(t *testing.T) {
 		`deny = ["10.0.0.1", "10.0.0.1/32"]`:                    `service[0].deny[1]: 10.0.0.1/32 is there twice; write each once`,
 		"allow = [\"10.0.0.0/8\"]\ndeny = [\"10.0.0.0/8\"]":     `service[0].deny[0]: 10.0.0.0/8 is in allow, too; write it in one of them`,
 		"deny = [" + many + "]":                                 `service[0].deny: there are 1025; write at most 1024 prefixes`,
+		`deny_file = "ssh.deny"`:                                `service[0].deny_file: "ssh.deny" is no absolute path; write one like "/etc/onevoice/ssh.deny"`,
+		`allow_file = ""`:                                       `service[0].allow_file: "" is no absolute path; write one like "/etc/onevoice/ssh.deny"`,
+		"allow_file = \"/a\"\ndeny_file = \"/a\"":               `service[0].deny_file: /a is allow_file, too; write a file of its own`,
 		`deny_action = "tarpit"`:                                `service[0].deny_action: "tarpit" is not an action; write "reject" (an ICMP error), "reset" or "drop"`,
 		`limit = "2/7s"`:                                        `service[0].limit: this is a text; write a table [limit]`,
 		`limit = {}`:                                            `service[0].limit: it limits nothing; write new and per, flows, or flows_per_node`,

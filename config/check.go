@@ -27,7 +27,7 @@ func (p *problems) check(raw *rawFile, host string) *Config {
 	p.otherHash = slices.ContainsFunc(raw.Service, func(s rawService) bool { return s.Hash != nil && *s.Hash != string(HashSipHash) })
 	p.vips(raw.VIP, c)
 	p.pingsOwn(c)
-	c.Access = p.access("access", raw.Access.Allow, raw.Access.Deny)
+	c.Access = p.access("access", &raw.Access)
 	p.services(raw.Service, c)
 	p.pins(raw.Pin, c)
 	c.Warnings = warnings(c)
@@ -99,6 +99,7 @@ func (p *problems) services(raw []rawService, c *Config) {
 		p.service(fmt.Sprintf("service[%d]", i), &raw[i], c)
 	}
 	p.sharedAlike(c)
+	p.prefixFiles(c)
 }
 
 func (p *problems) service(key string, raw *rawService, c *Config) {
@@ -119,7 +120,7 @@ func (p *problems) service(key string, raw *rawService, c *Config) {
 	}
 	p.listen(key+".listen", raw.Listen, c, &s)
 	p.backend(key+".backend", raw.Backend, &s)
-	s.Access, s.DenyAction = p.access(key, raw.Allow, raw.Deny), p.action(key+".deny_action", raw.DenyAction, ActionDrop)
+	s.Access, s.DenyAction = p.access(key, &rawAccess{Allow: raw.Allow, Deny: raw.Deny, AllowFile: raw.AllowFile, DenyFile: raw.DenyFile}), p.action(key+".deny_action", raw.DenyAction, ActionDrop)
 	s.Limit = p.limit(key+".limit", raw.Limit)
 	p.datagrams(key, raw, &s)
 	s.Check = p.serviceCheck(key, raw, &s)

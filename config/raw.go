@@ -57,8 +57,10 @@ type rawAdmin struct {
 
 // rawAccess is for all services.
 type rawAccess struct {
-	Allow []string `toml:"allow"`
-	Deny  []string `toml:"deny"`
+	Allow     []string `toml:"allow"`
+	Deny      []string `toml:"deny"`
+	AllowFile *string  `toml:"allow_file"`
+	DenyFile  *string  `toml:"deny_file"`
 }
 
 type rawVIP struct {
@@ -89,6 +91,8 @@ type rawService struct {
 	Local      map[string][]int64 `toml:"local"`
 	Allow      []string           `toml:"allow"`
 	Deny       []string           `toml:"deny"`
+	AllowFile  *string            `toml:"allow_file"`
+	DenyFile   *string            `toml:"deny_file"`
 	DenyAction *string            `toml:"deny_action"`
 	Limit      *rawLimit          `toml:"limit"`
 }

@@ -25,6 +25,8 @@ type WorkersConfig struct {
 	// Clock is CLOCK_BOOTTIME, as in the workers.
 	Clock func() time.Duration
 	Log   *slog.Logger
+	// Prefixes are what the files of prefixes of Settings say.
+	Prefixes []PrefixList
 	// reports is where reports go, nil for a channel of its own.
 	reports chan Report
 }
@@ -49,6 +51,9 @@ type Workers struct {
 	stopping  bool
 	grace     time.Duration
 	lost      uint64
+	// prefixes are what the files of prefixes say, and edition counts their changes.
+	prefixes []PrefixList
+	edition  uint64
 	// survivors are how many workers of an earlier control process were found, and
 	// missed the names of those that have not followed yet, and since when.
 	survivors int
@@ -73,7 +78,7 @@ type Report struct {
 func StartWorkers(cfg WorkersConfig) (*Workers, error) {
 	w := &Workers{
 		cfg: cfg, paths: len(cfg.Settings.paths()),
-		reports: cfg.reports, stop: make(chan struct{}),
+		reports: cfg.reports, stop: make(chan struct{}), prefixes: slices.Clone(cfg.Prefixes), edition: 1,
 		ownership: &node.Ownership{VIPs: make([]node.Rows, len(cfg.Settings.Config.VIPs)), Services: make([]node.Rows, len(cfg.Settings.Config.Services))},
 	}
 	if w.reports == nil {
@@ -112,6 +117,10 @@ func (w *Workers) choose(found []*worker) (active *worker) {
 			continue
 		}
 		w.tellRetired(one)
+	}
+	if active != nil {
+		// It goes by those that it had before, until then.
+		w.tellOwnPrefixes(active, 0)
 	}
 	return active
 }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"onevoice/admission"
 	"onevoice/datagram"
 	"onevoice/internal/page"
 	"onevoice/internal/poller"
@@ -75,6 +76,8 @@ type Guest struct {
 	// foreign is how many frames the filter has dropped, as seen before foreignBy.
 	foreign   uint64
 	foreignBy time.Duration
+	// lists are in force, by the files of prefixes; before Start they are the caller's.
+	lists map[string]*admission.List
 	// guardFailed: it was said that the guard takes no lease.
 	guardFailed bool
 }
@@ -120,7 +123,7 @@ func InheritGuest(log *slog.Logger) (*Guest, error) {
 }
 
 func newGuest(log *slog.Logger, socket, memory, wake *os.File) (*Guest, error) {
-	g := &Guest{log: log, outbox: make(chan outgoing, outboxLength), ended: make(chan struct{}), wake: wake}
+	g := &Guest{log: log, outbox: make(chan outgoing, outboxLength), ended: make(chan struct{}), wake: wake, lists: map[string]*admission.List{}}
 	p, err := page.Open(int(memory.Fd()))
 	memory.Close()
 	if err != nil {
@@ -163,6 +166,9 @@ func (g *Guest) receiveSettings() error {
 	}
 	for vip := range g.settings.Config.VIPs {
 		g.pathOf = append(g.pathOf, g.settings.Path(vip))
+	}
+	if err := g.receivePrefixes(); err != nil {
+		return err
 	}
 	return g.first.conn.SetReadDeadline(time.Time{})
 }

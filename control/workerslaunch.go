@@ -152,7 +152,8 @@ func (w *Workers) launch() (*worker, error) {
 		return nil, errors.Join(fmt.Errorf("control: start a worker: %w", err), one.close())
 	}
 	one.process, one.pid = one.child.Process, one.child.Process.Pid
-	if err = one.tell(tellSettings, &w.cfg.Settings); err == nil {
+	lists, edition := w.ownPrefixes()
+	if err = w.tellFirst(one, lists); err == nil {
 		err = one.welcome(firstWait)
 	} else {
 		err = fmt.Errorf("control: the worker did not begin: %w", err)
@@ -166,6 +167,7 @@ func (w *Workers) launch() (*worker, error) {
 		return nil, errors.Join(err, one.close())
 	}
 	w.add(one)
+	w.tellOwnPrefixes(one, edition)
 	w.mu.Lock()
 	stopping, grace := w.stopping, w.grace
 	w.mu.Unlock()
@@ -174,6 +176,19 @@ func (w *Workers) launch() (*worker, error) {
 	}
 	w.report(Report{PID: one.pid, Started: true})
 	return one, nil
+}
+
+// tellFirst tells a new worker what it has to know before it opens anything.
+func (w *Workers) tellFirst(one *worker, lists []PrefixList) error {
+	if err := one.tell(tellSettings, &w.cfg.Settings); err != nil {
+		return err
+	}
+	for _, l := range lists {
+		if err := one.tell(tellPrefixes, prefixesTold{l}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // errWorkerFailed carries the worker's own words.

@@ -34,6 +34,9 @@ const (
 	tellEnd = "end"
 	// askKill is answered with how many flows were ended.
 	askKill = "kill"
+	// tellPrefixes says what a file of prefixes says. To a new worker one for each
+	// file of its settings follows them, in the order of config.PrefixFiles.
+	tellPrefixes = "prefixes"
 	// tellRetire makes the worker leave everything new to another beside it.
 	tellRetire = "retire"
 )
@@ -199,6 +202,8 @@ type WorkerStatus struct {
 	Stranger   *StrangerStatus    `json:"stranger,omitempty"`
 	Unbeliever *UnbelieverStatus  `json:"unbeliever,omitempty"`
 	Flows      FlowsStatus        `json:"flows"`
+	// Prefixes is how many prefixes are in force, by file.
+	Prefixes map[string]int `json:"prefixes,omitempty"`
 	// Groups are those that it is a member of, in mac_mode igmp.
 	Groups []GroupsStatus `json:"groups,omitempty"`
 	// Datagrams are the flows of UDP services.

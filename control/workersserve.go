@@ -115,6 +115,12 @@ func (g *Guest) obey(w *wire, m *message) error {
 		if g.parts.Loop.Call(func(time.Duration) { done = g.kill(&k) }) == nil {
 			g.answer(w, m.ID, done)
 		}
+	case tellPrefixes:
+		told, err := decode[prefixesTold](m)
+		if err != nil {
+			return err
+		}
+		return g.takePrefixes(&told)
 	case tellRetire:
 		g.retire()
 		g.answer(w, m.ID, struct{}{})
@@ -324,6 +330,10 @@ func (g *Guest) fill(s *WorkerStatus, now time.Duration, flows bool) {
 	}
 	if u := p.Node.LastUnbeliever(); u.Address.IsValid() {
 		s.Unbeliever = &UnbelieverStatus{Address: u.Address, MAC: u.MAC.String(), VIP: u.VIP, Times: u.Times, Seconds: (now - u.At).Seconds()}
+	}
+	s.Prefixes = map[string]int{}
+	for file, list := range g.lists {
+		s.Prefixes[file] = list.Len()
 	}
 	s.Groups = groupsStatus(now, p.Node.Members())
 	s.Flows = FlowsStatus{Running: p.Stack.FlowCount(), Limit: stack.MaxFlows, Counters: p.Stack.Counters()}

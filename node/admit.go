@@ -139,6 +139,14 @@ func (n *Node) TurnedAway() (out []admission.Counts) {
 	return out
 }
 
+// SetPrefixList puts another list in the place of those of a name, see
+// admission.Files.
+func (n *Node) SetPrefixList(name string, l *admission.List) {
+	if n.admission != nil {
+		n.admission.SetList(name, l)
+	}
+}
+
 // newAdmission is the gate of the services' rules, nil when they have none.
 func newAdmission(cfg *Config) *admission.Gate {
 	rules, any := make([]admission.Service, len(cfg.Services)), false

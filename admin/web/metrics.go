@@ -104,6 +104,7 @@ func (c collector) families() []family {
 	all = append(all, c.nodes()...)
 	all = append(all, c.services()...)
 	all = append(all, c.traffic()...)
+	all = append(all, c.admission()...)
 	return append(all, c.datagrams()...)
 }
 

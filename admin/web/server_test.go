@@ -18,6 +18,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"onevoice/admin"
+	"onevoice/admission"
+	"onevoice/control"
 	"onevoice/stack"
 )
 
@@ -38,6 +40,8 @@ func (d *daemon) status(want admin.Wanted) (*admin.Status, error) {
 	s := looks()[0]
 	s.Version, s.Warnings = "1.0", []string{}
 	s.Verdicts = map[string]uint64{"deliver-syn": 3, "not-owner": 400}
+	s.PrefixFiles = []control.PrefixFileStatus{{File: "/l/deny", Prefixes: 7, Seconds: 3, Error: "/l/deny:1: bad"}}
+	s.Services[0].TurnedAway = &admission.Counts{Denied: 5}
 	s.Flows.Running, s.Flows.Limit, s.Flows.Accepted = 2, 100, 9
 	s.Nodes[0].BucketsOf = map[string]int{"ssh": 128, "vip 10.0.0.9": 128}
 	s.Nodes[0].Leased, s.Nodes[1].Leased, s.Nodes[0].Percent, s.Nodes[1].Percent = true, true, 100, 100
@@ -321,6 +325,7 @@ func TestMetrics(t *testing.T) {
 	body := ask(h, asking{method: "GET", path: "/metrics"}).Body.String()
 	for _, want := range []string{
 		`onevoice_verdicts_total{verdict="not-owner"} 400`, `onevoice_node_in{node="n2"} 1`, `onevoice_leased 1`,
+		`onevoice_turned_away_total{service="ssh",why="denied"} 5`, `onevoice_prefix_file_usable{file="/l/deny"} 0`, `onevoice_prefix_file_prefixes{file="/l/deny"} 7`,
 		`onevoice_buckets{node="n1",table="ssh"} 128`, `onevoice_buckets{node="n1",table="vip/10.0.0.9"} 128`, `onevoice_service_up{service="ssh"} 1`, `onevoice_flows_ended_total{how="broken"} 0`,
 	} {
 		if !strings.Contains(body, want+"\n") {

@@ -24,12 +24,16 @@ func newCheckCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			files, err := checkFiles(c)
+			if err != nil {
+				return err
+			}
 			if asJSON {
 				enc := json.NewEncoder(cmd.OutOrStdout())
 				enc.SetIndent("", "  ")
-				return enc.Encode(checked(c))
+				return enc.Encode(checked(c, files))
 			}
-			return printConfig(cmd.OutOrStdout(), c)
+			return printConfig(cmd.OutOrStdout(), c, files)
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", defaultConfig, "configuration `file`")
@@ -37,7 +41,7 @@ func newCheckCommand() *cobra.Command {
 	return cmd
 }
 
-func printConfig(out io.Writer, c *config.Config) error {
+func printConfig(out io.Writer, c *config.Config, files []checkedList) error {
 	for _, w := range c.Warnings {
 		fmt.Fprintf(out, "WARNING  %s\n", w)
 	}
@@ -56,6 +60,9 @@ func printConfig(out io.Writer, c *config.Config) error {
 		printAccess(w, &s)
 		k := &s.Check
 		fmt.Fprintf(w, "\tcheck %s every %s, failed after %s; up after %d good answers, down after %d bad ones, for %s at least\n", k.Text(), k.Interval, k.Timeout, k.Rise, k.Fall, k.HoldDown)
+	}
+	for _, f := range files {
+		fmt.Fprintf(w, "list\t%s, %d prefixes\n", f.File, f.Prefixes)
 	}
 	printNode(w, &c.Node)
 	fmt.Fprintf(w, "socket\t%s\n", c.Admin.Socket)

@@ -38,10 +38,35 @@ func prefixesText(list []netip.Prefix) (out []string) {
 	return out
 }
 
+// checkedList is a file of prefixes for programs.
+type checkedList struct {
+	File     string `json:"file"`
+	Prefixes int    `json:"prefixes"`
+}
+
+// checkFiles reads the files of prefixes that a configuration names. The error is about
+// the first that a daemon could not use.
+func checkFiles(c *config.Config) (out []checkedList, err error) {
+	for _, path := range c.PrefixFiles() {
+		list, _, err := config.ReadPrefixes(path, c.NeedsPrefixes(path))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, checkedList{path, len(list)})
+	}
+	return out, nil
+}
+
 // printAccess tells whom a service does not admit.
 func printAccess(w io.Writer, s *config.Service) {
 	if len(s.Access.Allow)+len(s.Access.Deny) > 0 {
 		fmt.Fprintf(w, "\tallowed %d prefixes, denied %d, who meet %s\n", len(s.Access.Allow), len(s.Access.Deny), s.DenyAction)
+	}
+	if a := &s.Access; a.AllowFile != "" {
+		fmt.Fprintf(w, "\tallowed besides is who is in %s\n", a.AllowFile)
+	}
+	if a := &s.Access; a.DenyFile != "" {
+		fmt.Fprintf(w, "\tdenied besides is who is in %s\n", a.DenyFile)
 	}
 	l := &s.Limit
 	var limits []string

@@ -15,6 +15,7 @@ type checkedConfig struct {
 	Node        checkedNode      `json:"node"`
 	VIPs        []checkedVIP     `json:"vips"`
 	Services    []checkedService `json:"services"`
+	PrefixFiles []checkedList    `json:"prefix_files,omitempty"`
 	Warnings    []string         `json:"warnings"`
 }
 
@@ -64,15 +65,17 @@ type checkedService struct {
 
 	Allow      []string      `json:"allow,omitempty"`
 	Deny       []string      `json:"deny,omitempty"`
+	AllowFile  string        `json:"allow_file,omitempty"`
+	DenyFile   string        `json:"deny_file,omitempty"`
 	DenyAction string        `json:"deny_action"`
 	Limit      *checkedLimit `json:"limit,omitempty"`
 }
 
-func checked(c *config.Config) checkedConfig {
+func checked(c *config.Config, files []checkedList) checkedConfig {
 	cl := &c.Cluster
 	out := checkedConfig{
 		Cluster: cl.Name, Interface: cl.Interface, ControlPort: cl.ControlPort, TwoNodes: cl.TwoNodes,
-		Timing: string(cl.Timing), Node: nodeChecked(&c.Node), Warnings: append([]string{}, c.Warnings...),
+		Timing: string(cl.Timing), Node: nodeChecked(&c.Node), PrefixFiles: files, Warnings: append([]string{}, c.Warnings...),
 	}
 	if cl.Witness.IsValid() {
 		out.Witness = cl.Witness.String()
@@ -110,6 +113,6 @@ func serviceChecked(s *config.Service) checkedService {
 		Name: s.Name, Listen: s.ListenText(), Backend: s.BackendText(), Affinity: string(s.Affinity), Source: string(s.Source),
 		Check: k.Text(), Interval: k.Interval.String(), Timeout: k.Timeout.String(), Rise: k.Rise, Fall: k.Fall, HoldDown: k.HoldDown.String(),
 		Hash: string(s.Sharing.Hash), HashSeed: s.Sharing.Seed, TotalNodes: s.Sharing.Nodes, FirstNumber: s.Sharing.First(), Homes: s.Sharing.Homes,
-		Allow: prefixesText(s.Access.Allow), Deny: prefixesText(s.Access.Deny), DenyAction: string(s.DenyAction), Limit: limitChecked(&s.Limit),
+		Allow: prefixesText(s.Access.Allow), Deny: prefixesText(s.Access.Deny), AllowFile: s.Access.AllowFile, DenyFile: s.Access.DenyFile, DenyAction: string(s.DenyAction), Limit: limitChecked(&s.Limit),
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"onevoice/admin"
 	"onevoice/config"
+	"onevoice/control"
 )
 
 func newExplainCommand() *cobra.Command {
@@ -67,6 +68,15 @@ func explainFile(file, client, to string) (*admin.Explanation, error) {
 	}
 	e := &q.answer
 	e.From = "file " + file
+	var files []control.PrefixList
+	for _, path := range cfg.PrefixFiles() {
+		list, _, err := config.ReadPrefixes(path, cfg.NeedsPrefixes(path))
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, control.PrefixList{File: path, Prefixes: list})
+	}
+	q.admitted(files)
 	if e.Bucket == nil {
 		e.Why = "siphash has a key that is made when the cluster is founded and replicated by its nodes, so the file alone does not tell the bucket; ask on a running node, without --config"
 		e.NextWhy = "the running cluster knows"
@@ -124,14 +134,18 @@ func printWhy(out io.Writer, e *admin.Explanation) error {
 	if next == "" {
 		next = "nobody"
 	}
+	access := e.AccessWhy
+	if access != "" {
+		access = map[bool]string{true: "NO: ", false: "yes: "}[e.Denied] + access
+	}
 	for _, row := range [][2]string{
-		{"CLIENT", e.Client}, {"ASKS FOR", e.To}, {"SERVICE", service}, {"HASH", e.Hash + " of " + e.Affinity}, {"BUCKET", bucket},
+		{"CLIENT", e.Client}, {"ASKS FOR", e.To}, {"SERVICE", service}, {"MAY CONNECT", access}, {"HASH", e.Hash + " of " + e.Affinity}, {"BUCKET", bucket},
 		{"OWNER", owner}, {"WHY", e.Why}, {"IF IT DIES", next + ": " + e.NextWhy}, {"ASKED", e.From},
 	} {
-		if row[0] == "IF IT DIES" && e.Next == "" && strings.HasPrefix(e.From, "file ") {
+		if row[1] == "" || row[0] == "IF IT DIES" && e.Next == "" && strings.HasPrefix(e.From, "file ") {
 			continue
 		}
-		if _, err := fmt.Fprintln(out, wrapped(fmt.Sprintf("%-12s", row[0]), row[1])); err != nil {
+		if _, err := fmt.Fprintln(out, wrapped(fmt.Sprintf("%-13s", row[0]), row[1])); err != nil {
 			return err
 		}
 	}

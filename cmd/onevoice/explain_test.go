@@ -48,7 +48,7 @@ func TestExplainByTheFileAlone(t *testing.T) {
 		}
 	}
 	// Without local nobody knows beforehand, and our own hash nobody knows at all.
-	if code, out = explainedByFile(t, "hash = \"carp\"\ntotal_nodes = 4", "192.168.0.1", "10.77.0.2:22"); code != 0 || !strings.Contains(out, "OWNER       the file does not say") {
+	if code, out = explainedByFile(t, "hash = \"carp\"\ntotal_nodes = 4", "192.168.0.1", "10.77.0.2:22"); code != 0 || !strings.Contains(out, "OWNER        the file does not say") {
 		t.Errorf("exit %d: %s", code, out)
 	}
 	if code, out = explainedByFile(t, "", "192.168.0.1", "10.77.0.2:22", "--json"); code != 0 || !strings.Contains(out, `"bucket": null`) || !strings.Contains(out, "siphash has a key") {
@@ -71,5 +71,36 @@ func TestExplainRefusesWhatNoClientCanAsk(t *testing.T) {
 	}
 	if code, out := runProgram(t, program(t, "explain", "10.0.0.1"), (*exec.Cmd).Start); code != 2 || !strings.Contains(out, "explain SRC[:PORT] VIP:PORT") {
 		t.Errorf("exit %d: %s", code, out)
+	}
+}
+
+// Who may not connect is told so, and by which prefix of which list.
+func TestExplainTellsWhoIsDenied(t *testing.T) {
+	list := filepath.Join(t.TempDir(), "deny")
+	if err := os.WriteFile(list, []byte("10.1.0.0/16\n2001:db8::/32\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lines := "deny = [\"10.0.0.0/8\"]\nallow = [\"10.1.2.0/24\", \"192.0.2.0/24\"]\ndeny_action = \"reset\"\ndeny_file = \"" + list + "\""
+	for client, want := range map[string]string{
+		"10.9.0.1":     "MAY CONNECT  NO: 10.0.0.0/8 in deny of service ssh; it meets reset\n",
+		"10.1.9.1":     "MAY CONNECT  NO: 10.1.0.0/16 in " + list + "; it meets reset\n",
+		"10.1.2.1":     "MAY CONNECT  yes: 10.1.2.0/24 in allow of service ssh\n",
+		"198.51.100.1": "MAY CONNECT  NO: who may is written down, and it is in no prefix of those; it meets reset\n",
+	} {
+		code, out := explainedByFile(t, lines, client, "10.77.0.2:22")
+		if code != 0 || !strings.Contains(strings.Join(strings.Fields(out), " "), strings.Join(strings.Fields(want), " ")) {
+			t.Errorf("%s: exit %d, no %q in\n%s", client, code, want, out)
+		}
+		code, out = explainedByFile(t, lines, client, "10.77.0.2:22", "--json")
+		var e admin.Explanation
+		if err := json.Unmarshal([]byte(out), &e); code != 0 || err != nil || e.Denied != strings.Contains(want, "NO: ") || e.AccessWhy == "" {
+			t.Errorf("%s: exit %d, %v: %s", client, code, err, out)
+		}
+	}
+	if code, out := explainedByFile(t, "", "10.9.0.1", "10.77.0.2:22"); code != 0 || strings.Contains(out, "MAY CONNECT") {
+		t.Errorf("without rules: exit %d: %s", code, out)
+	}
+	if code, out := explainedByFile(t, "deny_file = \"/none\"", "10.9.0.1", "10.77.0.2:22"); code != 1 || !strings.Contains(out, "/none: there is no such file") {
+		t.Errorf("without the file: exit %d: %s", code, out)
 	}
 }

@@ -63,6 +63,8 @@ type daemon struct {
 	began    time.Duration
 
 	workers *control.Uplinks
+	// prefixes are the files of prefixes.
+	prefixes *control.PrefixFiles
 	// selves are this host's addresses, by uplink.
 	selves    map[config.Uplink]netip.Addr
 	settings  control.WorkerSettings
@@ -306,16 +308,21 @@ func (d *daemon) installRoutes() error {
 // openWorkers starts the workers, or takes up those of an earlier run. They
 // accept nothing new before the cluster lets them.
 func (d *daemon) openWorkers(key []byte) (err error) {
+	if d.prefixes, err = control.ReadPrefixFiles(d.cfg, boottime, d.log); err != nil {
+		return err
+	}
 	d.workers, err = control.StartUplinks(control.WorkersConfig{
-		Settings: d.settings,
-		Command:  workerProcess,
-		Clock:    boottime,
-		Log:      d.log,
+		Settings: d.settings, Prefixes: d.prefixes.Lists(),
+		Command: workerProcess,
+		Clock:   boottime,
+		Log:     d.log,
 	}, d.selves)
 	if err != nil {
 		return err
 	}
 	d.opened(d.workers.Close)
+	d.prefixes.Watch(d.workers.SetPrefixes)
+	d.opened(d.prefixes.Close)
 	return d.openCluster(key)
 }
 

@@ -191,6 +191,7 @@ func (d *daemon) explain(client, to string) (*admin.Explanation, error) {
 		return nil, err
 	}
 	q.answer.From = "node " + d.cfg.Node.Name
+	q.admitted(d.prefixes.Lists())
 	q.owned(&answered)
 	return &q.answer, nil
 }

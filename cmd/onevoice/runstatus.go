@@ -37,8 +37,9 @@ func (d *daemon) status(want admin.Wanted) (*admin.Status, error) {
 	d.fillSpoke(s, &c)
 	d.services(s, &c)
 	s.Sum()
+	s.PrefixFiles = d.prefixes.Status()
 	stuck, notes := d.workerWarnings(workers)
-	s.Warnings = slices.Concat([]string{}, stuck, d.lanWarnings(s), s.Warnings, notes)
+	s.Warnings = slices.Concat([]string{}, stuck, d.lanWarnings(s), prefixWarnings(s.PrefixFiles), s.Warnings, notes)
 	return s, nil
 }
 

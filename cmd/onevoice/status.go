@@ -103,6 +103,7 @@ func printStatus(out io.Writer, s *admin.Status) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	printPrefixFiles(out, s)
 	printFilter(out, s)
 	if err := printVerdicts(out, s.Verdicts); err != nil {
 		return err

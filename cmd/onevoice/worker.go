@@ -191,6 +191,9 @@ func (s *serving) open() error {
 	if s.parts.Node, err = node.New(nodeConfig); err != nil {
 		return err
 	}
+	for file, list := range s.guest.PrefixLists() {
+		s.parts.Node.SetPrefixList(file, list)
+	}
 	s.openFilter(nodeConfig.Services)
 	s.parts.Loop, err = node.NewLoop(node.LoopConfig{
 		Node: s.parts.Node, Stack: s.parts.Stack, Datagrams: s.parts.Datagrams, Device: s.parts.Device, Poller: wait, Clock: boottime, Log: s.log,

@@ -10,13 +10,14 @@ import (
 func admitted(to *node.Service, all *config.Access, s *config.Service) {
 	to.OnDenied, to.OnLimit = refusalOf(s.DenyAction), refusalOf(s.Limit.Action)
 	rules := admission.Service{
-		Access: admission.Access{Allow: s.Access.Allow, Deny: s.Access.Deny, AllowAll: all.Allow, DenyAll: all.Deny},
+		Access: admission.Access{Allow: s.Access.Allow, Deny: s.Access.Deny, AllowAll: all.Allow, DenyAll: all.Deny,
+			Files: admission.Files{Allow: s.Access.AllowFile, Deny: s.Access.DenyFile, AllowAll: all.AllowFile, DenyAll: all.DenyFile}},
 		Limit: admission.Limit{
 			New: s.Limit.New, Per: s.Limit.Per, Flows: s.Limit.Flows, PerNode: s.Limit.FlowsPerNode,
 			Bits4: s.Limit.IPv4Prefix, Bits6: s.Limit.IPv6Prefix, Exempt: s.Limit.Exempt,
 		},
 	}
-	if s.Limit.Any() || len(s.Access.Allow)+len(s.Access.Deny)+len(all.Allow)+len(all.Deny) > 0 {
+	if s.Limit.Any() || s.Access.Any() || all.Any() {
 		to.Admits = &rules
 	}
 }
