@@ -47,7 +47,7 @@ type Options struct {
 	Role    Role
 	// Peers in the order of the file; the same on all hosts.
 	Peers []Peer
-	// Preferred: of two nodes only the first votes.
+	// Preferred: of two nodes only the first votes, as it does without a witness.
 	Preferred bool
 	Timing    Timing
 	// Paths are names of the paths on which this node serves: cluster MACs.

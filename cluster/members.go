@@ -78,12 +78,10 @@ func (t *Table) nextOrder(wish uint32) uint32 {
 	return wish
 }
 
-// preferredNodes is up to how many nodes the first alone decides, where it is preferred:
-// a cluster that has grown beyond two can tell who is dead.
-const preferredNodes = 2
-
 // wantVoters are who should vote: without a witness the first odd number up to
-// MaxVoters, with one the first even number and the witness (R1).
+// MaxVoters, with one the first even number and the witness (R1). Of two nodes without
+// one that is the first alone, which is what two_nodes = "preferred" asks for; such a
+// cluster has more votes as soon as it has a witness or more nodes.
 func (t *Table) wantVoters() []uint64 {
 	hosts := slices.Clone(t.Hosts)
 	slices.SortFunc(hosts, func(a, b Host) int { return cmp.Compare(a.Order, b.Order) })
@@ -100,8 +98,6 @@ func (t *Table) wantVoters() []uint64 {
 	switch {
 	case n == 0:
 		return nil
-	case t.Preferred && len(nodes) <= preferredNodes:
-		n, witness = min(n, 1), nil
 	case len(witness) > 0:
 		n = max(min(n, MaxVoters-1)&^1, min(len(nodes), 1))
 		if n == 1 {

@@ -148,7 +148,8 @@ type Table struct {
 	Services   []Service     `cbor:"6,keyasint"`
 	// Sets are the voter sets that a lease may rest on; the last is raft's own.
 	Sets []VoterSet `cbor:"7,keyasint"`
-	// Preferred: only the first host votes.
+	// Preferred: it was founded with two_nodes = "preferred". No rule needs it, see
+	// wantVoters; tables in journals have it.
 	Preferred bool `cbor:"8,keyasint"`
 	// Index is the last entry applied.
 	Index uint64 `cbor:"9,keyasint"`
