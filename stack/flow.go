@@ -151,7 +151,7 @@ func (f *flow) step(s *Stack) {
 func (f *flow) refuse(s *Stack, now time.Duration, err error) {
 	s.counters.Refused++
 	if !errors.Is(err, proxy.ErrBusy) {
-		f.service.refused(s, now, err)
+		f.service.refused(s, now)
 	}
 	f.abort(s)
 }

@@ -91,9 +91,12 @@ func (svc *service) next() (time.Duration, bool) {
 	return svc.health.Next()
 }
 
-// dialProbe dials the backend without a client, to learn that it is back.
+// dialProbe dials the backend without a client, to learn whether it is there.
 func (svc *service) dialProbe(s *Stack, now time.Duration) {
-	svc.health.Probing()
+	if svc.probe != nil {
+		return
+	}
+	svc.health.Probing(now)
 	conn, err := svc.dial(netip.AddrPort{}, svc.Listen.Port())
 	if err == nil {
 		err = s.poller.AddEdge(conn.FD(), probeToken(svc.index))
@@ -102,7 +105,7 @@ func (svc *service) dialProbe(s *Stack, now time.Duration) {
 		}
 	}
 	if err != nil {
-		svc.health.Refused(now)
+		svc.down(s, now, err)
 		return
 	}
 	svc.probe, svc.probeBy = conn, now+probeTimeout
@@ -112,7 +115,7 @@ func (svc *service) endProbe(s *Stack, now time.Duration, err error) {
 	svc.probe.Close()
 	svc.probe = nil
 	if err != nil {
-		svc.health.Refused(now)
+		svc.down(s, now, err)
 		return
 	}
 	svc.connected(s, now)
@@ -124,10 +127,19 @@ func (svc *service) connected(s *Stack, now time.Duration) {
 	}
 }
 
-func (svc *service) refused(s *Stack, now time.Duration, err error) {
+// refused is told of a client's dial that nobody took. Whether that is the backend's doing
+// or the client's, as where a packet filter bans its address, a dial without it tells.
+func (svc *service) refused(s *Stack, now time.Duration) {
 	if svc.EachPort {
 		return
 	}
+	svc.health.Doubt(now)
+	if at, due := svc.health.Next(); due && now >= at {
+		svc.dialProbe(s, now)
+	}
+}
+
+func (svc *service) down(s *Stack, now time.Duration, err error) {
 	if svc.health.Refused(now) {
 		s.changed(svc.Name, false, err)
 	}

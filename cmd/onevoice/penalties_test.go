@@ -131,3 +131,45 @@ func (p *pair) greeting(from string) string {
 	}
 	return string(b[:n])
 }
+
+// A packet filter that bans one client, as fail2ban does, takes the service from nobody
+// else: it sees each client's own address on the way to the service, and what it answers
+// that client is not the service's word.
+func TestBannedClientTakesTheServiceFromNobodyElse(t *testing.T) {
+	needTools(t, "nft")
+	p := newPair(t)
+	p.clientAddress("10.77.0.102")
+	run := p.start()
+	run.until("answering: this node holds a lease")
+	const ban = "add table inet f2b; add chain inet f2b input { type filter hook input priority -1; }; add rule inet f2b input tcp dport 7000 ip saddr 10.77.0.101 reject with icmp port-unreachable"
+	if out, err := output(t, p.NS, "nft", ban); err != nil {
+		t.Skipf("needs nft to ban a client: %v: %s", err, out)
+	}
+	echoes := func(from string) error {
+		return p.client.Do(func() error {
+			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: patience}
+			c, err := d.Dial("tcp4", testVIP+":7")
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(patience))
+			if _, err := c.Write([]byte("x")); err != nil {
+				return err
+			}
+			_, err = io.ReadFull(c, make([]byte, 1))
+			return err
+		})
+	}
+	for range 5 {
+		if err := echoes("10.77.0.101"); err == nil {
+			t.Error("the banned client is served, so there is nothing to see")
+		}
+		if err := echoes("10.77.0.102"); err != nil {
+			t.Errorf("another client is not served: %v", err)
+		}
+	}
+	if _, out := runProgram(t, program(t, "status", "--socket", p.socket()), (*exec.Cmd).Start); strings.Contains(out, "DOWN") || strings.Contains(out, "does not accept") {
+		t.Errorf("the service counts as down:\n%s", out)
+	}
+}
