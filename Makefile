@@ -24,6 +24,14 @@ docs: ## the pages that are made from the program: configuration, commands, metr
 	$(GO) test -count=1 ./admin/web -run '^TestMetricsPage$$' -update
 	$(GO) test -count=1 ./cmd/onevoice -run '^TestHelpIsOnItsPage$$' -update
 
+.PHONY: docs-play
+docs-play: ## the tutorial, followed with a real package: PACKAGE=dist/onevoice_….deb, as root
+	$(GO) test -count=1 -timeout 1h ./cmd/onevoice -run '^TestTutorial$$' -v -args $(if $(PACKAGE),-package $(abspath $(PACKAGE)))
+
+.PHONY: picture
+picture: build ## docs/page.png anew, from a lab and Chromium, as root
+	./docs/picture.sh ./$(BINARY)
+
 .PHONY: demo
 demo: build ## a cluster on this machine, on a switch and on a hub
 	./$(BINARY) lab --lan hub

@@ -58,7 +58,7 @@ remove() {
 step "install $(basename "$package")"
 install
 inside onevoice version
-for file in /usr/lib/systemd/system/onevoice.service /usr/share/man/man1/onevoice-run.1 /usr/share/bash-completion/completions/onevoice /usr/share/zsh/vendor-completions/_onevoice /usr/share/fish/vendor_completions.d/onevoice.fish /usr/share/doc/onevoice/page.md /usr/share/doc/onevoice/licenses/gvisor.dev/gvisor/pkg/LICENSE /usr/share/doc/onevoice/licenses/go/LICENSE; do
+for file in /usr/lib/systemd/system/onevoice.service /usr/share/man/man1/onevoice-run.1 /usr/share/bash-completion/completions/onevoice /usr/share/zsh/vendor-completions/_onevoice /usr/share/fish/vendor_completions.d/onevoice.fish /usr/share/doc/onevoice/docs/page.md /usr/share/doc/onevoice/licenses/gvisor.dev/gvisor/pkg/LICENSE /usr/share/doc/onevoice/licenses/go/LICENSE; do
   [ -f "/mnt/root$file" ] || fail "no $file"
 done
 if command -v man >/dev/null; then

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"regexp"
@@ -149,5 +150,19 @@ func TestTutorial(t *testing.T) {
 	}
 	if len(steps) < 20 {
 		t.Errorf("the page has %d steps only", len(steps))
+	}
+}
+
+// page is one that TestPage plays.
+var page = flag.String("page", "", "the page of docs/ that TestPage plays, on a cluster of two as the tutorial leaves it")
+
+// TestPage plays the page that -page names.
+func TestPage(t *testing.T) {
+	if *page == "" {
+		t.Skip("plays the page that -page names: make docs-play")
+	}
+	s := newStage(t)
+	for _, st := range readPage(t, *page) {
+		s.play(*page, st)
 	}
 }
