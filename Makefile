@@ -25,8 +25,8 @@ docs: ## the pages that are made from the program: configuration, commands, metr
 	$(GO) test -count=1 ./cmd/onevoice -run '^TestHelpIsOnItsPage$$' -update
 
 .PHONY: docs-play
-docs-play: ## the tutorial, followed with a real package: PACKAGE=dist/onevoice_….deb, as root
-	$(GO) test -count=1 -timeout 1h ./cmd/onevoice -run '^TestTutorial$$' -v -args $(if $(PACKAGE),-package $(abspath $(PACKAGE)))
+docs-play: ## the tutorial, or PAGE=…, followed with PACKAGE=dist/….deb, as root
+	$(GO) test -count=1 -timeout 1h ./cmd/onevoice -run '$(if $(PAGE),^TestPage$$,^TestTutorial$$)' -v -args $(if $(PAGE),-page $(abspath $(PAGE))) $(if $(PACKAGE),-package $(abspath $(PACKAGE)))
 
 .PHONY: picture
 picture: build ## docs/page.png anew, from a lab and Chromium, as root

@@ -154,12 +154,12 @@ func TestTutorial(t *testing.T) {
 }
 
 // page is one that TestPage plays.
-var page = flag.String("page", "", "the page of docs/ that TestPage plays, on a cluster of two as the tutorial leaves it")
+var page = flag.String("page", "", "the page that TestPage plays, on hosts on which nothing is installed")
 
-// TestPage plays the page that -page names.
+// TestPage plays the page that -page names: what a new page is tried with.
 func TestPage(t *testing.T) {
 	if *page == "" {
-		t.Skip("plays the page that -page names: make docs-play")
+		t.Skip("plays the page that -page names: make docs-play PAGE=…")
 	}
 	s := newStage(t)
 	for _, st := range readPage(t, *page) {

@@ -74,7 +74,7 @@ func (s *situation) stateDirectory() []string {
 func (s *situation) phase() []string {
 	switch s.Phase {
 	case "blank":
-		return []string{"this node has no cluster yet: it waits until all of [cluster] peers are there, or until one that has a cluster lets it join. It can take some seconds; if it does not end, start onevoice on the others, or see `onevoice bootstrap --help`"}
+		return []string{fmt.Sprintf("this node has no cluster yet: it waits until all of [cluster] peers are there, or until one that has a cluster lets it join. It can take some seconds; if it does not end, start onevoice on the others, and look whether a firewall between them drops UDP port %d; or see `onevoice bootstrap --help`", s.port)}
 	case "joining":
 		return []string{"this node has joined and waits for the cluster's table; a majority of the voters has to be there"}
 	}

@@ -42,7 +42,7 @@ func TestWarnings(t *testing.T) {
 		want []string
 	}{
 		{"all is well", func(*situation) {}, nil},
-		{"no cluster", func(s *situation) { *s = situation{Status: &cluster.Status{Phase: "blank"}} }, []string{"onevoice bootstrap --help"}},
+		{"no cluster", func(s *situation) { *s = situation{Status: &cluster.Status{Phase: "blank"}, port: 7177} }, []string{"drops UDP port 7177; or see `onevoice bootstrap --help`"}},
 		{"a node is dead", func(s *situation) { silent(s, 2); s.Hosts[2].In = false }, []string{"n3 (10.77.0.13) is away, and the others have its buckets; start onevoice there"}},
 		{"cut off", func(s *situation) { silent(s, 1, 2, 3); s.leased = false }, []string{"hears none of the others"}},
 		{"no majority", func(s *situation) { silent(s, 1, 2); s.leased, s.Hosts[3].Leased = false, false },
