@@ -102,6 +102,17 @@ bench-deps: ## install what it is measured beside and with (Debian, as root)
 bench-micro: ## the micro-benchmarks, with allocations
 	$(GO) test -run '^$$' -bench . -benchmem ./hashing ./responder ./node ./link/ingress
 
+.PHONY: acceptance
+acceptance: ## a cluster judged by others' programs beside a plain server, as root; ONLY="nmap|wrk"
+	$(GO) test -count=1 -timeout 2h ./cmd/onevoice -run '^TestAcceptance$$/$(ONLY)' -v -args -acceptance
+
+.PHONY: acceptance-deps
+acceptance-deps: ## install those programs (Debian, as root)
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		arp-scan arping curl dnsmasq-base dnsperf fping hping3 iproute2 ipv6toolkit make ndisc6 nftables nghttp2-client nginx nmap \
+		openssh-server openssh-sftp-server openssh-tests python3-scapy rsync slowhttptest sshfs tcpdump tcptrace testssl.sh thc-ipv6 tshark wrk
+
 .PHONY: verdicts
 verdicts: ## 10 million frames judged by the kernel and by the node, as root
 	$(GO) test -count=1 -timeout 1h ./node -run '^TestKernelFilter' -v -args -kernel-frames $(or $(N),10000000) -wire-frames $(or $(W),100000)
