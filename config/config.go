@@ -244,13 +244,20 @@ const (
 
 // Load reads the file at path.
 func Load(path string) (*Config, error) {
+	c, _, err := Read(path)
+	return c, err
+}
+
+// Read is Load, and returns the file's text, too, for Changes.
+func Read(path string) (*Config, []byte, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, unread(path, err)
+		return nil, nil, unread(path, err)
 	}
 	host, err := os.Hostname()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return Parse(path, data, host)
+	c, err := Parse(path, data, host)
+	return c, data, err
 }
