@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -40,6 +41,11 @@ func (r *Routes) mark() uint32 { return uint32(r.table) }
 
 // installMarks turns the settings on and adds the rule.
 func (r *Routes) installMarks() error {
+	if r.there != nil {
+		if there, err := r.rules(); err != nil || slices.ContainsFunc(there, func(one netlink.Rule) bool { return isMark(&one) }) {
+			return err
+		}
+	}
 	rule := r.rule(netip.IPv4Unspecified())
 	rule.Mark, rule.Priority = r.mark(), markPriority
 	for i, name := range markSettings() {

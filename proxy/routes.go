@@ -41,6 +41,8 @@ type Routes struct {
 	marked bool
 	vips   []netip.Addr
 	hosts  []netip.Addr // at most one of each family
+	// there is the error of an addition that is no error, nil where all are.
+	there error
 }
 
 // rulePriority lies behind the local table (0) and before main (32766).
@@ -68,6 +70,16 @@ func TableFor(vip netip.Addr) int {
 // what is needed: flows that have outlived the crash go through it. It fails, and
 // changes nothing, when the table holds a route that is not ours.
 func InstallRoutes(table int, backends, vips, hosts []netip.Addr) (*Routes, error) {
+	return installRoutes(table, backends, vips, hosts, false)
+}
+
+// ExtendRoutes is InstallRoutes beside a process that needs what is there: it adds
+// what is missing, and takes nothing away.
+func ExtendRoutes(table int, backends, vips, hosts []netip.Addr) (*Routes, error) {
+	return installRoutes(table, backends, vips, hosts, true)
+}
+
+func installRoutes(table int, backends, vips, hosts []netip.Addr, extend bool) (*Routes, error) {
 	r := &Routes{table: table, vips: vips, hosts: hosts}
 	seen := map[netip.Addr]bool{}
 	for _, b := range backends {
@@ -90,6 +102,10 @@ func InstallRoutes(table int, backends, vips, hosts []netip.Addr) (*Routes, erro
 	if there || err != nil {
 		return r, err
 	}
+	if extend {
+		r.there = unix.EEXIST
+		return r, r.install()
+	}
 	if err := r.Remove(); err != nil {
 		return nil, err
 	}
@@ -97,6 +113,14 @@ func InstallRoutes(table int, backends, vips, hosts []netip.Addr) (*Routes, erro
 		return nil, errors.Join(err, r.Remove())
 	}
 	return r, nil
+}
+
+// added is the error of an addition; what is there already may be no error.
+func (r *Routes) added(err error) error {
+	if r.there != nil && errors.Is(err, r.there) {
+		return nil
+	}
+	return err
 }
 
 // inForce reports whether the table and the rules that lead to it are what they
@@ -160,7 +184,7 @@ func (r *Routes) install() error {
 	for _, from := range r.froms {
 		rule := r.rule(from)
 		rule.Src = prefix(alone(from))
-		if err := netlink.RuleAdd(rule); err != nil {
+		if err := r.added(netlink.RuleAdd(rule)); err != nil {
 			return fmt.Errorf("proxy: add rule from %s: %w", from, err)
 		}
 	}
@@ -170,7 +194,7 @@ func (r *Routes) install() error {
 		}
 		rule := r.rule(vip)
 		rule.Dst = prefix(alone(vip))
-		if err := netlink.RuleAdd(rule); err != nil {
+		if err := r.added(netlink.RuleAdd(rule)); err != nil {
 			return fmt.Errorf("proxy: add rule to %s: %w", vip, err)
 		}
 	}
@@ -229,7 +253,7 @@ func (r *Routes) addRoute(dst netip.Prefix, src netip.Addr) error {
 	if src.IsValid() {
 		route.Src = src.AsSlice()
 	}
-	if err := netlink.RouteAdd(route); err != nil {
+	if err := r.added(netlink.RouteAdd(route)); err != nil {
 		return fmt.Errorf("proxy: add route to %s in table %d: %w", dst, r.table, err)
 	}
 	return nil
