@@ -35,6 +35,10 @@ type Daemon struct {
 	Kill func(control.Kill) (int, error)
 	// Explain tells who answers whom. Nil for a host that does not know.
 	Explain Explainer
+	// Change begins a change of the running process, and Changed tells of the last one.
+	// Nil for a host that knows none.
+	Change  func(Change) (ChangeStatus, error)
+	Changed func() ChangeStatus
 }
 
 // Server serves the admin socket.
@@ -113,6 +117,9 @@ func handlerOf(d *Daemon) http.Handler {
 	mux.HandleFunc("POST /v1/wish", func(w http.ResponseWriter, r *http.Request) { answerWish(w, r, d) })
 	if d.Explain != nil {
 		mux.HandleFunc("GET /v1/explain", func(w http.ResponseWriter, r *http.Request) { answerWhy(w, r, d.Explain) })
+	}
+	if d.Change != nil {
+		serveChanges(mux, d)
 	}
 	if d.Kill != nil {
 		mux.HandleFunc("POST /v1/kill", func(w http.ResponseWriter, r *http.Request) { answerKill(w, r, d) })

@@ -27,6 +27,9 @@ type WorkersConfig struct {
 	Log   *slog.Logger
 	// Prefixes are what the files of prefixes of Settings say.
 	Prefixes []PrefixList
+	// Beside: the workers that are there still belong to the process before this one,
+	// which answers; TakeUp takes them over later.
+	Beside bool
 	// reports is where reports go, nil for a channel of its own.
 	reports chan Report
 }
@@ -49,8 +52,14 @@ type Workers struct {
 	mappings  Mappings
 	leases    []page.Lease
 	stopping  bool
-	grace     time.Duration
-	lost      uint64
+	// left: the workers that live go on without this process.
+	left bool
+	// retiring was the active one until Retire, nil before that.
+	retiring *worker
+	grace    time.Duration
+	lost     uint64
+	// beside: there are workers that TakeUp has not taken over yet.
+	beside bool
 	// prefixes are what the files of prefixes say, and edition counts their changes.
 	prefixes []PrefixList
 	edition  uint64
@@ -74,7 +83,8 @@ type Report struct {
 
 // StartWorkers takes up the workers that an earlier control process has left,
 // starts one where none of them can serve the settings, and waits until it is
-// ready. The error is what kept a worker from starting.
+// ready. Beside another process that lives it only starts one. The error is what
+// kept a worker from starting.
 func StartWorkers(cfg WorkersConfig) (*Workers, error) {
 	w := &Workers{
 		cfg: cfg, paths: len(cfg.Settings.paths()),
@@ -84,20 +94,27 @@ func StartWorkers(cfg WorkersConfig) (*Workers, error) {
 	if w.reports == nil {
 		w.reports = make(chan Report, maxReports)
 	}
-	w.leases = make([]page.Lease, w.paths)
-	found, err := w.takeUp()
-	if err != nil {
-		return nil, err
+	w.leases, w.beside = make([]page.Lease, w.paths), cfg.Beside
+	var active *worker
+	if !cfg.Beside {
+		found, err := w.takeUp()
+		if err != nil {
+			return nil, err
+		}
+		active = w.choose(found)
 	}
-	active := w.choose(found)
 	if active == nil {
+		var err error
 		if active, err = w.launch(); err != nil {
 			return nil, errors.Join(err, w.Close())
 		}
 	}
-	w.tending.Add(2)
+	w.tending.Add(1)
 	go w.tend(active)
-	go w.seek()
+	if !cfg.Beside {
+		w.tending.Add(1)
+		go w.seek()
+	}
 	return w, nil
 }
 
@@ -174,6 +191,9 @@ func (w *Workers) remove(one *worker) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.all = slices.DeleteFunc(w.all, func(o *worker) bool { return o == one })
+	if w.retiring == one {
+		w.retiring = nil
+	}
 	w.publish()
 }
 
@@ -198,7 +218,7 @@ func (w *Workers) Publish(o *node.Ownership, mappings Mappings) error {
 // publish is for callers that hold the lock. The sizes were checked, or are the
 // worker's own.
 func (w *Workers) publish() {
-	beside := len(w.missed) > 0 || slices.ContainsFunc(w.all, func(one *worker) bool { return one.retired })
+	beside := w.beside || len(w.missed) > 0 || slices.ContainsFunc(w.all, func(one *worker) bool { return one.retired })
 	for _, one := range w.all {
 		t := retiredTable(w.ownership.Generation, one)
 		if !one.retired {
@@ -313,10 +333,14 @@ func (w *Workers) Beat() time.Duration {
 	if len(w.missed) > 0 {
 		return node.Forever
 	}
-	if one := w.active(); one != nil {
-		return w.cfg.Clock() - one.page.WorkerBeat()
+	one := w.active()
+	if one == nil {
+		one = w.retiring
 	}
-	return node.Forever
+	if one == nil {
+		return node.Forever
+	}
+	return w.cfg.Clock() - one.page.WorkerBeat()
 }
 
 // active is the worker that takes what is new, nil when there is none. It is for

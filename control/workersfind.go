@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -43,18 +44,29 @@ func (w *Workers) takeUp() ([]*worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.survivors, w.missed = len(names), map[string]time.Duration{}
+	names = slices.DeleteFunc(names, w.started)
+	missed := map[string]time.Duration{}
 	var found []*worker
 	for _, name := range names {
 		one, err := w.takeUpOne(name)
 		if err != nil {
 			w.cfg.Log.Warn("a worker of an earlier run does not follow; nothing new is accepted until it does", "name", name, "error", err)
-			w.missed[name] = w.cfg.Clock()
+			missed[name] = w.cfg.Clock()
 			continue
 		}
 		found = append(found, one)
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.survivors, w.missed = len(names), missed
 	return found, nil
+}
+
+// started reports whether a name is of a worker that this process has started.
+func (w *Workers) started(name string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.ContainsFunc(w.all, func(one *worker) bool { return name == workerName(w.vip(), one.pid) })
 }
 
 // vip is the one by which workers are found.

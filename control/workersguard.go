@@ -33,7 +33,8 @@ const (
 // or dropped.
 func (g *Guest) setLease(now time.Duration, path int, begin, end time.Duration) {
 	if path < len(g.parts.Guards) {
-		if err := g.parts.Guards[path].SetLease(guardUntil(now, end, g.Orphaned())); err != nil && !g.guardFailed {
+		g.leased = g.leased || now < end
+		if err := g.parts.Guards[path].SetLease(guardUntil(now, end, g.Orphaned() || !g.leased)); err != nil && !g.guardFailed {
 			g.guardFailed = true
 			g.log.Warn("the guard in the kernel cannot be given the lease; nothing new is answered until it can", "error", err)
 		}
@@ -46,11 +47,12 @@ func (g *Guest) setLease(now time.Duration, path int, begin, end time.Duration) 
 }
 
 // guardUntil is until when the guard lets answers out. Once the lease is over the
-// node says nothing that the guard would have to stop, and a worker that is alone
-// gets no other. A guard that stayed shut would silence the worker of the next
-// control process, too, if that does not take this one up.
-func guardUntil(now, end time.Duration, alone bool) time.Duration {
-	if alone && now >= end {
+// node says nothing that the guard would have to stop, and a worker that is apart
+// gets no other, or has had none yet: it is alone, or another one answers beside it
+// until this one's first lease. A guard that stayed shut would silence that one, or
+// the worker of the next control process, if that does not take this one up.
+func guardUntil(now, end time.Duration, apart bool) time.Duration {
+	if apart && now >= end {
 		return node.Forever
 	}
 	return end

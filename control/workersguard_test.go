@@ -11,7 +11,7 @@ func TestGuardUntil(t *testing.T) {
 	const end = 10 * time.Second
 	for _, c := range []struct {
 		now   time.Duration
-		alone bool
+		apart bool
 		want  time.Duration
 	}{
 		{end - 1, false, end},
@@ -19,8 +19,8 @@ func TestGuardUntil(t *testing.T) {
 		{end - 1, true, end},
 		{end, true, node.Forever},
 	} {
-		if got := guardUntil(c.now, end, c.alone); got != c.want {
-			t.Errorf("at %v, alone %v: until %v, want %v", c.now, c.alone, got, c.want)
+		if got := guardUntil(c.now, end, c.apart); got != c.want {
+			t.Errorf("at %v, apart %v: until %v, want %v", c.now, c.apart, got, c.want)
 		}
 	}
 }

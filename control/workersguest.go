@@ -78,6 +78,8 @@ type Guest struct {
 	foreignBy time.Duration
 	// lists are in force, by the files of prefixes; before Start they are the caller's.
 	lists map[string]*admission.List
+	// leased: there was a lease on some path.
+	leased bool
 	// guardFailed: it was said that the guard takes no lease.
 	guardFailed bool
 }

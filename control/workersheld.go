@@ -130,7 +130,7 @@ func (w *Workers) told(one *worker, h Holding) {
 // each service.
 func (w *Workers) Held(wanted []node.Bitmap) (HeldFlows, error) {
 	w.mu.Lock()
-	one, all := w.active(), !w.beside()
+	one, all := w.active(), !w.accompanied()
 	// Without a worker there is no flow.
 	out := HeldFlows{Generation: w.ownership.Generation, All: all, Services: make([][]node.Held, len(wanted))}
 	w.mu.Unlock()
@@ -149,11 +149,11 @@ func (w *Workers) Held(wanted []node.Bitmap) (HeldFlows, error) {
 	return out, nil
 }
 
-// beside reports whether there are workers besides the active one that may hold
-// flows. They do not come into being beside one, but are found by StartWorkers.
-// It is for callers that hold the lock.
-func (w *Workers) beside() bool {
-	return len(w.missed) > 0 || slices.ContainsFunc(w.all, func(one *worker) bool { return one.retired || one.unusable })
+// accompanied reports whether there are workers besides the active one that may hold
+// flows. They do not come into being beside one, but are found by StartWorkers, or
+// TakeUp. It is for callers that hold the lock.
+func (w *Workers) accompanied() bool {
+	return w.beside || len(w.missed) > 0 || slices.ContainsFunc(w.all, func(one *worker) bool { return one.retired || one.unusable })
 }
 
 // maxToldHashes bounds the hashes of one message to a worker, some 20 bytes each.
@@ -164,7 +164,7 @@ const maxToldHashes = 1 << 18
 // While there are workers beside it no list is complete.
 func (w *Workers) SetFlowLists(generation uint64, lists []FlowList) error {
 	w.mu.Lock()
-	one, beside := w.active(), w.beside()
+	one, beside := w.active(), w.accompanied()
 	w.mu.Unlock()
 	if one == nil {
 		return errNoAnswer

@@ -93,6 +93,10 @@ func (one *worker) tell(kind string, body any) error {
 
 // ask asks a worker that listen listens to.
 func (one *worker) ask(kind string, body any) (json.RawMessage, error) {
+	return one.askWithin(askTimeout, kind, body)
+}
+
+func (one *worker) askWithin(most time.Duration, kind string, body any) (json.RawMessage, error) {
 	answer := make(chan json.RawMessage, 1)
 	one.mu.Lock()
 	one.last++
@@ -107,7 +111,7 @@ func (one *worker) ask(kind string, body any) (json.RawMessage, error) {
 	if err := one.wire.send(newMessage(kind, id, body)); err != nil {
 		return nil, errors.Join(errNoAnswer, err)
 	}
-	timeout := time.NewTimer(askTimeout)
+	timeout := time.NewTimer(most)
 	defer timeout.Stop()
 	select {
 	case b := <-answer:

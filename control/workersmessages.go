@@ -58,6 +58,8 @@ const (
 // key, only the hash key that follows from it.
 type WorkerSettings struct {
 	Config *config.Config
+	// Program is the version of the program. A worker of another serves no new flows.
+	Program string
 	// Self is this node's address on the interface.
 	Self netip.Addr
 	// Daemon is the first VIP of each interface that this host's daemon serves, by
@@ -185,6 +187,8 @@ type WorkerStatus struct {
 	Process ProcessStatus `json:"process"`
 	// Uplink is whose frames it serves: an interface, or a VLAN of it.
 	Uplink string `json:"uplink"`
+	// Version is that of the program that it runs.
+	Version string `json:"version"`
 	// Retired workers serve the flows that they have and take no new ones.
 	Retired bool `json:"retired"`
 	// Generation is that of the table in force.

@@ -295,16 +295,18 @@ func peerOf(c *net.UnixConn) (*unix.Ucred, error) {
 // network namespace.
 func workerNames(vip netip.Addr) string { return "@onevoice/worker/" + vip.String() + "/" }
 
+// workerName is the name of a VIP's worker.
+func workerName(vip netip.Addr, pid int) string { return fmt.Sprint(workerNames(vip), pid) }
+
 // listenForControl takes a worker's name, under which a new control process
 // finds it once its own is gone.
 func listenForControl(vip netip.Addr) (*net.UnixListener, error) {
-	name := fmt.Sprint(workerNames(vip), os.Getpid())
-	return net.ListenUnix("unixpacket", &net.UnixAddr{Name: name, Net: "unixpacket"})
+	return net.ListenUnix("unixpacket", &net.UnixAddr{Name: workerName(vip, os.Getpid()), Net: "unixpacket"})
 }
 
 // status tells of this worker.
 func (g *Guest) status(want statusWanted) *WorkerStatus {
-	s := &WorkerStatus{Process: MeasureProcess(want.Collect), Uplink: g.settings.Config.VIPs[0].Uplink.String(), Retired: g.retired.Load(), Refused: g.refused.Load(), Verdicts: map[string]uint64{}}
+	s := &WorkerStatus{Process: MeasureProcess(want.Collect), Uplink: g.settings.Config.VIPs[0].Uplink.String(), Version: g.settings.Program, Retired: g.retired.Load(), Refused: g.refused.Load(), Verdicts: map[string]uint64{}}
 	// A loop that has ended leaves the rest empty: the worker is going.
 	_ = g.parts.Loop.Call(func(now time.Duration) { g.fill(s, now, want.Flows) })
 	return s

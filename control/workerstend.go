@@ -68,13 +68,28 @@ func (w *Workers) hear(one *worker, m *message) error {
 	return nil
 }
 
-// reap waits for the process, if it is our child.
+// reap waits for the process, if it is our child; one that was left behind goes on.
 func (w *Workers) reap(one *worker) {
-	if one.child == nil {
+	w.mu.Lock()
+	left := w.left
+	w.mu.Unlock()
+	switch {
+	case left && one.child != nil:
+		_ = one.process.Release()
+		return
+	case left:
+		return
+	}
+	if one.process == nil {
 		return
 	}
 	late := time.AfterFunc(reapTime, func() { _ = one.process.Kill() })
 	defer late.Stop()
+	if one.child == nil {
+		// It is our child all the same where it was left behind and taken up again.
+		_, _ = one.process.Wait()
+		return
+	}
 	err := one.child.Wait()
 	w.mu.Lock()
 	stopping := w.stopping
@@ -139,6 +154,9 @@ func (w *Workers) Wait() error {
 	late := time.AfterFunc(w.grace+killSlack, func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
+		if w.left {
+			return
+		}
 		killed = len(w.all) > 0
 		for _, one := range w.all {
 			_ = one.process.Kill()

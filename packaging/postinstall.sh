@@ -13,6 +13,6 @@ chown onevoice:onevoice /etc/onevoice
 if [ -d /run/systemd/system ]; then
   systemctl daemon-reload
   if systemctl is-active --quiet onevoice; then
-    echo "onevoice runs on in its earlier version; drain this host, then systemctl restart onevoice"
+    echo "onevoice runs on in its earlier version; onevoice upgrade goes over to this one and ends no session"
   fi
 fi

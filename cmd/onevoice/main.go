@@ -70,6 +70,8 @@ func newRootCommand() *cobra.Command {
 		newForgetCommand(),
 		newTakeoverCommand(),
 		newRemapCommand(),
+		newReloadCommand(),
+		newUpgradeCommand(),
 		newBootstrapCommand(),
 		newRecoverCommand(),
 		newCheckCommand(),

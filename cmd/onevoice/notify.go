@@ -17,6 +17,8 @@ type notifier struct {
 	how  func() (string, bool)
 	stop chan struct{}
 	done chan struct{}
+	// closed belongs to who calls close.
+	closed bool
 }
 
 // notifyEvery is how often systemd is told without a watchdog. With one it is twice in
@@ -67,6 +69,9 @@ func (n *notifier) run() {
 
 // stopping says that the daemon stops, which may take stop_timeout.
 func (n *notifier) stopping(grace time.Duration) {
+	if n == nil {
+		return
+	}
 	// The watchdog has no say in it any more than before: the loop goes on.
 	_, _ = systemd.SdNotify(false, fmt.Sprintf("%s\nEXTEND_TIMEOUT_USEC=%d", systemd.SdNotifyStopping, (grace+stopSlack).Microseconds()))
 }
@@ -74,11 +79,22 @@ func (n *notifier) stopping(grace time.Duration) {
 // stopSlack is what a stop may take beside the flows' time.
 const stopSlack = 10 * time.Second
 
-// close ends the goroutine. The loop has ended, or answers.
+// close ends the goroutine. The loop has ended, or answers. A second call, and one of
+// a notifier that was not started, do nothing.
 func (n *notifier) close() error {
+	if n == nil || n.closed {
+		return nil
+	}
+	n.closed = true
 	close(n.stop)
 	<-n.done
 	return nil
+}
+
+// mainProcess says that another process is the service's from now on (MAINPID= of
+// sd_notify(3)), and reports whether systemd is there to hear it.
+func mainProcess(pid int) (bool, error) {
+	return systemd.SdNotify(false, fmt.Sprintf("MAINPID=%d", pid))
 }
 
 // how is this host in a line, for systemctl status.

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"os/signal"
 	"slices"
 	"sync/atomic"
 	"syscall"
@@ -22,7 +21,6 @@ import (
 	"onevoice/cluster"
 	"onevoice/config"
 	"onevoice/control"
-	"onevoice/link"
 	"onevoice/proxy"
 )
 
@@ -30,6 +28,7 @@ const defaultConfig = "/etc/onevoice/onevoice.toml"
 
 func newRunCommand() *cobra.Command {
 	var file, capture string
+	var succeeds bool
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Answer for the cluster's addresses on this host",
@@ -38,15 +37,21 @@ func newRunCommand() *cobra.Command {
 Runs in the foreground and logs to standard error, as JSON where the environment
 has ONEVOICE_LOG=json. SIGTERM or SIGINT makes it
 accept nothing new; running connections get [node] stop_timeout to end.
+SIGHUP makes it read its file again, as ` + "`onevoice reload`" + ` does.
 
 The connections are served by a process of their own, which goes on when this
 one is killed, and is taken up again when it is started anew.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log := newLog(cmd.ErrOrStderr())
+			if succeeds {
+				return succeed(file, log)
+			}
 			return run(file, capture, founding{}, log)
 		},
 	}
+	cmd.Flags().BoolVar(&succeeds, succeedsFlag, false, "take over from the process that has started this one")
+	_ = cmd.Flags().MarkHidden(succeedsFlag)
 	cmd.Flags().StringVarP(&file, "config", "c", defaultConfig, "configuration `file`")
 	cmd.Flags().StringVar(&capture, "pcap", "", "write the frames that come in and go out to this `file`")
 	return cmd
@@ -60,7 +65,15 @@ type daemon struct {
 	self     netip.Addr
 	founding founding
 	closers  []func() error
-	began    time.Duration
+	// fronts are closed before the closers: what asks the rest.
+	fronts []func() error
+	began  time.Duration
+
+	// runner is what this daemon runs in; nil for a witness. claims and socket are
+	// what another would have to take.
+	runner *runner
+	claims map[netip.Addr]*net.UnixListener
+	socket *net.UnixListener
 
 	workers *control.Uplinks
 	// prefixes are the files of prefixes.
@@ -82,110 +95,19 @@ type daemon struct {
 func (d *daemon) opened(closer func() error) { d.closers = append(d.closers, closer) }
 
 func (d *daemon) close() error {
-	var errs []error
+	errs := []error{d.closeFronts()}
 	for _, c := range slices.Backward(d.closers) {
 		errs = append(errs, c())
 	}
 	return errors.Join(errs...)
 }
 
-func run(file, capture string, f founding, log *slog.Logger) (err error) {
-	cfg, err := config.Load(file)
+func run(file, capture string, f founding, log *slog.Logger) error {
+	cfg, text, err := config.Read(file)
 	if err != nil {
 		return err
 	}
-	for _, w := range cfg.Warnings {
-		log.Warn(w)
-	}
-	control.RaiseProcess()
-	d := &daemon{cfg: cfg, log: log, began: boottime(), founding: f}
-	defer func() { err = errors.Join(err, d.close()) }()
-	if err := d.open(capture); err != nil {
-		return err
-	}
-	return d.start()
-}
-
-// Times of a stop.
-const (
-	// leaveFor is how long this node gets to give its buckets to the others.
-	leaveFor = 2 * time.Second
-	// leaveLook is how often it looks whether it has.
-	leaveLook = 20 * time.Millisecond
-)
-
-// start runs the cluster's loop until a signal, or a failure of the core, ends
-// it. At a signal the others get this node's buckets first; then its running
-// flows have their time, while it goes on holding its lease for them.
-func (d *daemon) start() error {
-	stop := make(chan os.Signal, 2)
-	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
-	defer signal.Stop(stop)
-	stopped, ended := make(chan error, 1), make(chan error, 1)
-	go d.waitForWorkers(stopped)
-	go d.runLoop(ended)
-	if err := d.openHealth(); err != nil {
-		d.loop.Stop()
-		return errors.Join(err, <-ended)
-	}
-	d.watched.Store(d.health)
-	look := time.NewTicker(leaveLook)
-	defer look.Stop()
-	var leaving <-chan time.Time
-	var leaveBy time.Time
-	asked := false
-
-	notify, err := startNotifier(d.how)
-	if err != nil {
-		d.loop.Stop()
-		return errors.Join(err, <-ended)
-	}
-	defer func() { _ = notify.close() }()
-	d.log.Info("started", "node", d.cfg.Node.Name, "address", d.self, "vips", addressesOf(d.cfg.VIPs))
-	grace := d.cfg.Node.StopTimeout
-	var failure error
-	for {
-		select {
-		case err := <-stopped:
-			d.loop.Stop()
-			if ended != nil {
-				failure = errors.Join(failure, <-ended)
-			}
-			d.log.Info("stopped")
-			return errors.Join(failure, err)
-		case failure = <-ended:
-			ended = nil
-			if failure != nil {
-				d.log.Error("ownership has failed; running flows get their time", "error", failure, "flows_get", grace.String())
-			}
-			d.workers.Stop(grace)
-		case r := <-d.workers.Reports():
-			// Workers log by themselves what they report. What they hold and have
-			// written back is what a move waits for.
-			if r.Holding {
-				d.loop.Tell(nil)
-			}
-		case s := <-stop:
-			if !asked {
-				asked = true
-				notify.stopping(leaveFor + grace)
-				d.log.Info("stopping", "signal", s.String(), "flows_get", grace.String())
-				d.loop.Tell(cluster.Leave{})
-				leaving, leaveBy = look.C, time.Now().Add(leaveFor)
-				continue
-			}
-			// A second signal does not wait.
-			leaving = nil
-			grace = 0
-			d.workers.Stop(grace)
-		case now := <-leaving:
-			if d.left() || now.After(leaveBy) {
-				leaving = nil
-				look.Stop()
-				d.workers.Stop(grace)
-			}
-		}
-	}
+	return newRunner(&runner{file: file, capture: capture, founding: f, log: log, cfg: cfg, text: text}).run()
 }
 
 // left reports whether the others have this node's buckets, or there are no
@@ -201,8 +123,9 @@ func (d *daemon) left() (left bool) {
 // waitForWorkers is the goroutine `main.waitForWorkers`; it ends with them.
 func (d *daemon) waitForWorkers(stopped chan<- error) { stopped <- d.workers.Wait() }
 
-// open opens everything; what it opened is closed by d.close.
-func (d *daemon) open(capture string) error {
+// open opens everything; what it opened is closed by d.close. A successor takes over
+// in the midst of it.
+func (d *daemon) open() error {
 	if err := d.checkHost(); err != nil {
 		return err
 	}
@@ -213,37 +136,40 @@ func (d *daemon) open(capture string) error {
 	if err != nil {
 		return err
 	}
-	for _, v := range d.cfg.VIPs {
-		claim, err := link.Claim(v.Address.Addr())
-		if errors.Is(err, link.ErrClaimed) {
-			return fmt.Errorf("another onevoice on this host already answers for %s; stop it first", v.Address.Addr())
-		}
-		if err != nil {
-			return err
-		}
-		d.opened(claim.Close)
+	if d.settings, err = control.NewWorkerSettings(d.cfg, d.self, key, d.runner.capture); err != nil {
+		return err
 	}
-	listener, err := admin.Listen(d.cfg.Admin.Socket)
+	d.settings.Program = version()
+	if d.runner.predecessor != nil {
+		err = d.openBeside()
+	} else {
+		err = d.openAlone()
+	}
 	if err != nil {
 		return err
 	}
-	d.opened(func() error { listener.Close(); return nil })
-	if d.settings, err = control.NewWorkerSettings(d.cfg, d.self, key, capture); err != nil {
+	if err := d.openCluster(key); err != nil {
 		return err
 	}
-	if err := d.installRoutes(); err != nil {
-		return err
-	}
-	if err := d.openWorkers(key); err != nil {
-		return err
-	}
-	d.opened(admin.Serve(listener, d.asked()).Close)
+	server := admin.Serve(d.socket, d.asked())
+	d.fronts = append(d.fronts, server.Close)
 	return d.openPage()
+}
+
+// openAlone takes this node's place and opens what serves it.
+func (d *daemon) openAlone() error {
+	if err := d.takePlace(); err != nil {
+		return err
+	}
+	if err := d.installRoutes(proxy.InstallRoutes); err != nil {
+		return err
+	}
+	return d.openWorkers()
 }
 
 // asked is the daemon for those who ask.
 func (d *daemon) asked() admin.Daemon {
-	return admin.Daemon{Status: d.status, Wish: d.wish, Explain: d.explain, Kill: func(k control.Kill) (int, error) {
+	return admin.Daemon{Change: d.change, Changed: d.runner.changed, Status: d.status, Wish: d.wish, Explain: d.explain, Kill: func(k control.Kill) (int, error) {
 		d.log.Info("an operator ends flows", "of", k.Clients, "port", k.Port, "service", k.Service)
 		return d.workers.Kill(k)
 	}}
@@ -269,7 +195,8 @@ func (d *daemon) openPage() error {
 	if err != nil {
 		return fmt.Errorf("[admin] listen: %w", err)
 	}
-	d.opened(web.Serve(web.Config{Listener: l, Token: token, Daemon: d.asked(), Log: d.log}).Close)
+	page := web.Serve(web.Config{Listener: l, Token: token, Daemon: d.asked(), Log: d.log})
+	d.fronts = append(d.fronts, page.Close)
 	d.log.Info("the page is served", "at", "http://"+c.Listen.String(), "token", c.TokenFile != "")
 	return nil
 }
@@ -277,7 +204,7 @@ func (d *daemon) openPage() error {
 // installRoutes sets the host settings of transparent connections and of this
 // host's own way to the VIPs. They stay while an earlier run's workers have
 // flows, and a worker that is left alone takes them away.
-func (d *daemon) installRoutes() error {
+func (d *daemon) installRoutes(install func(table int, backends, vips, hosts []netip.Addr) (*proxy.Routes, error)) error {
 	var backends, vips []netip.Addr
 	for _, s := range d.cfg.Services {
 		if s.Source == config.SourceTransparent {
@@ -291,7 +218,7 @@ func (d *daemon) installRoutes() error {
 	if err != nil {
 		return err
 	}
-	routes, err := proxy.InstallRoutes(proxy.TableFor(vips[0]), backends, vips, append(own6, d.self))
+	routes, err := install(proxy.TableFor(vips[0]), backends, vips, append(own6, d.self))
 	if err != nil {
 		return rights(err)
 	}
@@ -307,7 +234,7 @@ func (d *daemon) installRoutes() error {
 
 // openWorkers starts the workers, or takes up those of an earlier run. They
 // accept nothing new before the cluster lets them.
-func (d *daemon) openWorkers(key []byte) (err error) {
+func (d *daemon) openWorkers() (err error) {
 	if d.prefixes, err = control.ReadPrefixFiles(d.cfg, boottime, d.log); err != nil {
 		return err
 	}
@@ -316,6 +243,7 @@ func (d *daemon) openWorkers(key []byte) (err error) {
 		Command: workerProcess,
 		Clock:   boottime,
 		Log:     d.log,
+		Beside:  d.runner.predecessor != nil,
 	}, d.selves)
 	if err != nil {
 		return err
@@ -323,7 +251,7 @@ func (d *daemon) openWorkers(key []byte) (err error) {
 	d.opened(d.workers.Close)
 	d.prefixes.Watch(d.workers.SetPrefixes)
 	d.opened(d.prefixes.Close)
-	return d.openCluster(key)
+	return nil
 }
 
 // workerProcess is this program as a worker. What it logs goes where this

@@ -32,7 +32,7 @@ func (d *daemon) openCore(key []byte, options *cluster.Options, t control.Transp
 		return cfg, err
 	}
 	d.opened(cfg.Poller.Close)
-	state, saved, err := control.OpenState(d.cfg.Node.StateDir, nil, cfg.Poller.Wake, d.log)
+	state, saved, err := control.OpenState(d.cfg.Node.StateDir, d.lock(), cfg.Poller.Wake, d.log)
 	if err != nil {
 		return cfg, err
 	}
@@ -96,7 +96,7 @@ func (d *daemon) openHealth() error {
 	if err != nil {
 		return err
 	}
-	d.opened(d.health.Close)
+	d.fronts = append(d.fronts, d.health.Close)
 	return nil
 }
 

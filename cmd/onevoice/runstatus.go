@@ -110,11 +110,9 @@ func (d *daemon) workerWarnings(workers []control.WorkerStatus) (stuck, out []st
 			stuck = append(stuck, fmt.Sprintf("the worker that serves this node's frames of %s does not turn; nothing new is accepted there", name))
 		}
 	}
+	out = oldWorkers(workers)
 	for i := range workers {
 		w := &workers[i]
-		if w.Retired {
-			out = append(out, fmt.Sprintf("process %d still serves %d flows of an earlier configuration to their end", w.Process.PID, w.Flows.Running))
-		}
 		if w.Changed != "" {
 			out = append(out, fmt.Sprintf("interface %s is not as it was when this node started: %s; restart onevoice here", w.Uplink, w.Changed))
 		}

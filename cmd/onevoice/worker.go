@@ -69,8 +69,8 @@ func runWorker(log *slog.Logger) (err error) {
 	// One processor: netstack's goroutines run when the loop yields to them, at the
 	// end of each batch, and nothing is woken on another processor.
 	runtime.GOMAXPROCS(1)
-	// Whoever read the log of control may be gone with it.
-	signal.Ignore(syscall.SIGPIPE)
+	// Whoever read the log of control may be gone with it; a reload is control's.
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
 	guest, err := control.InheritGuest(log)
 	if err != nil {
 		return err
@@ -311,7 +311,8 @@ func (s *serving) openGuard() error {
 		paths[path] = append(paths[path], v.Address.Addr())
 	}
 	for path := range len(paths) {
-		guard, err := egress.Attach(device.Index, paths[path])
+		// Before its first lease this worker says nothing, and one beside it may.
+		guard, err := egress.Attach(device.Index, paths[path], node.Forever)
 		if errors.Is(err, egress.ErrUnsupported) || errors.Is(err, egress.ErrNotPermitted) {
 			s.parts.NoGuard = err.Error()
 			s.log.Warn("the kernel does not guard the end of the lease; a worker that is stopped between its look at the clock and the send may answer late", "error", err)

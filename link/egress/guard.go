@@ -45,17 +45,17 @@ type Stats struct {
 	EchoReplies uint64
 }
 
-// Attach puts the program on an interface, for 1 to MaxVIPs addresses. No
-// lease is in force at first, so that what it guards is dropped until SetLease.
-// It is gone with Close, and with the process.
+// Attach puts the program on an interface, for 1 to MaxVIPs addresses, with a lease
+// until then; with 0 what it guards is dropped until SetLease. It is gone with
+// Close, and with the process.
 //
 // Several Guards may be on one interface, of this process or another; a frame
 // leaves if all of those that guard its source have a lease.
 //
 // Errors are ErrUnsupported, ErrNotPermitted, or about the arguments; with the
 // first two a node may go on without.
-func Attach(ifindex int, vips []netip.Addr) (*Guard, error) {
-	g, err := attach(ifindex, vips)
+func Attach(ifindex int, vips []netip.Addr, until time.Duration) (*Guard, error) {
+	g, err := attach(ifindex, vips, until)
 	switch {
 	case err == nil:
 		return g, nil
@@ -67,7 +67,7 @@ func Attach(ifindex int, vips []netip.Addr) (*Guard, error) {
 	return nil, fmt.Errorf("egress: interface %d: %w", ifindex, err)
 }
 
-func attach(ifindex int, vips []netip.Addr) (*Guard, error) {
+func attach(ifindex int, vips []netip.Addr, until time.Duration) (*Guard, error) {
 	if len(vips) == 0 || len(vips) > MaxVIPs {
 		return nil, fmt.Errorf("%d VIPs; from 1 to %d are possible", len(vips), MaxVIPs)
 	}
@@ -79,6 +79,9 @@ func attach(ifindex int, vips []netip.Addr) (*Guard, error) {
 	g, err := load(vips)
 	if err != nil {
 		return nil, err
+	}
+	if err := g.SetLease(until); err != nil {
+		return nil, errors.Join(err, g.Close())
 	}
 	g.link, err = link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: g.program, Attach: ebpf.AttachTCXEgress})
 	if err != nil {

@@ -125,7 +125,7 @@ func (w *wire) passes(frame []byte) bool {
 
 func (w *wire) attach(addrs []netip.Addr) *Guard {
 	w.t.Helper()
-	g, err := Attach(w.index, addrs)
+	g, err := Attach(w.index, addrs, 0)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -320,7 +320,7 @@ func TestAttachFails(t *testing.T) {
 	root(t)
 	before := descriptors(t)
 	for range 3 {
-		if g, err := Attach(1<<30, vips()); err == nil {
+		if g, err := Attach(1<<30, vips(), 0); err == nil {
 			g.Close()
 			t.Fatal("attached to no interface")
 		} else if strings.Contains(err.Error(), "\n") || errors.Is(err, ErrUnsupported) || errors.Is(err, ErrNotPermitted) {
@@ -374,7 +374,7 @@ func TestNotPermitted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Attach(lo.Index, vips()); !errors.Is(err, ErrNotPermitted) || strings.Contains(err.Error(), "\n") {
+	if _, err := Attach(lo.Index, vips(), 0); !errors.Is(err, ErrNotPermitted) || strings.Contains(err.Error(), "\n") {
 		t.Errorf("%v", err)
 	}
 }

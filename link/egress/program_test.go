@@ -303,7 +303,7 @@ func TestMostVIPs(t *testing.T) {
 		"mapped":   {addr("::ffff:10.0.0.1")},
 		"zero":     {{}},
 	} {
-		if g, err := Attach(1, bad); err == nil {
+		if g, err := Attach(1, bad, 0); err == nil {
 			g.Close()
 			t.Errorf("%s is taken", name)
 		}
