@@ -16,7 +16,7 @@ build: ## the program, ./onevoice
 .PHONY: test
 test: ## all tests; as root more of them run
 	$(GO) test -count=1 $$($(GO) list ./... | grep -v /cmd/)
-	$(GO) test -count=1 ./cmd/...
+	$(GO) test -count=1 -timeout 20m ./cmd/...
 
 .PHONY: docs
 docs: ## the pages that are made from the program: configuration, commands, metrics
