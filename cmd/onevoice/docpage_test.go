@@ -98,7 +98,7 @@ func missing(shown []string, out string) string {
 // repeatable are commands that change nothing, or nothing more when they are given
 // again: a reader who does not see yet what the page shows gives them again.
 func repeatable(command string) bool {
-	for _, prefix := range []string{"onevoice status", "onevoice doctor", "onevoice explain", "onevoice flows", "onevoice watch", "onevoice drain", "onevoice undrain", "ssh ", "ping ", "journalctl ", "dig ", "curl "} {
+	for _, prefix := range []string{"onevoice status", "onevoice doctor", "onevoice explain", "onevoice flows", "onevoice watch", "onevoice drain", "onevoice undrain", "onevoice reload", "ssh ", "ping ", "journalctl ", "dig ", "curl "} {
 		if strings.HasPrefix(command, prefix) {
 			return true
 		}
