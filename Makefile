@@ -19,9 +19,9 @@ test: ## all tests; as root more of them run
 	$(GO) test -count=1 -timeout 20m ./cmd/...
 
 .PHONY: docs
-docs: ## the pages that are made from the program: configuration, commands, metrics
+docs: ## the pages that are made from the program: configuration, commands, metrics, API
 	$(GO) test -count=1 ./config -run '^TestConfigurationPage$$' -update
-	$(GO) test -count=1 ./admin/web -run '^TestMetricsPage$$' -update
+	$(GO) test -count=1 ./admin/web -run '^Test(Metrics|API)Page$$' -update
 	$(GO) test -count=1 ./cmd/onevoice -run '^TestHelpIsOnItsPage$$' -update
 
 .PHONY: docs-play
