@@ -345,3 +345,44 @@ func (c *controlProcess) either(texts ...string) (string, bool) {
 		}
 	}
 }
+
+// Under systemd the new process is the service's main one, and the old one ends.
+func TestUpgradeUnderSystemd(t *testing.T) {
+	messages := systemdSocket(t)
+	p := newPair(t)
+	c := p.start()
+	c.until("answering: this node holds a lease")
+	old := p.session()
+	if code, out := p.upgrade("upgrade"); code != 0 {
+		t.Fatalf("exit %d: %s", code, out)
+	}
+	if state, err := c.cmd.Process.Wait(); err != nil || !state.Success() {
+		t.Errorf("the old process: %v, %v", state, err)
+	}
+	next := p.status().Process.PID
+	until := func(text string) {
+		t.Helper()
+		for late := time.After(patience); ; {
+			select {
+			case m := <-messages:
+				if strings.HasPrefix(m, text) {
+					return
+				}
+			case <-late:
+				t.Fatalf("systemd was never told %q", text)
+			}
+		}
+	}
+	until(fmt.Sprintf("MAINPID=%d", next))
+	until("READY=1")
+	until("WATCHDOG=1")
+	if err := echoes(old); err != nil {
+		t.Error(err)
+	}
+	old.Close()
+	if err := syscall.Kill(next, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	until("STOPPING=1")
+	c.untilAllEnd()
+}
