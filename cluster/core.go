@@ -115,6 +115,8 @@ type outside struct {
 	holding []buckets
 	// looked is the generation under which holding was found, 0 for never.
 	looked uint64
+	// others: flows may be held of services that are not in Options.
+	others bool
 }
 
 // Effects are what Step wants done, in this order: the write first of all, the

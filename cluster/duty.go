@@ -278,6 +278,9 @@ func (c *Core) doDrained(me *Host) {
 		var held buckets
 		if j := slices.IndexFunc(c.o.Services, func(x ServiceSpec) bool { return x.Name == s.Name }); j >= 0 {
 			held = c.outside.holding[j]
+		} else if c.outside.others {
+			// A worker of an earlier file may hold any.
+			continue
 		}
 		var done buckets
 		for b := range s.Rows {

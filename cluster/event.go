@@ -38,6 +38,9 @@ type Wrote struct {
 type Report struct {
 	Written, Looked uint64
 	Holding         [][4]uint64
+	// Others: workers of an earlier file may hold flows of services that Options do
+	// not have.
+	Others bool
 }
 
 // Beat tells what was heard on a path besides heartbeats: client frames so far,
@@ -141,7 +144,7 @@ func (e Wrote) happen(c *Core) {
 }
 
 func (e Report) happen(c *Core) {
-	c.outside.written, c.outside.looked = e.Written, e.Looked
+	c.outside.written, c.outside.looked, c.outside.others = e.Written, e.Looked, e.Others
 	for i := range min(len(e.Holding), len(c.outside.holding)) {
 		c.outside.holding[i] = e.Holding[i]
 	}

@@ -1,6 +1,9 @@
 package cluster
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Rows is what a service's rows mean for this host, see OWNERSHIP.md R12 to R14.
 type Rows struct {
@@ -21,6 +24,9 @@ type Rights struct {
 	Generation uint64
 	// Services are in the order of Options.Services.
 	Services []ServiceRights
+	// Elsewhere: a service of the table is not in Options, or otherwise, and other
+	// hosts may serve it, at a port that is nobody's here.
+	Elsewhere bool
 }
 
 // ServiceRights are the rights in one service.
@@ -64,8 +70,9 @@ func (c *Core) showRights() {
 	for i := range c.o.Services {
 		next[i] = c.serviceRights(&c.o.Services[i])
 	}
-	if r.last.Generation == 0 || !equalRights(next, r.last.Services) {
-		r.last = Rights{Generation: r.last.Generation + 1, Services: next}
+	elsewhere := c.elsewhere()
+	if r.last.Generation == 0 || !equalRights(next, r.last.Services) || elsewhere != r.last.Elsewhere {
+		r.last = Rights{Generation: r.last.Generation + 1, Services: next, Elsewhere: elsewhere}
 		given := r.last
 		c.effects.Rights = &given
 	}
@@ -75,6 +82,33 @@ func (c *Core) showRights() {
 		r.indexes = append(r.indexes, generationIndex{r.last.Generation, c.table.Index})
 	}
 	c.noteWritten()
+}
+
+// elsewhere is Rights.Elsewhere: while files are changed node by node, what is no
+// service here is one of others, whose flows must not be reset. An owner that has taken
+// the service out of its file may have a worker that still serves flows of it.
+func (c *Core) elsewhere() bool {
+	for i := range c.table.Services {
+		s := &c.table.Services[i]
+		if at := slices.IndexFunc(c.o.Services, func(x ServiceSpec) bool { return x.Name == s.Name }); at >= 0 && s.Next == nil && s.Mapping.Digest == c.o.Services[at].Digest {
+			continue
+		}
+		if c.servedElsewhere(s) {
+			return true
+		}
+	}
+	return false
+}
+
+// servedElsewhere reports a service of which another host owns rows, or may hold flows.
+func (c *Core) servedElsewhere(s *Service) bool {
+	for b := range s.Rows {
+		r := &s.Rows[b]
+		if owner := c.table.at(r.Owner); r.Drainers|r.Grace != 0 || owner != nil && owner.ID != c.id {
+			return true
+		}
+	}
+	return false
 }
 
 // maxGenerations bounds those that a worker may be behind.

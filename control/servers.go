@@ -32,7 +32,7 @@ func serversOf(w *Workers) (*servers, error) {
 
 // Grant implements Servers.
 func (s *servers) Grant(r *cluster.Rights) error {
-	o := &node.Ownership{Generation: r.Generation}
+	o := &node.Ownership{Generation: r.Generation, Elsewhere: r.Elsewhere}
 	vips := len(s.cfg.Settings.Config.VIPs)
 	var m Mappings
 	s.draining = s.draining[:0]
@@ -57,7 +57,7 @@ func (s *servers) Grant(r *cluster.Rights) error {
 // Report implements Servers.
 func (s *servers) Report() cluster.Report {
 	holding := s.Holding()
-	r := cluster.Report{Written: s.WrittenBack(), Looked: holding.Generation}
+	r := cluster.Report{Written: s.WrittenBack(), Looked: holding.Generation, Others: s.Accompanied()}
 	for range s.cfg.Settings.Config.VIPs {
 		r.Holding = append(r.Holding, [4]uint64{}) // answers leave no flow behind
 	}

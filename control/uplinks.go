@@ -133,6 +133,7 @@ func (u *Uplinks) Report() cluster.Report {
 		if i == 0 {
 			all = cluster.Report{Written: r.Written, Looked: r.Looked, Holding: make([][4]uint64, l.count+u.serviceCount())}
 		}
+		all.Others = all.Others || r.Others
 		all.Written, all.Looked = min(all.Written, r.Written), min(all.Looked, r.Looked)
 		for k, at := range l.places() {
 			all.Holding[at] = r.Holding[k]

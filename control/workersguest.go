@@ -217,7 +217,7 @@ func (g *Guest) dropLeases(now time.Duration) {
 
 // take gives the node a table. One of another size is refused and counted.
 func (g *Guest) take(t *page.Table) bool {
-	o := &node.Ownership{Generation: t.Generation}
+	o := &node.Ownership{Generation: t.Generation, Elsewhere: t.Elsewhere}
 	for i := range t.VIPs {
 		o.VIPs = append(o.VIPs, rowsOf(&t.VIPs[i]))
 	}

@@ -149,6 +149,13 @@ func (w *Workers) Held(wanted []node.Bitmap) (HeldFlows, error) {
 	return out, nil
 }
 
+// Accompanied reports whether workers of an earlier file, or program, may hold flows.
+func (w *Workers) Accompanied() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.accompanied()
+}
+
 // accompanied reports whether there are workers besides the active one that may hold
 // flows. They do not come into being beside one, but are found by StartWorkers, or
 // TakeUp. It is for callers that hold the lock.

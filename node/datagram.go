@@ -92,6 +92,9 @@ func (n *Node) closedDatagramPort(now time.Duration, vip int) Verdict {
 	if v := n.speaksFor(now, vip, &d.Flow); v != Undecided {
 		return v
 	}
+	if n.ownership.Elsewhere {
+		return StrayShared
+	}
 	reply, ok := responder.AppendFrame(n.reply[:0], n.own, d.From, !d.Flow.Src.Is4())
 	if ok {
 		reply, ok = responder.AppendPortUnreachable(reply, d.IP)

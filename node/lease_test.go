@@ -61,3 +61,24 @@ func TestR6EachVIPHasItsLease(t *testing.T) {
 		}
 	}
 }
+
+// What others may serve is nobody's to refuse: a port without a service is met with
+// silence while other files may have one there.
+func TestPortsOfOthersAreNotRefused(t *testing.T) {
+	n, _ := newNode(t)
+	for elsewhere, want := range map[bool]bool{false: true, true: false} {
+		o := *n.ownership
+		o.Elsewhere = elsewhere
+		if err := n.SetOwnership(&o); err != nil {
+			t.Fatal(err)
+		}
+		for name, b := range map[string][]byte{
+			"SYN": tcp(asker, 40000, 4711, flagSYN, nil), "ACK": tcp(asker, 40000, 4711, flagACK, nil), "datagram": udp(asker, 40000, 4711, nil),
+		} {
+			h := n.Handle(time.Second, frame(etherTypeIPv4, b))
+			if (h.Reply != nil) != want || (h.Verdict == StrayShared) == want {
+				t.Errorf("%s, served elsewhere %v: %v with an answer %v", name, elsewhere, h.Verdict, h.Reply != nil)
+			}
+		}
+	}
+}

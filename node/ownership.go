@@ -57,6 +57,9 @@ type Ownership struct {
 	// VIPs and Services are in the order of the node's configuration.
 	VIPs     []Rows
 	Services []Rows
+	// Elsewhere: other nodes, or other workers of this one, may serve ports that have
+	// no service here. Nothing is said for those.
+	Elsewhere bool
 	// LeaseBegin is when the present lease began: it has been renewed without a
 	// gap since. LeaseEnd is compared with the clock when a frame comes in.
 	LeaseBegin, LeaseEnd time.Duration

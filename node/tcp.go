@@ -185,6 +185,9 @@ func (n *Node) closedPort(now time.Duration, vip int, frame []byte) Verdict {
 	if v := n.speaksFor(now, vip, &n.decoded.Flow); v != Undecided {
 		return v
 	}
+	if n.ownership.Elsewhere {
+		return StrayShared
+	}
 	return n.reset(now, n.resets, ClosedPort, frame)
 }
 

@@ -113,7 +113,8 @@ const (
 	// node may hold that is not known to be dead.
 	StrayInGrace
 	// StrayShared: belongs to no flow of ours, in a bucket of ours whose flows a
-	// drainer may hold.
+	// drainer may hold; or goes to a port that has no service here, and may have one
+	// elsewhere.
 	StrayShared
 	// StrayListed: belongs to a flow that is on a drainer's list.
 	StrayListed

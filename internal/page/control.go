@@ -78,6 +78,10 @@ func (c *Control) Publish(t *Table) error {
 		w.store(len(t.VIPs)+i, &t.Services[i])
 	}
 	w.generation.Store(t.Generation)
+	w.elsewhere.Store(0)
+	if t.Elsewhere {
+		w.elsewhere.Store(1)
+	}
 	w.sequence.end()
 	return nil
 }

@@ -23,7 +23,7 @@ const (
 
 // version is of the layout; a worker outlives the program that started it, so
 // the two sides may differ.
-const version = 1
+const version = 2
 
 // magic begins a page: "ov-page" and the version.
 const magic = 0x6f762d7061676500 | version
@@ -81,6 +81,7 @@ type tableWords struct {
 	sequence       sequence
 	generation     word
 	vips, services word
+	elsewhere      word
 	rows           [MaxRows]struct {
 		bitmaps [rowWords]word
 		mapping [mappingWords]word

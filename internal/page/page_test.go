@@ -39,7 +39,7 @@ func both(t *testing.T) (*Control, *Worker) {
 // tableOf is a table of random rows.
 func tableOf(generation uint64, vips, services int) *Table {
 	r := rand.New(rand.NewPCG(generation, 0))
-	t := &Table{Generation: generation, VIPs: make([]Row, vips), Services: make([]Row, services)}
+	t := &Table{Generation: generation, Elsewhere: generation%2 == 1, VIPs: make([]Row, vips), Services: make([]Row, services)}
 	for _, rows := range [][]Row{t.VIPs, t.Services} {
 		for i := range rows {
 			for _, b := range []*Bitmap{&rows[i].Accept, &rows[i].Grace, &rows[i].Shared, &rows[i].Draining} {

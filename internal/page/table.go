@@ -35,6 +35,8 @@ type Mapping struct {
 type Table struct {
 	Generation     uint64
 	VIPs, Services []Row
+	// Elsewhere: other hosts, or workers, may serve ports that are nobody's here.
+	Elsewhere bool
 }
 
 func (w *tableWords) store(i int, r *Row) {

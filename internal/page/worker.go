@@ -84,7 +84,7 @@ func (w *Worker) Table() *Table {
 		if vips > MaxRows || services > MaxRows-vips {
 			return
 		}
-		t = &Table{Generation: from.generation.Load(), VIPs: make([]Row, vips), Services: make([]Row, services)}
+		t = &Table{Generation: from.generation.Load(), Elsewhere: from.elsewhere.Load() != 0, VIPs: make([]Row, vips), Services: make([]Row, services)}
 		for i := range t.VIPs {
 			from.load(i, &t.VIPs[i])
 		}

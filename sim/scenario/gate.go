@@ -153,7 +153,7 @@ func (g *guarded) force() {
 
 // own puts rights in force.
 func (g *guarded) own(r *cluster.Rights) {
-	o := &node.Ownership{Generation: r.Generation, VIPs: []node.Rows{rowsOf(&r.Services[0])}}
+	o := &node.Ownership{Generation: r.Generation, Elsewhere: r.Elsewhere, VIPs: []node.Rows{rowsOf(&r.Services[0])}}
 	for i := range r.Services[1:] {
 		o.Services = append(o.Services, rowsOf(&r.Services[i+1]))
 	}

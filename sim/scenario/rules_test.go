@@ -144,6 +144,9 @@ func TestR3Mapping(t *testing.T) {
 	c.must(t, "the others have the odd one's buckets", 5*time.Second, func() bool {
 		return count(odd.accepts(1, 0)) == 0 && c.Owned(1) == 256 && odd.owns() > 0
 	})
+	if !odd.worker.rights.Elsewhere || c.Hosts[0].worker.rights.Elsewhere {
+		t.Errorf("ports of others: the odd one knows of some: %v, the others: %v; want only the odd one", odd.worker.rights.Elsewhere, c.Hosts[0].worker.rights.Elsewhere)
+	}
 	slow := c.Hosts[1]
 	slow.worker.slow = slow.workers.Now() + time.Second
 	before := slow.worker.rights.Services[1].Mapping
@@ -152,6 +155,23 @@ func TestR3Mapping(t *testing.T) {
 	c.must(t, "the odd one has it all: it alone has the new definition", 5*time.Second, func() bool { return count(odd.accepts(1, 0)) == 256 })
 	if count(odd.worker.rights.Services[1].Shared) == 0 {
 		t.Error("no bucket is shared with those who held flows under the mapping before")
+	}
+}
+
+// TestR3ServiceInSomeFiles: whose file lacks a service knows that others may serve it,
+// and drains what an earlier worker of it may hold.
+func TestR3ServiceInSomeFiles(t *testing.T) {
+	c := rule(t, Options{Nodes: 3, Services: 1, Flows: 100})
+	odd := c.Hosts[2]
+	if odd.worker.rights.Elsewhere {
+		t.Error("with equal files ports are of others")
+	}
+	odd.crash()
+	odd.services[1].Name = "another"
+	odd.restart()
+	c.must(t, "the others have the service", 5*time.Second, func() bool { return c.Owned(1) == 256 && odd.owns() > 0 })
+	if !odd.worker.rights.Elsewhere {
+		t.Error("a node without the service speaks for its port")
 	}
 }
 
