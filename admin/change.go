@@ -58,6 +58,7 @@ func serveChanges(mux *http.ServeMux, d *Daemon) {
 			return
 		}
 		s, err := d.Change(c)
+		d.Audit(by(r), err, "for", c.Do)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusConflict)
 			return
@@ -87,12 +88,12 @@ func BeginChange(ctx context.Context, path string, c Change) (s ChangeStatus, er
 // LastChange asks the daemon on the socket at path for its last change. In the midst
 // of one it answers when a process serves again.
 func LastChange(ctx context.Context, path string) (s ChangeStatus, err error) {
-	body, err := get(ctx, path, "/v1/change")
+	body, of, err := get(ctx, path, "/v1/change")
 	if err != nil {
 		return s, err
 	}
 	if err := json.Unmarshal(body, &s); err != nil {
-		return s, fmt.Errorf("the answer on %s says nothing of a change: %w", path, err)
+		return s, fmt.Errorf("the answer on %s says nothing of a change: %w; %s", path, err, of)
 	}
 	return s, nil
 }

@@ -36,38 +36,55 @@ func Ask(ctx context.Context, path string, want Wanted) (*Status, error) {
 			q.Set(name, "1")
 		}
 	}
-	body, err := get(ctx, path, "/v1/status?"+q.Encode())
+	body, of, err := get(ctx, path, "/v1/status?"+q.Encode())
 	if err != nil {
 		return nil, err
 	}
 	var s Status
 	if err := json.Unmarshal(body, &s); err != nil {
-		return nil, fmt.Errorf("the answer on %s is not a status: %w", path, err)
+		return nil, fmt.Errorf("the answer on %s is not a status: %w; %s", path, err, of)
 	}
 	return &s, nil
 }
 
 // get asks the daemon on the socket at path for something.
-func get(ctx context.Context, path, what string) ([]byte, error) {
+func get(ctx context.Context, path, what string) (body []byte, of daemonVersion, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://onevoice"+what, nil)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	resp, err := clientOf(path).Do(req)
 	if err != nil {
-		return nil, explain(path, err)
+		return nil, "", explain(path, err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
+	of = daemonVersion(resp.Header.Get(VersionHeader))
+	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes+1))
+	said := strings.TrimSpace(string(body[:min(len(body), maxWishBytes)]))
 	switch {
 	case err != nil:
-		return nil, explain(path, err)
+		return nil, of, explain(path, err)
+	case len(body) > maxAnswerBytes:
+		return nil, of, fmt.Errorf("the daemon on %s answered with more than %d bytes", path, maxAnswerBytes)
 	case resp.StatusCode == http.StatusBadRequest:
-		return nil, errors.New(strings.TrimSpace(string(body)))
+		return nil, of, errors.New(said)
+	case resp.StatusCode == http.StatusNotFound:
+		return nil, of, fmt.Errorf("the daemon on %s does not know what was asked; %s", path, of)
 	case resp.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("the daemon on %s answered: %s", path, strings.TrimSpace(string(body)))
+		return nil, of, fmt.Errorf("the daemon on %s answered: %s", path, said)
 	}
-	return body, nil
+	return body, of, nil
+}
+
+// daemonVersion is the version of who answered, "" of one that does not tell it.
+type daemonVersion string
+
+// String is a sentence for whoever did not understand the answer.
+func (v daemonVersion) String() string {
+	if v == "" {
+		return "that daemon is older than this command; restart it, or use the command that it came with"
+	}
+	return fmt.Sprintf("that daemon is of version %s, and `onevoice version` tells this command's; restart the daemon, or use the command that it came with", string(v))
 }
 
 func clientOf(path string) *http.Client {
@@ -120,7 +137,13 @@ func post(ctx context.Context, path, what string, body any) ([]byte, error) {
 	if err != nil {
 		return nil, explain(path, err)
 	}
-	if resp.StatusCode >= http.StatusBadRequest {
+	of := daemonVersion(resp.Header.Get(VersionHeader))
+	switch {
+	case resp.StatusCode == http.StatusNotFound:
+		return nil, fmt.Errorf("the daemon on %s does not know what was asked; %s", path, of)
+	case resp.StatusCode == http.StatusBadRequest && strings.Contains(string(text), "unknown field"):
+		return nil, fmt.Errorf("%s; %s", strings.TrimSpace(string(text)), of)
+	case resp.StatusCode >= http.StatusBadRequest:
 		return nil, errors.New(strings.TrimSpace(string(text)))
 	}
 	return text, nil

@@ -54,13 +54,13 @@ type Explainer func(client, to string) (*Explanation, error)
 func AskWhy(ctx context.Context, path, client, to string) (*Explanation, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
-	body, err := get(ctx, path, "/v1/explain?"+url.Values{"client": {client}, "to": {to}}.Encode())
+	body, of, err := get(ctx, path, "/v1/explain?"+url.Values{"client": {client}, "to": {to}}.Encode())
 	if err != nil {
 		return nil, err
 	}
 	var e Explanation
 	if err := json.Unmarshal(body, &e); err != nil {
-		return nil, fmt.Errorf("the answer on %s is not an explanation: %w", path, err)
+		return nil, fmt.Errorf("the answer on %s is not an explanation: %w; %s", path, err, of)
 	}
 	return &e, nil
 }

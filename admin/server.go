@@ -5,10 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"time"
 
 	"onevoice/control"
@@ -39,6 +38,10 @@ type Daemon struct {
 	// Nil for a host that knows none.
 	Change  func(Change) (ChangeStatus, error)
 	Changed func() ChangeStatus
+	// Version is this daemon's.
+	Version string
+	// Log is where it is written down what operators have asked for, nil for nowhere.
+	Log *slog.Logger
 }
 
 // Server serves the admin socket.
@@ -55,51 +58,13 @@ const (
 	maxWishBytes   = 4 << 10
 )
 
-// Listen opens the socket at path, for its owner only. A socket that a dead
-// daemon has left is replaced; one that answers is an error.
-func Listen(path string) (net.Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("admin: %w", err)
-	}
-	if conn, err := net.Dial("unix", path); err == nil {
-		conn.Close()
-		return nil, fmt.Errorf("admin: another daemon answers on %s; set [admin] socket to another path, or stop it", path)
-	}
-	if err := removeStale(path); err != nil {
-		return nil, err
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("admin: %w", err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		l.Close()
-		return nil, fmt.Errorf("admin: %w", err)
-	}
-	return l, nil
-}
-
-// removeStale removes a socket, and nothing else, at path.
-func removeStale(path string) error {
-	info, err := os.Lstat(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("admin: %w", err)
-	}
-	if info.Mode()&os.ModeSocket == 0 {
-		return fmt.Errorf("admin: %s is there and is not a socket; set [admin] socket to another path, or move it away", path)
-	}
-	return os.Remove(path)
-}
-
 // Serve starts to serve on l, in the goroutine `admin.serve`.
 func Serve(l net.Listener, d Daemon) *Server {
 	s := &Server{
 		listener: l,
 		http: &http.Server{
 			Handler:        handlerOf(&d),
+			ConnContext:    withPeer,
 			ReadTimeout:    requestTimeout,
 			WriteTimeout:   requestTimeout,
 			MaxHeaderBytes: maxHeaderBytes,
@@ -124,7 +89,7 @@ func handlerOf(d *Daemon) http.Handler {
 	if d.Kill != nil {
 		mux.HandleFunc("POST /v1/kill", func(w http.ResponseWriter, r *http.Request) { answerKill(w, r, d) })
 	}
-	return http.MaxBytesHandler(mux, maxWishBytes)
+	return versioned(d.Version, http.MaxBytesHandler(mux, maxWishBytes))
 }
 
 func (s *Server) serve() {
@@ -141,6 +106,19 @@ func (s *Server) Close() error {
 	err := s.http.Shutdown(ctx)
 	<-s.done
 	return err
+}
+
+// VersionHeader of an answer is the version of the daemon that gave it.
+const VersionHeader = "Onevoice-Version"
+
+// versioned says in every answer of which version it is.
+func versioned(version string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if version != "" {
+			w.Header().Set(VersionHeader, version)
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func answerStatus(w http.ResponseWriter, r *http.Request, d *Daemon) {
@@ -164,7 +142,9 @@ func answerWish(w http.ResponseWriter, r *http.Request, d *Daemon) {
 	if !ReadBody(w, r, &wish) {
 		return
 	}
-	if err := d.Wish(wish); err != nil {
+	err := d.Wish(wish)
+	d.Audit(by(r), err, wish.Fields()...)
+	if err != nil {
 		http.Error(w, err.Error(), http.StatusConflict)
 		return
 	}
@@ -182,6 +162,7 @@ func answerKill(w http.ResponseWriter, r *http.Request, d *Daemon) {
 		return
 	}
 	n, err := d.Kill(k)
+	d.Audit(by(r), err, "for", "kill", "clients", k.Clients, "port", k.Port, "service", k.Service, "flows", n)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return

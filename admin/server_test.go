@@ -71,6 +71,21 @@ func TestListenReplacesOnlyADeadDaemonsSocket(t *testing.T) {
 	if _, err := Listen(path); err == nil || !strings.Contains(err.Error(), "another daemon answers") {
 		t.Errorf("beside one that answers: %v", err)
 	}
+	for name, to := range map[string]string{"link": path, "dangling": filepath.Join(dir, "nowhere")} {
+		link := filepath.Join(dir, name)
+		if err := os.Symlink(to, link); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Listen(link); err == nil || !strings.Contains(err.Error(), "is a symbolic link; set [admin] socket to where it leads") {
+			t.Errorf("over a link: %v", err)
+		}
+		if now, err := os.Readlink(link); err != nil || now != to {
+			t.Errorf("the link leads to %s, %v", now, err)
+		}
+	}
+	if _, err := Ask(context.Background(), path, Wanted{}); err != nil {
+		t.Errorf("who was there first: %v", err)
+	}
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)

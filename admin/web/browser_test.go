@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"onevoice/admin"
@@ -180,13 +181,17 @@ func TestDrainFromThePage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var upgraded atomic.Bool
 	source := func(want admin.Wanted) (*admin.Status, error) {
 		s, err := d.status(want)
+		if upgraded.Load() {
+			s.Version = "1.1"
+		}
 		s.Cluster = "campus <b>ssh</b>"
 		s.Warnings = []string{"n2 was heard 3 s ago <script>alert(1)</script>"}
 		return s, err
 	}
-	s := Serve(Config{Listener: l, Token: []byte(secret), Daemon: admin.Daemon{Status: source, Wish: d.wish}, Log: slog.New(slog.DiscardHandler)})
+	s := Serve(Config{Version: "1.0", Listener: l, Token: []byte(secret), Daemon: admin.Daemon{Status: source, Wish: d.wish}, Log: slog.New(slog.DiscardHandler)})
 	defer s.Close()
 	b.call("Page.navigate", map[string]any{"url": "http://" + l.Addr().String() + "/"}, nil)
 	b.run(`await until(() => !document.getElementById('login').hidden && document.activeElement.id === 'token');`)
@@ -237,5 +242,10 @@ func TestDrainFromThePage(t *testing.T) {
 	if got := b.run(`return performance.getEntriesByType('resource').filter(e => !e.name.startsWith(location.origin)).map(e => e.name).join()`); got != "" {
 		t.Errorf("the page asked for %s", got)
 	}
+	if got := b.run(`return document.getElementById('trouble').textContent`); got != "" {
+		t.Errorf("the page is troubled: %s", got)
+	}
+	upgraded.Store(true)
+	b.run(`await until(() => document.getElementById('trouble').textContent === 'This page is of another version than the daemon, which is onevoice 1.1 now: load the page anew.');`)
 	b.run(`document.getElementById('logout').click(); await until(() => document.getElementById('main').hidden);`)
 }

@@ -40,7 +40,9 @@ type Config struct {
 	// ask by an address see anything.
 	Token  []byte
 	Daemon admin.Daemon
-	Log    *slog.Logger
+	// Version is this daemon's: a page of another one is told to load itself anew.
+	Version string
+	Log     *slog.Logger
 	// Now is the clock of sessions and of the history. Nil for the system's.
 	Now func() time.Time
 }
@@ -122,6 +124,8 @@ func (s *Server) handler() http.Handler {
 		panic(err) // a mistake of ours: the folder is in the binary
 	}
 	mux.Handle("GET /", http.FileServerFS(page))
+	mux.HandleFunc("GET /{$}", s.index)
+	mux.HandleFunc("GET /index.html", s.index)
 	mux.HandleFunc("GET /v1/openapi.json", func(w http.ResponseWriter, r *http.Request) {
 		http.ServeFileFS(w, r, files, "openapi.json")
 	})
@@ -213,12 +217,16 @@ func (s *Server) wish(w http.ResponseWriter, r *http.Request, _ rights) {
 		return
 	}
 	from := addressOf(r)
-	if err := s.cfg.Daemon.Wish(wish); err != nil {
-		s.cfg.Log.Warn("a wish from the page was refused", "for", wish.Do, "node", wish.Node, "from", from, "error", err)
+	// Who may all has shown the token, in this request or before.
+	err := s.outdated(r)
+	if err == nil {
+		err = s.cfg.Daemon.Wish(wish)
+	}
+	s.cfg.Daemon.Audit(fmt.Sprintf("who has the token, at %s", from), err, wish.Fields()...)
+	if err != nil {
 		http.Error(w, err.Error(), http.StatusConflict)
 		return
 	}
-	s.cfg.Log.Info("a wish from the page was granted", "for", wish.Do, "node", wish.Node, "from", from)
 	s.history.Note(s.cfg.Now(), Info, fmt.Sprintf("somebody at %s asked: %s %s", from, wish.Do, wish.Node))
 	w.WriteHeader(http.StatusNoContent)
 }

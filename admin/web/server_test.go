@@ -2,6 +2,7 @@ package web
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -96,7 +97,7 @@ func (d *daemon) asked() []admin.Wish {
 
 // handler is a server without its goroutines.
 func handler(d *daemon, token string) (http.Handler, *Server) {
-	s := &Server{cfg: Config{Daemon: admin.Daemon{Status: d.status, Wish: d.wish}, Log: slog.New(slog.DiscardHandler), Now: d.clock}}
+	s := &Server{cfg: Config{Version: "1.0", Daemon: admin.Daemon{Status: d.status, Wish: d.wish}, Log: slog.New(slog.DiscardHandler), Now: d.clock}}
 	s.access = newAccess([]byte(token), d.clock)
 	return s.handler(), s
 }
@@ -198,6 +199,19 @@ func TestWithAToken(t *testing.T) {
 	}
 	if got := d.asked(); len(got) != 1 || got[0] != (admin.Wish{Do: "drain", Node: "n2"}) {
 		t.Errorf("asked for %v", got)
+	}
+	cookie[pageHeader] = "0.9"
+	if w := ask(h, asking{method: "POST", path: "/v1/wish", body: drainBody, headers: cookie}); w.Code != 409 || !strings.Contains(w.Body.String(), "nothing was done: this page is of another version than the daemon, which is onevoice 1.0; load the page anew") {
+		t.Errorf("from a page of another version: %d %s", w.Code, w.Body)
+	}
+	if got := d.asked(); len(got) != 1 {
+		t.Errorf("a page of another version has asked for %v", got)
+	}
+	cookie[pageHeader] = "1.0"
+	for _, path := range []string{"/", "/index.html"} {
+		if w := ask(h, asking{method: "GET", path: path}); w.Code != 200 || !strings.Contains(w.Body.String(), `<meta name="version" content="1.0">`) {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
 	}
 	d.refuse = errors.New("the last node cannot be drained")
 	if w := ask(h, asking{method: "POST", path: "/v1/wish", body: drainBody, headers: cookie}); w.Code != 409 || !strings.Contains(w.Body.String(), "last node") {
@@ -368,5 +382,64 @@ func TestServeAndClose(t *testing.T) {
 	}
 	if _, err := http.Get("http://" + l.Addr().String() + "/"); err == nil {
 		t.Error("it still answers")
+	}
+}
+
+// Close returns when nobody looks at the daemon any more, for that is closed next.
+func TestCloseWaitsForTheLook(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	looks, goOn := make(chan struct{}, 1), make(chan struct{})
+	s := Serve(Config{Listener: l, Log: slog.New(slog.DiscardHandler), Daemon: admin.Daemon{Status: func(admin.Wanted) (*admin.Status, error) {
+		looks <- struct{}{}
+		<-goOn
+		return nil, errors.New("it is closed")
+	}}})
+	<-looks
+	closed := make(chan error)
+	go func() { closed <- s.Close() }()
+	select {
+	case err := <-closed:
+		t.Errorf("it was closed while it looked: %v", err)
+		close(goOn)
+		return
+	case <-time.After(100 * time.Millisecond):
+	}
+	close(goOn)
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+}
+
+// Of a body of a gigabyte no more is read than of any, whatever it is sent to, and who
+// sends it has his answer before he has sent it.
+func TestARequestOfAGigabyte(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &daemon{now: epoch()}
+	s := Serve(Config{Listener: l, Token: []byte(secret), Daemon: admin.Daemon{Status: d.status, Wish: d.wish}, Log: slog.New(slog.DiscardHandler), Now: d.clock})
+	defer s.Close()
+	for _, c := range []struct{ request, want string }{
+		{"POST /v1/wish", "413 "}, {"POST /v1/session", "413 "}, {"GET /metrics", "200 "}, {"GET /v1/status", "200 "}, {"GET /", "200 "},
+	} {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: application/json\r\nAuthorization: Bearer %s\r\nContent-Length: 1073741824\r\n\r\n%s",
+			c.request, secret, strings.Repeat(" ", maxBodyBytes+1))
+		// That the connection is then broken off is no matter.
+		said, err := io.ReadAll(conn)
+		conn.Close()
+		if !strings.Contains(string(said[:min(len(said), 20)]), c.want) || c.want == "413 " && !strings.Contains(string(said), "more than 4096 bytes") {
+			t.Errorf("%s: %.300q, %v", c.request, said, err)
+		}
+	}
+	if len(d.asked()) != 0 {
+		t.Errorf("something was changed: %v", d.asked())
 	}
 }

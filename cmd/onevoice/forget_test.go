@@ -34,7 +34,7 @@ func TestForget(t *testing.T) {
 	n3.end()
 	n1.until("was evicted")
 	ask(0, "", "forget", "10.77.0.13")
-	n1.until("msg=\"an operator asks\" for=forget")
+	n1.until("msg=\"an operator's wish was granted\" for=forget node=10.77.0.13 by=\"user 0, process ")
 	// It returns when the node is gone.
 	ask(1, "there is no such node", "forget", "10.77.0.13")
 	if _, out := runProgram(t, program(t, "status", "--socket", hosts["10.77.0.11"].socket()), (*exec.Cmd).Start); strings.Contains(out, "10.77.0.13") {

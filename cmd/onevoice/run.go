@@ -169,10 +169,8 @@ func (d *daemon) openAlone() error {
 
 // asked is the daemon for those who ask.
 func (d *daemon) asked() admin.Daemon {
-	return admin.Daemon{Change: d.change, Changed: d.runner.changed, Status: d.status, Wish: d.wish, Explain: d.explain, Kill: func(k control.Kill) (int, error) {
-		d.log.Info("an operator ends flows", "of", k.Clients, "port", k.Port, "service", k.Service)
-		return d.workers.Kill(k)
-	}}
+	return admin.Daemon{Change: d.change, Changed: d.runner.changed, Status: d.status, Wish: d.wish, Explain: d.explain, Kill: d.workers.Kill,
+		Version: version(), Log: auditOf(d.log)}
 }
 
 // openPage serves the page where the file says so.
@@ -195,7 +193,7 @@ func (d *daemon) openPage() error {
 	if err != nil {
 		return fmt.Errorf("[admin] listen: %w", err)
 	}
-	page := web.Serve(web.Config{Listener: l, Token: token, Daemon: d.asked(), Log: d.log})
+	page := web.Serve(web.Config{Listener: l, Token: token, Daemon: d.asked(), Version: version(), Log: d.log})
 	d.fronts = append(d.fronts, page.Close)
 	d.log.Info("the page is served", "at", "http://"+c.Listen.String(), "token", c.TokenFile != "")
 	return nil

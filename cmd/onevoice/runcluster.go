@@ -248,6 +248,5 @@ func (d *daemon) wish(w admin.Wish) error {
 	if err != nil {
 		return err
 	}
-	d.log.Info("an operator asks", "for", w.Do, "node", w.Node, "service", w.Service)
 	return d.loop.Ask(wish)
 }

@@ -62,7 +62,7 @@ func runWitness(file string, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	server := admin.Serve(l, admin.Daemon{Status: d.witnessStatus, Wish: d.wish})
+	server := admin.Serve(l, admin.Daemon{Status: d.witnessStatus, Wish: d.wish, Version: version(), Log: auditOf(d.log)})
 	d.opened(server.Close)
 	return d.witness()
 }

@@ -50,8 +50,12 @@ func TestTapWritesWhatPasses(t *testing.T) {
 	at := time.Unix(1_700_000_000, 5)
 	w := &wire{in: [][]byte{[]byte("the first frame"), []byte("another")}}
 	d := New(w, &file, func() time.Time { return at })
+	before := file.Len()
 	if n, err := d.Receive(make([]link.Frame, 4)); n != 2 || err != nil {
 		t.Fatalf("%d frames and %v", n, err)
+	}
+	if got := file.Len() - before; got < len("the first frame")+len("another") {
+		t.Errorf("%d bytes were written when the frames had come", got)
 	}
 	if err := d.Send([]link.Vector{{Pieces: [][]byte{[]byte("head"), []byte("er and data")}}}); err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@
 
 const $ = id => document.getElementById(id);
 const colours = 8;
+const version = document.querySelector('meta[name=version]').content;
 
 // make makes an element of a kind with a class and a text.
 function make(kind, cls, text) {
@@ -29,7 +30,7 @@ async function ask(path) {
 }
 
 async function send(method, path, body) {
-  const r = await fetch(path, { method, headers: { 'Content-Type': 'application/json' }, body: body && JSON.stringify(body) });
+  const r = await fetch(path, { method, headers: { 'Content-Type': 'application/json', 'Onevoice-Page': version }, body: body && JSON.stringify(body) });
   if (!r.ok) throw new Error((await r.text()).trim() || r.statusText);
 }
 
@@ -233,7 +234,7 @@ async function look() {
     const s = { nodes: [], services: [], warnings: [], vips: [], verdicts: {} };
     for (const [k, v] of Object.entries(await ask('v1/status?table=1'))) if (v !== null) s[k] = v;
     login(false);
-    trouble(refused);
+    trouble(s.version === version ? refused : `This page is of another version than the daemon, which is onevoice ${s.version} now: load the page anew.`);
     document.title = `${s.warnings.length ? '! ' : ''}${s.cluster}`;
     $('cluster').textContent = s.cluster;
     $('whoami').textContent = `seen by ${s.node}, ${s.leased ? 'which may answer' : 'which may not answer now'}, up ${time(s.uptime_seconds)}`;
