@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 
 	"github.com/spf13/cobra"
 
@@ -24,6 +25,10 @@ connections then go by the new definition, within a second, to nodes whose
 file has it; running ones stay where they are. Then restart the rest. With the
 same definition it makes another hash key.
 
+SERVICE may also be a VIP's address. Where it is, its MAC, interface and VLAN,
+is the cluster's too: after all nodes were restarted with another mac_mode,
+nobody answers for it until this command.
+
 It is refused while nodes of another system own buckets of the service.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -39,6 +44,9 @@ func (d *daemon) remap(service string) (cluster.Wish, error) {
 	options, err := d.clusterOptions()
 	if err != nil {
 		return nil, err
+	}
+	if vip, err := netip.ParseAddr(service); err == nil {
+		service = vipService(vip)
 	}
 	for _, s := range options.Services {
 		if s.Name == service {

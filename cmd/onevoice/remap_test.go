@@ -45,4 +45,22 @@ func TestRemap(t *testing.T) {
 	}
 	says(fmt.Sprintf("%d 100 %%", 256))
 	l.end()
+
+	// A VIP at another MAC: nobody answers for it until the cluster was told.
+	h.edit(`# mac_mode = "multicast"`, `mac_mode = "unicast"`)
+	l = h.begin("run").until("answering: this node holds a lease")
+	says("no node answers for 10.77.0.2")
+	if code, out := runProgram(t, program(t, "remap", "10.77.0.2", "--socket", h.socket()), (*exec.Cmd).Start); code != 0 {
+		t.Errorf("remap of a VIP: exit %d: %s", code, out)
+	}
+	for late := time.Now().Add(patience); ; {
+		_, out := runProgram(t, program(t, "status", "--socket", h.socket()), (*exec.Cmd).Start)
+		if !strings.Contains(out, "no node answers") && !strings.Contains(out, "has another MAC") {
+			break
+		}
+		if time.Now().After(late) {
+			t.Fatalf("the VIP was mapped anew, and status says:\n%s", out)
+		}
+	}
+	l.end()
 }

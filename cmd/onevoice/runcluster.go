@@ -168,7 +168,10 @@ func clusterServices(cfg *config.Config, paths []string) ([]cluster.ServiceSpec,
 }
 
 // vipService is the name of a VIP's own rows. No service of a file can have it.
-func vipService(a netip.Addr) string { return "vip " + a.String() }
+func vipService(a netip.Addr) string { return vipPrefix + a.String() }
+
+// vipPrefix begins the names of the services that VIPs are by themselves.
+const vipPrefix = "vip "
 
 // protocolOf is the service's, for its digest.
 func protocolOf(s *config.Service) string {

@@ -117,6 +117,9 @@ func (d *daemon) workerWarnings(workers []control.WorkerStatus) (stuck, out []st
 			out = append(out, fmt.Sprintf("interface %s is not as it was when this node started: %s; restart onevoice here", w.Uplink, w.Changed))
 		}
 		for _, at := range w.NotReached {
+			if w.Retired {
+				break // the one that took its place says it
+			}
 			out = append(out, fmt.Sprintf("this host itself does not reach %s, for a program listens on that port of all addresses (clients do reach it); have it listen on 127.0.0.1 and this host's own address", at))
 		}
 		if m := w.Stranger; m != nil {

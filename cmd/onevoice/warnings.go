@@ -37,7 +37,7 @@ type situation struct {
 func (s *situation) warnings() []string {
 	out := slices.Concat(s.Warnings, s.stateDirectory(), s.phase(), s.everywhere(), s.lease(), s.complaints, s.pins())
 	for _, name := range s.Differs {
-		out = append(out, fmt.Sprintf("service %s is not the same in this node's file as in the cluster, so this node takes no bucket of it; make the files equal, then restart onevoice here; or if this file is the right one, `onevoice remap %s`", name, name))
+		out = append(out, differs(name))
 	}
 	// Without a lease, that nobody is heard says it of all; with one, the others are away.
 	if !s.alone() || s.leased {
@@ -50,6 +50,14 @@ func (s *situation) warnings() []string {
 		out = append(out, "this node takes nothing new, by its own word: "+cmp.Or(strings.Join(s.unfit, "; "), "its gateway, uplinks or agent say so, or did a moment ago; its log tells which"))
 	}
 	return out
+}
+
+// differs tells of what this node's file says otherwise than the cluster.
+func differs(name string) string {
+	if vip, ok := strings.CutPrefix(name, vipPrefix); ok {
+		return fmt.Sprintf("%s has another MAC, interface or VLAN in this node's file than in the cluster, so this node does not answer for it; make the files equal, then restart onevoice here; or when all nodes were restarted with this file, `onevoice remap %[1]s`", vip)
+	}
+	return fmt.Sprintf("service %s is not the same in this node's file as in the cluster, so this node takes no bucket of it; make the files equal, then restart onevoice here; or if this file is the right one, `onevoice remap %[1]s`", name)
 }
 
 // pins tells of those that name nobody.
@@ -84,6 +92,10 @@ func (s *situation) phase() []string {
 // everywhere tells of what nobody can serve.
 func (s *situation) everywhere() (out []string) {
 	for _, name := range control.DownEverywhere(s.Status) {
+		if vip, ok := strings.CutPrefix(name, vipPrefix); ok {
+			out = append(out, fmt.Sprintf("no node answers for %s, for the cluster has another MAC, interface or VLAN for it than their files; when all were restarted with the same file, `onevoice remap %[1]s` on one of them", vip))
+			continue
+		}
 		out = append(out, fmt.Sprintf("service %s is down on every node: nobody serves it, and its buckets stay where they are; start its backend%s", name, s.reason(name)))
 	}
 	if !slices.ContainsFunc(s.Hosts, func(h cluster.HostStatus) bool { return h.In && !h.Witness && !h.Foreign && !h.Draining }) &&

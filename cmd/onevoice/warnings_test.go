@@ -72,6 +72,12 @@ func TestWarnings(t *testing.T) {
 			s.Differs = []string{"ssh"}
 			s.Hosts[0].Health = []cluster.Health{{Service: "ssh"}}
 		}, []string{"not the same in this node's file"}},
+		{"a VIP that is elsewhere in all files", func(s *situation) {
+			s.Differs = []string{"vip 10.77.0.2"}
+			for i := range s.Hosts {
+				s.Hosts[i].Health = []cluster.Health{{Service: "vip 10.77.0.2"}}
+			}
+		}, []string{"no node answers for 10.77.0.2, for", "10.77.0.2 has another MAC, interface or VLAN"}},
 		{"all drain", func(s *situation) {
 			for i := range s.Hosts {
 				s.Hosts[i].Draining = true
