@@ -197,9 +197,19 @@ func (s *serving) open() error {
 	s.openFilter(nodeConfig.Services)
 	s.parts.Loop, err = node.NewLoop(node.LoopConfig{
 		Node: s.parts.Node, Stack: s.parts.Stack, Datagrams: s.parts.Datagrams, Device: s.parts.Device, Poller: wait, Clock: boottime, Log: s.log,
-		Begin: s.guest.Begin, Turned: s.turned(newCollector()),
+		Begin: s.guest.Begin, Turned: s.turned(s.openCollector()),
 	})
 	return err
+}
+
+// openCollector makes the collector, and starts the goroutine that gives memory back:
+// that takes as long as it takes to look through all that is in use, and the loop goes
+// on meanwhile.
+func (s *serving) openCollector() *collector {
+	release := make(chan struct{}, 1)
+	go releaseMemory(release)
+	s.opened(func() error { close(release); return nil })
+	return newCollector(release)
 }
 
 // turned is what happens at the end of each turn of the loop.
