@@ -37,11 +37,17 @@ func (b *Backend) String() string {
 // it is writable and ask Connected. ECONNREFUSED when that is known at once, as it
 // is on loopback; ErrBusy when the backend is there and takes no more just now.
 //
+// soon says that the first bytes are at hand and are written at once. The kernel then
+// keeps the acknowledgment that ends TCP's handshake for them to carry, for up to
+// 200 ms (TCP_QUICKACK of tcp(7), tcp_rcv_synsent_state_process in
+// net/ipv4/tcp_input.c): that saves a packet, and the service is woken once and not
+// twice.
+//
 // A transparent connection keeps the client's address always and its port if
 // that is free: the port may still be held by an older connection, or by a
 // local service on the same number.
-func (b *Backend) Dial(client, vip netip.AddrPort) (*Conn, error) {
-	c, err := b.dial(client)
+func (b *Backend) Dial(client, vip netip.AddrPort, soon bool) (*Conn, error) {
+	c, err := b.dial(client, soon)
 	if err == nil && client.IsValid() {
 		if c.header, err = b.Header.bytes(client, vip); err != nil {
 			c.Close()
@@ -51,16 +57,16 @@ func (b *Backend) Dial(client, vip netip.AddrPort) (*Conn, error) {
 	return c, err
 }
 
-func (b *Backend) dial(client netip.AddrPort) (*Conn, error) {
+func (b *Backend) dial(client netip.AddrPort, soon bool) (*Conn, error) {
 	switch {
 	case b.Path != "":
 		return dialUnix(b.Path)
 	case !b.Transparent:
-		return b.dialFrom(netip.AddrPort{})
+		return b.dialFrom(netip.AddrPort{}, soon)
 	}
-	c, err := b.dialFrom(client)
+	c, err := b.dialFrom(client, soon)
 	if errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EACCES) {
-		return b.dialFrom(netip.AddrPortFrom(client.Addr(), 0))
+		return b.dialFrom(netip.AddrPortFrom(client.Addr(), 0), soon)
 	}
 	return c, err
 }

@@ -28,13 +28,17 @@ type Conn struct {
 var _ Stream = (*Conn)(nil)
 
 // dialFrom connects from an address, or from the system's choice when it is
-// the zero AddrPort.
-func (b *Backend) dialFrom(from netip.AddrPort) (*Conn, error) {
+// the zero AddrPort. soon is as in Dial.
+func (b *Backend) dialFrom(from netip.AddrPort, soon bool) (*Conn, error) {
 	fd, _, errno := unix.RawSyscall(unix.SYS_SOCKET, family(b.Addr.Addr()), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
 	if errno != 0 {
 		return nil, os.NewSyscallError("socket", errno)
 	}
 	c := &Conn{fd: int(fd), writable: true}
+	if soon {
+		// It changes when packets are sent, and nothing else, so it may fail.
+		_ = c.setOption(unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
+	}
 	if err := c.connect(from, b.Addr, b.Mark); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("proxy: connect %s from %s: %w", b.Addr, from, err)
@@ -73,7 +77,7 @@ func (c *Conn) bind(from netip.AddrPort, mark uint32) error {
 		opts = append(opts, option{"IP_BIND_ADDRESS_NO_PORT", unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT})
 	}
 	for _, o := range opts {
-		if err := c.setOption(o.level, o.opt); err != nil {
+		if err := c.setOption(o.level, o.opt, 1); err != nil {
 			return os.NewSyscallError("setsockopt "+o.name, err)
 		}
 	}
@@ -83,11 +87,10 @@ func (c *Conn) bind(from netip.AddrPort, mark uint32) error {
 	return nil
 }
 
-// setOption sets an option to 1. The calls of this file are raw: none of them
-// blocks, and the runtime need not get ready for one that does.
-func (c *Conn) setOption(level, opt int) error {
-	one := int32(1)
-	_, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(c.fd), uintptr(level), uintptr(opt), uintptr(unsafe.Pointer(&one)), unsafe.Sizeof(one), 0)
+// setOption sets an option. The calls of this file are raw: none of them blocks, and
+// the runtime need not get ready for one that does.
+func (c *Conn) setOption(level, opt int, value int32) error {
+	_, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(c.fd), uintptr(level), uintptr(opt), uintptr(unsafe.Pointer(&value)), unsafe.Sizeof(value), 0)
 	if errno != 0 {
 		return errno
 	}
@@ -231,7 +234,7 @@ func (c *Conn) undelay() error {
 		return nil
 	}
 	c.undelayed = true
-	return os.NewSyscallError("setsockopt TCP_NODELAY", c.setOption(unix.IPPROTO_TCP, unix.TCP_NODELAY))
+	return os.NewSyscallError("setsockopt TCP_NODELAY", c.setOption(unix.IPPROTO_TCP, unix.TCP_NODELAY, 1))
 }
 
 func again(errno unix.Errno) error {

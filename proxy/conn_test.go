@@ -134,7 +134,7 @@ func until(t *testing.T, c *Conn, events int16) {
 // answer finds its way back.
 func shown(t *testing.T, backend *Backend, fd int, client, vip netip.AddrPort) (c *Conn, conn int) {
 	t.Helper()
-	c, err := backend.Dial(client, vip)
+	c, err := backend.Dial(client, vip, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +190,7 @@ func TestTransparentDialKeepsTheAddressWhenThePortIsTaken(t *testing.T) {
 	t.Cleanup(func() { routes.Remove() })
 	backend := Backend{Addr: at, Transparent: true}
 	for i := range 3 {
-		c, err := backend.Dial(client, testVIP)
+		c, err := backend.Dial(client, testVIP, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -206,7 +206,7 @@ func TestDialReportsARefusal(t *testing.T) {
 	inNamespace(t)
 	_, at := listen(t)
 	nobody := Backend{Addr: netip.AddrPortFrom(at.Addr(), at.Port()^1)}
-	c, err := nobody.Dial(netip.AddrPort{}, netip.AddrPort{})
+	c, err := nobody.Dial(netip.AddrPort{}, netip.AddrPort{}, false)
 	if err == nil {
 		until(t, c, unix.POLLOUT)
 		err = c.Connected()
@@ -221,7 +221,7 @@ func TestAbortResetsTheBackend(t *testing.T) {
 	inNamespace(t)
 	fd, at := listen(t)
 	backend := Backend{Addr: at}
-	c, err := backend.Dial(netip.AddrPort{}, netip.AddrPort{})
+	c, err := backend.Dial(netip.AddrPort{}, netip.AddrPort{}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -387,7 +387,7 @@ func TestOwnHostReachesTheVIP(t *testing.T) {
 		t.Fatal(err)
 	}
 	plain := Backend{Addr: vip}
-	c, err := plain.Dial(netip.AddrPort{}, netip.AddrPort{})
+	c, err := plain.Dial(netip.AddrPort{}, netip.AddrPort{}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -438,7 +438,7 @@ func TestOwnHostBesideAServiceOnAllAddresses(t *testing.T) {
 	if taken := own.Taken(); len(taken) != 1 || taken[0] != ssh {
 		t.Errorf("taken: %v", taken)
 	}
-	c, err := (&Backend{Addr: other}).Dial(netip.AddrPort{}, netip.AddrPort{})
+	c, err := (&Backend{Addr: other}).Dial(netip.AddrPort{}, netip.AddrPort{}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -446,4 +446,50 @@ func TestOwnHostBesideAServiceOnAllAddresses(t *testing.T) {
 	if _, from := accept(t, fd); from.Addr() != host {
 		t.Errorf("the backend sees %v, want %v", from, host)
 	}
+}
+
+// A service whose client's first bytes are at hand is woken once, with them: TCP's
+// handshake ends with the segment that carries them. The kernel waits 200 ms for that;
+// a machine that stood still for so long says nothing.
+func TestDialSoonWakesTheServiceOnce(t *testing.T) {
+	inNamespace(t)
+	fd, at := listen(t)
+	backend := Backend{Addr: at}
+	for _, soon := range []bool{false, true} {
+		early := 0
+		const tries = 20
+		for range tries {
+			c, err := backend.Dial(netip.AddrPort{}, netip.AddrPort{}, soon)
+			if err != nil {
+				t.Fatal(err)
+			}
+			until(t, c, unix.POLLOUT)
+			if connected(fd, soon) {
+				early++
+			}
+			if n, err := c.Write([]byte("hello")); n != 5 || err != nil {
+				t.Fatalf("soon %v: wrote %d bytes, %v", soon, n, err)
+			}
+			conn, _ := accept(t, fd)
+			var b [16]byte
+			if n, err := unix.Read(conn, b[:]); n != 5 || err != nil {
+				t.Errorf("soon %v: the service reads %d bytes, %v", soon, n, err)
+			}
+			c.Close()
+		}
+		if soon && early == tries || !soon && early != tries {
+			t.Errorf("soon %v: %d of %d services were woken before there was anything to read", soon, early, tries)
+		}
+	}
+}
+
+// connected reports whether a listening socket has a connection for its service: now,
+// or else within 5 s.
+func connected(fd int, now bool) bool {
+	bound := 5000 // milliseconds
+	if now {
+		bound = 0
+	}
+	n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, bound)
+	return n > 0
 }

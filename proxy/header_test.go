@@ -40,7 +40,7 @@ func TestHeaderComesFirstAndOnce(t *testing.T) {
 				t.Run(family.name+"/"+string('0'+rune(h))+"/"+says, func(t *testing.T) {
 					inNamespace(t)
 					fd, at := listen(t)
-					c, err := (&Backend{Addr: at, Header: h}).Dial(family.client, family.vip)
+					c, err := (&Backend{Addr: at, Header: h}).Dial(family.client, family.vip, false)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -81,7 +81,7 @@ func TestHeaderComesFirstAndOnce(t *testing.T) {
 func TestHeaderLeavesWithTheFirstBytes(t *testing.T) {
 	inNamespace(t)
 	fd, at := listen(t)
-	c, err := (&Backend{Addr: at, Header: HeaderV1}).Dial(client, testVIP)
+	c, err := (&Backend{Addr: at, Header: HeaderV1}).Dial(client, testVIP, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +153,7 @@ func TestHeaderOfThisHostItself(t *testing.T) {
 func TestUnixSocketBackend(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "app.sock")
 	backend := Backend{Path: path, Header: HeaderV1}
-	if _, err := backend.Dial(client, testVIP); !errors.Is(err, unix.ENOENT) {
+	if _, err := backend.Dial(client, testVIP, false); !errors.Is(err, unix.ENOENT) {
 		t.Errorf("a socket that is not there: %v", err)
 	}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -164,19 +164,19 @@ func TestUnixSocketBackend(t *testing.T) {
 	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := backend.Dial(client, testVIP); !errors.Is(err, unix.ECONNREFUSED) {
+	if _, err := backend.Dial(client, testVIP, false); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Errorf("a socket that nobody listens on: %v", err)
 	}
 	if err := unix.Listen(fd, 0); err != nil {
 		t.Fatal(err)
 	}
-	c, err := backend.Dial(client, testVIP)
+	c, err := backend.Dial(client, testVIP, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
 	// A backlog of 0 holds one.
-	if _, err := backend.Dial(client, testVIP); !errors.Is(err, ErrBusy) {
+	if _, err := backend.Dial(client, testVIP, false); !errors.Is(err, ErrBusy) {
 		t.Errorf("a full queue: %v", err)
 	}
 	until(t, c, unix.POLLOUT)

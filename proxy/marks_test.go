@@ -38,7 +38,7 @@ func TestTransparentDialToThisHostsOwnAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	backend := Backend{Addr: at, Transparent: true, Mark: MarkFor(testVIP.Addr())}
-	c, err := backend.Dial(client, testVIP)
+	c, err := backend.Dial(client, testVIP, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func TestTransparentDialToThisHostsOwnAddress(t *testing.T) {
 	}
 	nobody := backend
 	nobody.Addr = netip.AddrPortFrom(host, at.Port()^1)
-	c2, err := nobody.Dial(client, testVIP)
+	c2, err := nobody.Dial(client, testVIP, false)
 	if err == nil {
 		defer c2.Close()
 		until(t, c2, unix.POLLOUT)

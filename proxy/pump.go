@@ -65,6 +65,9 @@ func NewPump(client Client, backend Stream) *Pump {
 // Bytes are the bytes copied so far from client to backend and back.
 func (p *Pump) Bytes() (up, down uint64) { return p.up.bytes, p.down.bytes }
 
+// Passed counts bytes of the client's that the backend got before there was a pump.
+func (p *Pump) Passed(n int) { p.up.bytes += uint64(n) }
+
 // HalfClosed reports whether the client and the backend have finished sending.
 func (p *Pump) HalfClosed() (client, backend bool) { return p.up.read, p.down.read }
 

@@ -35,7 +35,7 @@ func TestTransparentDialOverIPv6(t *testing.T) {
 	}
 	backend := Backend{Addr: at, Transparent: true}
 	near := netip.MustParseAddrPort("[fe80::101]:40001")
-	l, err := backend.Dial(near, netip.AddrPort{})
+	l, err := backend.Dial(near, netip.AddrPort{}, false)
 	if err != nil {
 		t.Fatalf("for a link-local client: %v", err)
 	}
@@ -55,7 +55,7 @@ func TestTransparentDialOverIPv6(t *testing.T) {
 	client := netip.MustParseAddrPort("[2001:db8::101]:40001")
 	c, _ := shown(t, &backend, fd, client, netip.AddrPort{})
 	defer c.Close()
-	second, err := backend.Dial(client, netip.AddrPort{})
+	second, err := backend.Dial(client, netip.AddrPort{}, false)
 	if err != nil {
 		t.Fatalf("with the port taken: %v", err)
 	}
@@ -127,7 +127,7 @@ func TestOwnHostOverIPv6(t *testing.T) {
 	}
 	defer own.Close()
 	plain := Backend{Addr: vip}
-	c, err := plain.Dial(netip.AddrPort{}, netip.AddrPort{})
+	c, err := plain.Dial(netip.AddrPort{}, netip.AddrPort{}, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,10 +58,14 @@ func (s *Stack) begin(at *listener, ep tcpip.Endpoint, queue *waiter.Queue, peer
 		connectBy: now + connectTimeout,
 	}
 	setKeepalive(ep)
-	conn, err := svc.dial(peer, at.port)
+	spoken := ep.Readiness(waiter.ReadableEvents) != 0
+	conn, err := svc.dial(peer, at.port, spoken)
 	if err == nil {
 		f.backend = conn
 		err = s.poller.AddEdge(conn.FD(), f.id)
+	}
+	if err == nil && spoken {
+		err = f.passOn(s, now)
 	}
 	if err != nil {
 		f.refuse(s, now, err)
@@ -69,9 +73,38 @@ func (s *Stack) begin(at *listener, ep tcpip.Endpoint, queue *waiter.Queue, peer
 	}
 	svc.flows++
 	s.flows[f.id] = f
-	s.connecting = append(s.connecting, f)
+	if f.state == flowConnecting {
+		s.connecting = append(s.connecting, f)
+	}
 	f.entry.Init(f, waiter.ReadableEvents|waiter.WritableEvents|waiter.EventErr|waiter.EventHUp)
 	f.queue.EventRegister(&f.entry)
+}
+
+// passOn gives a backend that is still connecting what the client has said already:
+// on loopback it has mostly connected by the time that dialling returns. What it does
+// not take yet goes when the poller says so. The error is the backend's.
+func (f *flow) passOn(s *Stack, now time.Duration) error {
+	n, _, err := f.client.Drain(f.backend, len(s.scratch))
+	if n == 0 {
+		return unlessAgain(err)
+	}
+	f.connected(s, now)
+	f.pump.Passed(n)
+	return nil
+}
+
+func unlessAgain(err error) error {
+	if errors.Is(err, proxy.ErrAgain) {
+		return nil
+	}
+	return err
+}
+
+// connected begins the copying.
+func (f *flow) connected(s *Stack, now time.Duration) {
+	f.state = flowCopying
+	f.pump = proxy.NewPump(f.client, f.backend)
+	f.service.connected(s, now)
 }
 
 func setKeepalive(ep tcpip.Endpoint) {
@@ -109,9 +142,7 @@ func (s *Stack) Ready(ev *poller.Event, now time.Duration) {
 			f.refuse(s, now, err)
 			return
 		}
-		f.state = flowCopying
-		f.pump = proxy.NewPump(f.client, f.backend)
-		f.service.connected(s, now)
+		f.connected(s, now)
 	}
 	f.step(s)
 	f.flush(s)

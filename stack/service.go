@@ -28,8 +28,9 @@ type service struct {
 var errConnectTimeout = fmt.Errorf("no answer within %v", connectTimeout)
 
 // dial starts to connect to the backend for a client that came to a port, or for a
-// probe when client is the zero AddrPort.
-func (svc *service) dial(client netip.AddrPort, port uint16) (Local, error) {
+// probe when client is the zero AddrPort. spoken: what the client has said already is
+// written at once.
+func (svc *service) dial(client netip.AddrPort, port uint16, spoken bool) (Local, error) {
 	if svc.Dial != nil {
 		return svc.Dial(client)
 	}
@@ -38,7 +39,7 @@ func (svc *service) dial(client netip.AddrPort, port uint16) (Local, error) {
 		to.Addr = netip.AddrPortFrom(to.Addr.Addr(), to.Addr.Port()+port-svc.Listen.Port())
 	}
 	to.Transparent = to.Transparent && client.IsValid()
-	conn, err := to.Dial(client, netip.AddrPortFrom(svc.Listen.Addr(), port))
+	conn, err := to.Dial(client, netip.AddrPortFrom(svc.Listen.Addr(), port), spoken)
 	if err != nil {
 		return nil, err // and no *proxy.Conn that is nil in a Local that is not
 	}
@@ -97,7 +98,7 @@ func (svc *service) dialProbe(s *Stack, now time.Duration) {
 		return
 	}
 	svc.health.Probing(now)
-	conn, err := svc.dial(netip.AddrPort{}, svc.Listen.Port())
+	conn, err := svc.dial(netip.AddrPort{}, svc.Listen.Port(), false)
 	if err == nil {
 		err = s.poller.AddEdge(conn.FD(), probeToken(svc.index))
 		if err != nil {
