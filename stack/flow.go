@@ -30,7 +30,7 @@ type flow struct {
 	service *service
 	began   time.Duration
 
-	client *stream
+	client stream
 	queue  *waiter.Queue
 	entry  waiter.Entry
 
@@ -54,7 +54,7 @@ func (s *Stack) begin(at *listener, ep tcpip.Endpoint, queue *waiter.Queue, peer
 	s.lastID++
 	f := &flow{
 		id: s.lastID, peer: peer, service: svc, began: now,
-		client: &stream{ep: ep}, queue: queue, ready: &s.ready,
+		client: stream{ep, &s.hands}, queue: queue, ready: &s.ready,
 		connectBy: now + connectTimeout,
 	}
 	setKeepalive(ep)
@@ -103,7 +103,7 @@ func unlessAgain(err error) error {
 // connected begins the copying.
 func (f *flow) connected(s *Stack, now time.Duration) {
 	f.state = flowCopying
-	f.pump = proxy.NewPump(f.client, f.backend)
+	f.pump = proxy.NewPump(&f.client, f.backend)
 	f.service.connected(s, now)
 }
 

@@ -92,6 +92,7 @@ type Stack struct {
 	flows    map[uint64]*flow
 	lastID   uint64
 	scratch  []byte
+	hands    hands
 	counters Counters
 	// connecting holds the flows whose backend has not accepted yet, oldest
 	// first; all have the same timeout.

@@ -13,7 +13,13 @@ import (
 // stream is the client's side of a flow: a netstack endpoint as the proxy
 // wants it.
 type stream struct {
-	ep     tcpip.Endpoint
+	ep    tcpip.Endpoint
+	hands *hands
+}
+
+// hands are what netstack is given to read from and to write to. All streams of a
+// stack share them, for they are in use during one call only.
+type hands struct {
 	reader bytes.Reader
 	drain  draining
 	fill   filling
@@ -24,10 +30,10 @@ var _ proxy.Client = (*stream)(nil)
 // Drain implements proxy.Client. Netstack holds the flow's lock meanwhile, so
 // that what is being written cannot be freed by a reset.
 func (s *stream) Drain(dst proxy.Sink, most int) (n int, from, to error) {
-	s.drain = draining{dst: dst, left: most}
-	_, err := s.ep.Read(&s.drain, tcpip.ReadOptions{})
-	d := s.drain
-	s.drain = draining{}
+	s.hands.drain = draining{dst: dst, left: most}
+	_, err := s.ep.Read(&s.hands.drain, tcpip.ReadOptions{})
+	d := s.hands.drain
+	s.hands.drain = draining{}
 	if d.n > 0 {
 		// The window grows with what is taken, up to maxBufferBytes.
 		s.ep.ModerateRecvBuf(d.n)
@@ -67,10 +73,10 @@ func (d *draining) Write(p []byte) (int, error) {
 
 // Fill implements proxy.Client.
 func (s *stream) Fill(src proxy.Stream, n int) (int, error) {
-	s.fill = filling{src: src, left: n}
-	moved, err := s.ep.Write(&s.fill, tcpip.WriteOptions{})
-	broken := s.fill.err
-	s.fill = filling{}
+	s.hands.fill = filling{src: src, left: n}
+	moved, err := s.ep.Write(&s.hands.fill, tcpip.WriteOptions{})
+	broken := s.hands.fill.err
+	s.hands.fill = filling{}
 	switch {
 	case broken != nil:
 		return int(moved), broken
@@ -112,9 +118,9 @@ var errLostBytes = errors.New("stack: the backend's connection lost what had arr
 
 // Write implements proxy.Sink.
 func (s *stream) Write(p []byte) (int, error) {
-	s.reader.Reset(p)
-	n, err := s.ep.Write(&s.reader, tcpip.WriteOptions{})
-	s.reader.Reset(nil)
+	s.hands.reader.Reset(p)
+	n, err := s.ep.Write(&s.hands.reader, tcpip.WriteOptions{})
+	s.hands.reader.Reset(nil)
 	if err != nil {
 		return int(n), streamError(err)
 	}
