@@ -32,6 +32,7 @@ type Loop struct {
 	clock     func() time.Duration
 	log       *slog.Logger
 
+	rest   func(time.Duration)
 	real   func() time.Duration
 	begin  func(now time.Duration)
 	turned func(now time.Duration, generation uint64)
@@ -55,6 +56,9 @@ type Loop struct {
 	// turnedAt is when that was.
 	leaseBegins []time.Duration
 	turnedAt    time.Duration
+	// joined is how many segments of the last turn came to netstack as a part of
+	// another.
+	joined uint64
 	// lookBy is when to see whether the interface is there, -1 while nothing
 	// has made that doubtful.
 	lookBy time.Duration
@@ -108,6 +112,9 @@ type LoopConfig struct {
 	// Real is CLOCK_REALTIME since its epoch, the clock of the frames' stamps.
 	// Nil for the system's.
 	Real func() time.Duration
+	// Rest stands still for a time, whatever happens. With it the loop lets the short
+	// frames of a stream gather. Nil for not at all.
+	Rest func(time.Duration)
 	// Begin is called on the loop's goroutine at the start of each turn, before
 	// any frame of it: the place to call Node.SetOwnership and Node.SetLease. With
 	// it the loop turns at least every MaxIdle. Nil for nothing.
@@ -130,7 +137,7 @@ const maxGap = 100 * time.Millisecond
 func NewLoop(cfg LoopConfig) (*Loop, error) {
 	l := &Loop{
 		node: cfg.Node, stack: cfg.Stack, datagrams: cfg.Datagrams, device: cfg.Device, poller: cfg.Poller, clock: cfg.Clock, log: cfg.Log,
-		real: cfg.Real, begin: cfg.Begin, turned: cfg.Turned,
+		rest: cfg.Rest, real: cfg.Real, begin: cfg.Begin, turned: cfg.Turned,
 		frames: make([]link.Frame, link.MaxBatch),
 		done:   make(chan struct{}),
 		lookBy: -1,
@@ -203,7 +210,7 @@ func (l *Loop) Run() error {
 			l.lastWords()
 			return nil
 		}
-		events, err := l.poller.Wait(l.timeout(now))
+		events, err := l.wait(now)
 		if err != nil {
 			return err
 		}

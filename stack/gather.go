@@ -70,6 +70,9 @@ func (s *Stack) Gather(ip []byte) {
 	g.begin(ip, ipBytes, headers)
 }
 
+// Joined counts the segments that came to netstack as a part of another.
+func (s *Stack) Joined() uint64 { return s.gathering.joined }
+
 // Flush delivers what Gather still has.
 func (s *Stack) Flush() {
 	for i := range s.gathering.open {

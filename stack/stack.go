@@ -272,7 +272,7 @@ func (s *Stack) Full() bool { return len(s.flows) >= MaxFlows }
 func (s *Stack) Counters() Counters {
 	c := s.counters
 	c.EgressDropped = s.link.dropped.Load()
-	c.SparedACKs, c.JoinedFINs, c.JoinedSegments = s.link.delayed.sparedACKs, s.link.delayed.joinedFINs, s.gathering.joined
+	c.SparedACKs, c.JoinedFINs, c.JoinedSegments = s.link.delayed.sparedACKs, s.link.delayed.joinedFINs, s.Joined()
 	t := s.net.Stats().TCP
 	c.Retransmitted = t.Retransmits.Value()
 	c.ResetsSent = t.ResetsSent.Value()

@@ -197,7 +197,7 @@ func (s *serving) open() error {
 	s.openFilter(nodeConfig.Services)
 	s.parts.Loop, err = node.NewLoop(node.LoopConfig{
 		Node: s.parts.Node, Stack: s.parts.Stack, Datagrams: s.parts.Datagrams, Device: s.parts.Device, Poller: wait, Clock: boottime, Log: s.log,
-		Begin: s.guest.Begin, Turned: s.turned(s.openCollector()),
+		Rest: poller.Rest, Begin: s.guest.Begin, Turned: s.turned(s.openCollector()),
 	})
 	return err
 }

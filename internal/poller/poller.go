@@ -131,6 +131,14 @@ func (p *Poller) Wait(timeout time.Duration) ([]Event, error) {
 	return p.events[:k], nil
 }
 
+// Rest stands still for d, and no event and no Wake ends that: what becomes ready
+// meanwhile is told by the next Wait.
+func Rest(d time.Duration) {
+	left := unix.NsecToTimespec(int64(d))
+	// Raw: the thread is the process's only one that works, and is to be still.
+	_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&left)), 0, 0)
+}
+
 // milliseconds rounds up, so that a loop does not spin through the last part of
 // a millisecond.
 func milliseconds(d time.Duration) int {
