@@ -121,7 +121,8 @@ func TestSpokenBytesWaitForTheBackend(t *testing.T) {
 func TestSpokenBytesMeetARefusal(t *testing.T) {
 	b := &tardy{err: unix.ECONNREFUSED}
 	s := spokenFlow(t, b)
-	_, doubted := s.services[0].health.Next()
+	// It is dialled without a client.
+	doubted := s.services[0].probe != nil
 	if !b.aborted || s.FlowCount() != 0 || s.Counters().Refused != 1 || !doubted {
 		t.Errorf("aborted %v, %d flows, %d refused, doubted %v", b.aborted, s.FlowCount(), s.Counters().Refused, doubted)
 	}
