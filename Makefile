@@ -162,6 +162,10 @@ torture: build ## nodes killed, stalled and cut off for an hour, under live flow
 rolling: build ## a rolling restart: no login may fail
 	./$(BINARY) lab rolling
 
+.PHONY: upgrades
+upgrades: build ## each node upgraded in turn; no flow may end
+	./$(BINARY) lab upgrade $(ARGS)
+
 .PHONY: soak
 soak: build ## ten minutes of logins; nothing may be left behind
 	./$(BINARY) lab soak --for 10m

@@ -49,7 +49,7 @@ address is 10.77.0.2. Root is not needed where user namespaces are allowed.`,
 	}
 	labFlags(cmd, &spec, &kind)
 	cmd.Flags().StringVar(&pcap, "pcap", "", "write the headers of all frames on the LAN to this `file`")
-	cmd.AddCommand(newLabUpCommand(), newLabExecCommand(), newLabStatusCommand(), newLabDownCommand(), newLabSoakCommand(), newLabRollingCommand(),
+	cmd.AddCommand(newLabUpCommand(), newLabExecCommand(), newLabStatusCommand(), newLabDownCommand(), newLabSoakCommand(), newLabRollingCommand(), newLabUpgradeCommand(),
 		newLabKillCommand(), newLabEachCommand("stop", "Stop a node's daemon as `systemctl stop` would"),
 		newLabEachCommand("start", "Start a node's daemon again"),
 		newLabDeafenCommand(), newLabMuteCommand(), newLabStallCommand(), newLabSplitCommand(), newLabHealCommand(),
@@ -342,14 +342,14 @@ func newLabInsideCommand() *cobra.Command {
 	spec := lab.Spec{}
 	var kind, pcap string
 	var duration time.Duration
-	var flows int
+	var flows, times int
 	var asJSON bool
 	var torture tortureFlags
 	cmd := &cobra.Command{
 		Use:       "inside",
 		Hidden:    true,
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
-		ValidArgs: []string{"demo", "up", "soak", "rolling", "torture", "load"},
+		ValidArgs: []string{"demo", "up", "soak", "rolling", "upgrade", "torture", "load"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			spec.LAN = lab.Kind(kind)
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
@@ -363,6 +363,8 @@ func newLabInsideCommand() *cobra.Command {
 				return torture.run(ctx, cmd.OutOrStdout(), spec, pcap, paint)
 			case "rolling":
 				return lab.RunRolling(ctx, cmd.OutOrStdout(), spec, paint)
+			case "upgrade":
+				return lab.RunUpgrades(ctx, cmd.OutOrStdout(), lab.UpgradeOptions{Spec: spec, Times: times, Flows: flows, Colour: paint})
 			case "demo":
 				return lab.RunDemo(ctx, cmd.OutOrStdout(), lab.DemoOptions{Spec: spec, Colour: paint, Pcap: pcap})
 			case "soak":
@@ -375,6 +377,7 @@ func newLabInsideCommand() *cobra.Command {
 	cmd.Flags().StringVar(&pcap, "pcap", "", "")
 	cmd.Flags().DurationVar(&duration, "for", 0, "")
 	cmd.Flags().IntVar(&flows, "flows", 0, "")
+	cmd.Flags().IntVar(&times, "times", 0, "")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "")
 	cmd.Flags().BoolVar(&spec.Witness, "witness", false, "")
 	torture.add(cmd)

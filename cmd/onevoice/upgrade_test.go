@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"onevoice/admin"
+	"onevoice/control"
 )
 
 // upgrade asks the node for an upgrade or a reload, and again where a starved machine
@@ -384,5 +385,37 @@ func TestUpgradeUnderSystemd(t *testing.T) {
 		t.Fatal(err)
 	}
 	until("STOPPING=1")
+	c.untilAllEnd()
+}
+
+// Old workers are bounded: at the bound an upgrade is refused, and changes nothing.
+func TestOldWorkersAreBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes ten seconds")
+	}
+	p := newPair(t)
+	c := p.start()
+	c.until("answering: this node holds a lease")
+	var sessions []net.Conn
+	code, out := 0, ""
+	for i := 0; i <= control.MaxRetired && code == 0; i++ {
+		sessions = append(sessions, p.session())
+		code, out = p.upgrade("upgrade")
+	}
+	if want := fmt.Sprintf("%d old workers still serve flows, and no more than %[1]d may", control.MaxRetired); code != 1 || !strings.Contains(out, want) {
+		t.Errorf("exit %d, want %q: %s", code, want, out)
+	}
+	if s := p.status(); len(s.Workers) != control.MaxRetired+1 || s.Workers[0].Retired {
+		t.Errorf("%d workers", len(s.Workers))
+	}
+	for i, s := range sessions {
+		if err := echoes(s); err != nil {
+			t.Errorf("session %d: %v", i, err)
+		}
+		s.Close()
+	}
+	if state := c.end(syscall.SIGTERM); !state.Success() {
+		t.Errorf("stop: %v", state)
+	}
 	c.untilAllEnd()
 }
