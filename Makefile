@@ -117,6 +117,10 @@ acceptance-deps: ## install those programs (Debian, as root)
 verdicts: ## 10 million frames judged by the kernel and by the node, as root
 	$(GO) test -count=1 -timeout 1h ./node -run '^TestKernelFilter' -v -args -kernel-frames $(or $(N),10000000) -wire-frames $(or $(W),100000)
 
+.PHONY: rulings
+rulings: ## 10 million frames judged by the programs of the direct path and by its rule, as root
+	$(GO) test -count=1 -timeout 2h ./node -run '^TestProgramsSteerByTheRule$$' -v -args -steered-frames $(or $(N),10000000)
+
 .PHONY: udp-flows
 udp-flows: ## N=100000 UDP flows at a time, as root; each needs an open file
 	$(GO) test -count=1 -timeout 1h ./cmd/onevoice -run '^TestManyUDPFlows$$' -v -args -udp-flows $(or $(N),100000)

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"onevoice/admission"
+	"onevoice/config"
 	"onevoice/control"
 	"onevoice/link"
 	"onevoice/node"
@@ -32,8 +33,11 @@ type Status struct {
 	Foreign []ForeignStatus `json:"foreign,omitempty"`
 	// Verdicts, Filtered, Flows, Device, Loop and Running are of all workers together, and
 	// Workers of each.
-	Verdicts  map[string]uint64       `json:"verdicts"`
-	Filtered  Filtered                `json:"filtered"`
+	Verdicts map[string]uint64 `json:"verdicts"`
+	Filtered Filtered          `json:"filtered"`
+	// Rulings are frames by what the programs of the direct path have decided about
+	// them; nil without such services.
+	Rulings   map[string]uint64       `json:"rulings,omitempty"`
 	Flows     control.FlowsStatus     `json:"flows"`
 	Datagrams control.DatagramsStatus `json:"datagrams"`
 	Fragments control.FragmentsStatus `json:"fragments"`
@@ -77,6 +81,14 @@ func (s *Status) Sum() {
 		for name, n := range w.Verdicts {
 			s.Verdicts[name] += n
 		}
+		if w.Direct != nil && s.Rulings == nil {
+			s.Rulings = map[string]uint64{}
+		}
+		if w.Direct != nil {
+			for name, n := range w.Direct.Rulings {
+				s.Rulings[name] += n
+			}
+		}
 		s.Filtered.Foreign += w.Filter.Foreign
 		s.Filtered.ForHost += w.Filter.ForHost
 		addAll(&s.Flows, &w.Flows)
@@ -90,9 +102,17 @@ func (s *Status) Sum() {
 	for _, svc := range s.Services {
 		// What a check says is in the warnings about the cluster.
 		if !svc.Up && svc.Reason == "" {
-			s.Warnings = append(s.Warnings, fmt.Sprintf("service %s: the backend %s %s", svc.Name, svc.Backend, without(svc.Listen)))
+			s.Warnings = append(s.Warnings, noBackend(&svc))
 		}
 	}
+}
+
+// noBackend says that a service has nobody behind it.
+func noBackend(s *ServiceStatus) string {
+	if s.Backend == config.DirectBackend {
+		return fmt.Sprintf("service %s: no program listens on %s, so the kernel resets its clients; have it listen there or at all addresses, or write path = \"netstack\" and a backend", s.Name, s.Listen)
+	}
+	return fmt.Sprintf("service %s: the backend %s %s", s.Name, s.Backend, without(s.Listen))
 }
 
 // without is what it means that a service's backend is not there.

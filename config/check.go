@@ -119,7 +119,7 @@ func (p *problems) service(key string, raw *rawService, c *Config) {
 		p.at(key+".source", "%s is not a source; write one of transparent, proxy-v1, proxy-v2, plain", shown(string(s.Source)))
 	}
 	p.listen(key+".listen", raw.Listen, c, &s)
-	p.backend(key+".backend", raw.Backend, &s)
+	p.servedBy(key, raw, c, &s)
 	s.Access, s.DenyAction = p.access(key, &rawAccess{Allow: raw.Allow, Deny: raw.Deny, AllowFile: raw.AllowFile, DenyFile: raw.DenyFile}), p.action(key+".deny_action", raw.DenyAction, ActionDrop)
 	s.Limit = p.limit(key+".limit", raw.Limit)
 	p.datagrams(key, raw, &s)

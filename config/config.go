@@ -133,7 +133,9 @@ type Service struct {
 	// BackendPath is a unix socket in Backend's place, "" for none.
 	BackendPath string
 	Affinity    Affinity
-	Source      Source
+	// Direct: this host's own TCP or UDP serves the clients, and Backend is Listen.
+	Direct bool
+	Source Source
 	// Idle is how long a flow of UDP lasts that nothing is said in.
 	Idle  time.Duration
 	Check Check

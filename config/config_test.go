@@ -48,7 +48,7 @@ func TestReferenceIsReadAndItsDefaultsAreTheDefaults(t *testing.T) {
 	}
 	// Every commented key is written with its default: taking the comment signs
 	// away changes nothing. Those that have no default show a value.
-	commented := regexp.MustCompile(`(?m)^# (name|control_port|timing|state_dir|stop_timeout|weight|agent_interval|ping|gateway_check|socket|mac_mode|mac|affinity|hash|source|check|check_interval|check_timeout|check_rise|check_fall|hold_down|idle_timeout|allow|deny|deny_action) = `)
+	commented := regexp.MustCompile(`(?m)^# (name|control_port|timing|state_dir|stop_timeout|weight|agent_interval|ping|gateway_check|socket|mac_mode|mac|path|affinity|hash|source|check|check_interval|check_timeout|check_rise|check_fall|hold_down|idle_timeout|allow|deny|deny_action) = `)
 	full, err := Parse("reference.toml", []byte(commented.ReplaceAllString(text, "$1 = ")), "unix1")
 	if err != nil {
 		t.Fatal(err)

@@ -22,7 +22,7 @@ func (p *problems) datagrams(key string, raw *rawService, s *Service) {
 		p.at(key+".backend", "a UDP service cannot be on a unix socket; write an address and port, such as \"127.0.0.1:53\"")
 	case s.Source == SourceProxyV1 || s.Source == SourceProxyV2:
 		p.at(key+".source", "%q is for connections, and a datagram has no place for it; write %q or %q", string(s.Source), SourceTransparent, SourcePlain)
-	case s.Source == SourceTransparent && s.Backend.IsValid() && !s.Backend.Addr().IsLoopback():
+	case !s.Direct && s.Source == SourceTransparent && s.Backend.IsValid() && !s.Backend.Addr().IsLoopback():
 		p.at(key+".backend", "%s is not on loopback, from where the answers of a UDP service would not come back to this program with source = \"transparent\"; write a loopback address, or source = \"plain\"", s.Backend.Addr())
 	}
 }

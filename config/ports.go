@@ -59,7 +59,10 @@ const (
 
 // BackendText is the backend, as the file writes it.
 func (s *Service) BackendText() string {
-	if s.BackendPath != "" {
+	switch {
+	case s.Direct:
+		return DirectBackend
+	case s.BackendPath != "":
 		return unixPrefix + s.BackendPath
 	}
 	return portsText(s.Backend, s.BackendLast)

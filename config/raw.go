@@ -76,6 +76,7 @@ type rawService struct {
 	Listen   *string `toml:"listen"`
 	Backend  *string `toml:"backend"`
 	Affinity *string `toml:"affinity"`
+	Path     *string `toml:"path"`
 	Source   *string `toml:"source"`
 	Idle     *string `toml:"idle_timeout"`
 	Check    *string `toml:"check"`

@@ -34,6 +34,9 @@ func (g *Guest) services() []stack.ServiceStatus {
 	var out []stack.ServiceStatus
 	for i := range g.settings.Config.Services {
 		switch s := &g.settings.Config.Services[i]; {
+		case s.Direct:
+			up, flows := g.parts.Direct.service(i)
+			out = append(out, stack.ServiceStatus{Name: s.Name, Listen: s.ListenText(), Backend: s.BackendText(), Up: up, Flows: flows})
 		case s.UDP && len(udp) > 0:
 			u := &udp[0]
 			out = append(out, stack.ServiceStatus{Name: u.Name, Listen: s.ListenText(), Backend: s.BackendText(), Up: u.Up, Flows: u.Flows})

@@ -106,6 +106,10 @@ type WorkerParts struct {
 	// loaded; NoFilter says why, or why it is not all that it can be.
 	Filter   *ingress.Filter
 	NoFilter string
+	// Direct are the services of this host's own TCP and UDP, nil where there are none.
+	// NoPins is why they do not outlive the process, "" where they do.
+	Direct *DirectPath
+	NoPins string
 	// Watch watches the device's interface, nil for nobody.
 	Watch *link.Watch
 }
@@ -205,6 +209,9 @@ func (g *Guest) Begin(now time.Duration) {
 			l.Begin, l.End = 0, 0
 		}
 		g.setLease(now, path, l.Begin, l.End)
+		if g.parts.Direct != nil {
+			g.parts.Direct.SetLease(path, l.End, l.Generation)
+		}
 	}
 }
 
@@ -212,6 +219,9 @@ func (g *Guest) Begin(now time.Duration) {
 func (g *Guest) dropLeases(now time.Duration) {
 	for path := range g.leases {
 		g.setLease(now, path, 0, 0)
+		if g.parts.Direct != nil {
+			g.parts.Direct.SetLease(path, 0, 0)
+		}
 	}
 }
 
@@ -231,6 +241,9 @@ func (g *Guest) take(t *page.Table) bool {
 		return false
 	}
 	g.draining = draining
+	if g.parts.Direct != nil {
+		g.parts.Direct.Grant(o)
+	}
 	return true
 }
 
@@ -247,7 +260,10 @@ func (g *Guest) Turned(now time.Duration, _ uint64) {
 	g.quiet.Store(now-g.busyAt > linger)
 	g.lookForeign(now)
 	if g.page != nil {
-		g.page.Turned(now, g.generation, flows, g.frames(), g.parts.Node.Unsent())
+		if g.parts.Direct != nil {
+			flows += g.parts.Direct.Running()
+		}
+		g.page.Turned(now, g.written(), flows, g.frames(), g.parts.Node.Unsent())
 		g.tellHolding(now)
 	}
 }
@@ -302,6 +318,9 @@ func (g *Guest) Start(parts WorkerParts) error {
 		return err
 	}
 	g.listener, g.link = l, g.first
+	if g.parts.Direct != nil {
+		g.parts.Direct.Start()
+	}
 	g.serving.Add(2)
 	go g.write()
 	go g.serve()
@@ -323,6 +342,9 @@ func (g *Guest) Close() error {
 		g.link.close()
 	}
 	g.mu.Unlock()
+	if g.listener != nil && g.parts.Direct != nil {
+		errs = append(errs, g.parts.Direct.Close())
+	}
 	g.serving.Wait()
 	if g.page != nil {
 		errs = append(errs, g.page.Close())

@@ -25,6 +25,9 @@ func (g *Guest) tellHolding(now time.Duration) {
 	for i := range h.Services {
 		h.Services[i] = g.parts.Node.Holding(now, i)
 	}
+	if !g.holdingDirect(now, h.Services) {
+		return
+	}
 	if !fresh && slices.Equal(h.Services, g.holding.Services) {
 		return
 	}
@@ -85,6 +88,9 @@ func (w *Workers) Holding() Holding {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	h := Holding{Generation: w.ownership.Generation, Services: make([]node.Bitmap, len(w.ownership.Services))}
+	if w.active() == nil {
+		w.direct(h.Services)
+	}
 	if len(w.missed) > 0 {
 		// Who does not tell may hold anything.
 		for i := range h.Services {
@@ -111,6 +117,16 @@ func (w *Workers) Holding() Holding {
 	return h
 }
 
+// direct fills in that the host's own TCP may have flows in every bucket: nobody is
+// there to look.
+func (w *Workers) direct(services []node.Bitmap) {
+	for i := range w.cfg.Settings.Config.Services {
+		if i < len(services) && w.cfg.Settings.Config.Services[i].Direct {
+			services[i] = node.Bitmap(every())
+		}
+	}
+}
+
 func either(a, b node.Bitmap) node.Bitmap {
 	for i := range a {
 		a[i] |= b[i]
@@ -132,7 +148,7 @@ func (w *Workers) Held(wanted []node.Bitmap) (HeldFlows, error) {
 	w.mu.Lock()
 	one, all := w.active(), !w.accompanied()
 	// Without a worker there is no flow.
-	out := HeldFlows{Generation: w.ownership.Generation, All: all, Services: make([][]node.Held, len(wanted))}
+	out := HeldFlows{Generation: w.ownership.Generation, All: all && !w.cfg.Settings.Config.HasDirect(), Services: make([][]node.Held, len(wanted))}
 	w.mu.Unlock()
 	if one == nil {
 		return out, nil

@@ -197,6 +197,8 @@ type WorkerStatus struct {
 	Guard      GuardStatus       `json:"guard"`
 	Filter     FilterStatus      `json:"filter"`
 	Verdicts   map[string]uint64 `json:"verdicts"`
+	// Direct is of the services that this host's own TCP and UDP serve, nil for none.
+	Direct *DirectStatus `json:"direct,omitempty"`
 	// Refused counts messages from control that made no sense.
 	Refused  uint64                `json:"refused_messages"`
 	Services []stack.ServiceStatus `json:"services"`

@@ -82,6 +82,9 @@ func (g *Guest) obey(w *wire, m *message) error {
 		if err != nil {
 			return err
 		}
+		if g.parts.Direct != nil {
+			g.parts.Direct.Stop()
+		}
 		g.parts.Loop.Stop(max(want.Grace, 0))
 	case askHeld:
 		want, err := decode[heldWanted](m)
@@ -90,6 +93,7 @@ func (g *Guest) obey(w *wire, m *message) error {
 		}
 		var held HeldFlows
 		if g.parts.Loop.Call(func(now time.Duration) { held = g.held(now, &want) }) == nil {
+			g.heldDirect(&want, &held)
 			g.answer(w, m.ID, held)
 		}
 	case tellLists:
@@ -106,6 +110,7 @@ func (g *Guest) obey(w *wire, m *message) error {
 			return err
 		}
 		_ = g.parts.Loop.Call(func(now time.Duration) { g.end(now, &want) })
+		return g.endDirect(&want)
 	case askKill:
 		k, err := decode[Kill](m)
 		if err != nil {
@@ -113,6 +118,11 @@ func (g *Guest) obey(w *wire, m *message) error {
 		}
 		var done killed
 		if g.parts.Loop.Call(func(time.Duration) { done = g.kill(&k) }) == nil {
+			n, err := g.killDirect(&k)
+			if err != nil {
+				g.log.Warn("a connection of the direct path could not be ended", "error", err)
+			}
+			done.Flows += n
 			g.answer(w, m.ID, done)
 		}
 	case tellPrefixes:
@@ -135,6 +145,7 @@ func (g *Guest) retire() {
 	g.parts.OwnHost.Retire()
 	// A loop that has ended has retired by itself.
 	_ = g.parts.Loop.Call(func(now time.Duration) { g.busyAt = now; g.quiet.Store(false); g.closeGuards(); g.leaveHost() })
+	g.leaveDirect()
 	g.retired.Store(true)
 }
 
@@ -309,6 +320,7 @@ func (g *Guest) status(want statusWanted) *WorkerStatus {
 	s := &WorkerStatus{Process: MeasureProcess(want.Collect), Uplink: g.settings.Config.VIPs[0].Uplink.String(), Version: g.settings.Program, Retired: g.retired.Load(), Refused: g.refused.Load(), Verdicts: map[string]uint64{}}
 	// A loop that has ended leaves the rest empty: the worker is going.
 	_ = g.parts.Loop.Call(func(now time.Duration) { g.fill(s, now, want.Flows) })
+	g.fillDirect(s, want.Flows)
 	return s
 }
 

@@ -20,15 +20,10 @@ const beatPort = 7
 // beatService is what clients of it connect to.
 func beatService() netip.AddrPort { return netip.AddrPortFrom(VIP(), beatPort) }
 
-// beatBackend is where a node's daemon finds it.
-func beatBackend() netip.AddrPort {
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), beatPort)
-}
-
 // ServeBeat tells every client the node's name and a line feed, and then sends
 // back what it gets. It costs much less than SSH. It serves until the lab ends.
-func ServeBeat(node string) error {
-	l, err := net.Listen("tcp4", beatBackend().String())
+func ServeBeat(node, at string) error {
+	l, err := net.Listen("tcp4", at)
 	if err != nil {
 		return err
 	}
@@ -59,7 +54,7 @@ func (l *Lab) startBeats() error {
 		return nil
 	}
 	for _, h := range l.LAN.Nodes() {
-		cmd := exec.Command(program, "lab", BeatCommand, h.Name)
+		cmd := exec.Command(program, "lab", BeatCommand, h.Name, l.LAN.Spec.listenAt(beatPort))
 		cmd.Stderr = os.Stderr
 		if err := h.Start(cmd); err != nil {
 			return fmt.Errorf("lab: start the beat service on %s: %w", h.Name, err)

@@ -96,7 +96,7 @@ func settings(l *LAN, d *Daemon, keyFile string) string {
 	}
 	beat := ""
 	if l.Spec.Beat {
-		beat = fmt.Sprintf("\n[[service]]\nname = \"beat\"\nlisten = %q\nbackend = %q\n", beatService(), beatBackend())
+		beat = fmt.Sprintf("\n[[service]]\nname = \"beat\"\nlisten = %q\n%s\n", beatService(), l.Spec.behind(beatPort))
 	}
 	return fmt.Sprintf(`[cluster]
 name = "lab"
@@ -118,8 +118,30 @@ address = "%s/%d"
 [[service]]
 name = "ssh"
 listen = "%s:22"
-backend = "127.0.0.1:22"
-%s`, hostDevice, keyFile, strings.Join(peers, ", "), two, d.Host.Name, d.Dir, d.Socket(), VIP(), prefixBits, mode, VIP(), beat+l.Spec.settings6(mode)+l.Spec.settingsNames())
+%s
+%s`, hostDevice, keyFile, strings.Join(peers, ", "), two, d.Host.Name, d.Dir, d.Socket(), VIP(), prefixBits, mode, VIP(), l.Spec.behind(22), beat+l.Spec.settings6(mode)+l.Spec.settingsNames())
+}
+
+// Paths of a service.
+const (
+	pathNetstack = "netstack"
+	pathDirect   = "direct"
+)
+
+// behind is what the file says of who is behind a service.
+func (s *Spec) behind(port uint16) string {
+	if s.Path == pathDirect {
+		return "path = \"direct\""
+	}
+	return fmt.Sprintf("backend = \"127.0.0.1:%d\"", port)
+}
+
+// listenAt is where those programs listen.
+func (s *Spec) listenAt(port uint16) string {
+	if s.Path == pathDirect {
+		return fmt.Sprintf("0.0.0.0:%d", port)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", port)
 }
 
 // Start starts the daemon and waits until it answers on its socket.

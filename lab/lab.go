@@ -57,7 +57,7 @@ func (l *Lab) start(progress io.Writer) (err error) {
 	if err := l.nameNamespaces(); err != nil {
 		return err
 	}
-	if l.SSH, err = NewSSH(l.LAN.Spec.IPv6); err != nil {
+	if l.SSH, err = NewSSH(&l.LAN.Spec); err != nil {
 		return err
 	}
 	fmt.Fprintf(progress, "starting %s and onevoice on each node\n", l.SSH.Kind())

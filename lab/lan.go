@@ -59,6 +59,8 @@ type Spec struct {
 	Timing string
 	// MACMode is the VIP's mac_mode, "" for the default.
 	MACMode string
+	// Path is that of the services ssh and beat, "" for the default.
+	Path string
 	// IPv6: the hosts have it, and the cluster answers for VIP6 too.
 	IPv6 bool
 	// Names: each node has the service of ServeNames beside SSH.
@@ -87,6 +89,9 @@ func (s *Spec) Check() error {
 	}
 	if !slices.Contains([]string{"", "multicast", "igmp", "unicast"}, s.MACMode) {
 		return fmt.Errorf("--mac-mode is %q; write multicast, igmp or unicast", s.MACMode)
+	}
+	if !slices.Contains([]string{"", pathNetstack, pathDirect}, s.Path) {
+		return fmt.Errorf("--path is %q; write netstack or direct", s.Path)
 	}
 	if s.LAN != Switch && s.LAN != Hub {
 		return fmt.Errorf("--lan is %q; write switch or hub", s.LAN)

@@ -34,13 +34,15 @@ type SSH struct {
 	dir     string
 	servers []*exec.Cmd
 	// ipv6: it listens on ::1 too. servers6 are built-in ones that do.
-	ipv6     bool
+	ipv6 bool
+	// at is where it listens for IPv4.
+	at       string
 	servers6 []*exec.Cmd
 }
 
 // NewSSH makes the keys of a lab.
-func NewSSH(ipv6 bool) (*SSH, error) {
-	s := &SSH{dir: filepath.Join(RunDir, "ssh"), ipv6: ipv6}
+func NewSSH(spec *Spec) (*SSH, error) {
+	s := &SSH{dir: filepath.Join(RunDir, "ssh"), ipv6: spec.IPv6, at: spec.listenAt(22)}
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -98,9 +100,9 @@ func (s *SSH) Kind() string {
 	return "the built-in SSH server"
 }
 
-// Start starts the service on a node, on 127.0.0.1:22. dir is the node's.
+// Start starts the service on a node. dir is the node's.
 func (s *SSH) Start(h *Host, dir string) error {
-	cmd := s.builtIn(h, "127.0.0.1:22")
+	cmd := s.builtIn(h, s.at)
 	if s.sshd != "" {
 		file := filepath.Join(dir, "sshd_config")
 		if err := os.WriteFile(file, []byte(s.sshdConfig(h)), 0o644); err != nil {
@@ -151,10 +153,11 @@ func (s *SSH) UntilListening(hosts []*Host, dirs []string) error {
 	return nil
 }
 
-// listens reports whether a port of 127.0.0.1 is listened on, by the kernel's
+// listens reports whether a port of 127.0.0.1 or of all addresses is listened on, by the kernel's
 // list of sockets: to connect would leave a line in the server's log.
 func listens(h *Host, port uint16) (bool, error) {
 	const listenState = "0A"
+	everywhere := fmt.Sprintf("%08X:%04X", 0, port)
 	loopback := fmt.Sprintf("%08X:%04X", binary.NativeEndian.Uint32([]byte{127, 0, 0, 1}), port)
 	var table []byte
 	err := h.Do(func() (err error) { table, err = os.ReadFile("/proc/thread-self/net/tcp"); return err })
@@ -163,7 +166,7 @@ func listens(h *Host, port uint16) (bool, error) {
 	}
 	for line := range strings.Lines(string(table)) {
 		// "sl local_address rem_address st …", the address in host order.
-		if f := strings.Fields(line); len(f) > 3 && f[1] == loopback && f[3] == listenState {
+		if f := strings.Fields(line); len(f) > 3 && (f[1] == loopback || f[1] == everywhere) && f[3] == listenState {
 			return true, nil
 		}
 	}
@@ -181,7 +184,7 @@ func hasEnded(cmd *exec.Cmd) bool {
 func SSHLog(dir string) string { return filepath.Join(dir, "sshd.log") }
 
 func (s *SSH) sshdConfig(h *Host) string {
-	listen := "ListenAddress 127.0.0.1:22"
+	listen := "ListenAddress " + s.at
 	if s.ipv6 {
 		listen += "\nListenAddress [::1]:22"
 	}

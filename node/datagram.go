@@ -59,6 +59,9 @@ func (n *Node) handleUDP(now time.Duration, vip int) Verdict {
 		return NoService
 	}
 	service, ok := n.byListen.find(vip, protoUDP, d.Flow.DstPort)
+	if ok && n.services[service].Direct {
+		return HostServes
+	}
 	if !ok || n.datagrams == nil {
 		return n.closedDatagramPort(now, vip)
 	}

@@ -39,7 +39,7 @@ func FilteredServices(services []Service) []ingress.Service {
 		if s.Compatible != nil {
 			h = otherHash(s.Compatible)
 		}
-		out = append(out, ingress.Service{Listen: s.Listen, UDP: s.Proto == protoUDP, LastPort: s.LastPort, Hashed: h, Pins: filteredPins(s.Pins)})
+		out = append(out, ingress.Service{Listen: s.Listen, UDP: s.Proto == protoUDP, LastPort: s.LastPort, Hashed: h, Direct: s.Direct, Pins: filteredPins(s.Pins)})
 	}
 	return out
 }

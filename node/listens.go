@@ -71,12 +71,14 @@ func (l listens) find(vip int, proto uint8, port uint16) (service int, ok bool) 
 }
 
 // placesOf is, for each service, how many of its protocol come before it: TCP and UDP
-// are served by parts that do not know of each other's.
+// are served by parts that do not know of each other's, nor of those of the direct path.
 func placesOf(services []Service) []int {
 	next, out := map[uint8]int{}, make([]int, len(services))
 	for i := range services {
 		out[i] = next[services[i].Proto]
-		next[services[i].Proto]++
+		if !services[i].Direct {
+			next[services[i].Proto]++
+		}
 	}
 	return out
 }

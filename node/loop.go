@@ -36,6 +36,7 @@ type Loop struct {
 	real   func() time.Duration
 	begin  func(now time.Duration)
 	turned func(now time.Duration, generation uint64)
+	others func() bool
 
 	frames            []link.Frame
 	replies           replies
@@ -123,7 +124,10 @@ type LoopConfig struct {
 	// frames were sent, with the generation of the ownership under which they
 	// were judged. Nothing decided under an older one is sent after that.
 	Turned func(now time.Duration, generation uint64)
-	Log    *slog.Logger
+	// Busy reports whether a stop has something to wait for beyond the loop's own flows;
+	// nil is no.
+	Busy func() bool
+	Log  *slog.Logger
 }
 
 // MaxIdle is the longest time between two turns of a loop that has a Begin.
@@ -137,7 +141,7 @@ const maxGap = 100 * time.Millisecond
 func NewLoop(cfg LoopConfig) (*Loop, error) {
 	l := &Loop{
 		node: cfg.Node, stack: cfg.Stack, datagrams: cfg.Datagrams, device: cfg.Device, poller: cfg.Poller, clock: cfg.Clock, log: cfg.Log,
-		rest: cfg.Rest, real: cfg.Real, begin: cfg.Begin, turned: cfg.Turned,
+		rest: cfg.Rest, real: cfg.Real, begin: cfg.Begin, turned: cfg.Turned, others: cfg.Busy,
 		frames: make([]link.Frame, link.MaxBatch),
 		done:   make(chan struct{}),
 		lookBy: -1,
@@ -224,7 +228,7 @@ func (l *Loop) Run() error {
 // busy reports whether a stop has something to wait for: a connection, or the answer
 // to a datagram.
 func (l *Loop) busy(now time.Duration) bool {
-	return l.stack.FlowCount() > 0 || l.datagrams != nil && l.datagrams.Waiting(now)
+	return l.stack.FlowCount() > 0 || l.datagrams != nil && l.datagrams.Waiting(now) || l.others != nil && l.others()
 }
 
 // end makes waiting and future calls return.

@@ -12,6 +12,9 @@ type mapping struct {
 	hasher hashing.Hasher
 }
 
+// BucketOf is the bucket of a service's flow under the mapping in force.
+func (n *Node) BucketOf(service int, f *hashing.Flow) uint8 { return n.bucketOf(service, f) }
+
 // bucketOf is the bucket of a service's flow under the mapping in force.
 func (n *Node) bucketOf(service int, f *hashing.Flow) uint8 {
 	s := &n.services[service]

@@ -31,6 +31,9 @@ type Service struct {
 	Compatible *hashing.Compatible
 	// Pins are clients whose bucket is fixed, whatever they hash to.
 	Pins []Pin
+	// Direct: this host's own TCP or UDP serves it, and the kernel steers its frames by
+	// SteerIn. Here they are nobody's.
+	Direct bool
 	// Admits is what the service admits of what is new, nil for all; OnDenied and
 	// OnLimit are what becomes of the rest.
 	Admits            *admission.Service

@@ -16,6 +16,9 @@ func (n *Node) handleTCP(now time.Duration, vip int, frame []byte) Verdict {
 	if !ok {
 		return n.closedPort(now, vip, frame)
 	}
+	if n.services[service].Direct {
+		return HostServes
+	}
 	bucket := n.bucketOf(service, &d.Flow)
 	verdict := n.mayAccept(now, &n.rights[service], bucket)
 	if d.TCP.Flags&(flagSYN|flagACK) == flagSYN {

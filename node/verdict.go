@@ -122,6 +122,9 @@ const (
 	FlowsFull
 	// SourceFull: the bound on the UDP flows of one source is reached.
 	SourceFull
+	// HostServes: of a service of the direct path. The kernel has steered it to this
+	// host's own stack, or dropped it there.
+	HostServes
 	// OtherAddress: for an address that is not a VIP.
 	OtherAddress
 	// NoService: a protocol that nothing here takes, or a heartbeat.
@@ -278,6 +281,7 @@ func (v Verdict) String() string {
 		StrayShared:       "stray-shared",
 		StrayListed:       "stray-listed",
 		FlowsFull:         "flows-full",
+		HostServes:        "host-serves",
 		OtherAddress:      "other-address",
 		NoService:         "no-service",
 		OtherICMP:         "other-icmp",

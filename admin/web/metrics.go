@@ -156,11 +156,15 @@ func (c collector) traffic() []family {
 	for name, n := range c.Verdicts {
 		verdicts.values = append(verdicts.values, count(n, name))
 	}
+	rulings := counter("direct_frames_total", "Frames of services with path = \"direct\", by what the kernel's programs decided about them.").by("ruling")
+	for name, n := range c.Rulings {
+		rulings.values = append(rulings.values, count(n, name))
+	}
 	f := &c.Flows
 	ended := counter("flows_ended_total", "Flows that are over, by how.",
 		count(f.Finished, "finished"), count(f.Broken, "broken"), count(f.Refused, "refused"), count(f.OverLimit, "over-limit")).by("how")
 	return []family{
-		verdicts,
+		verdicts, rulings,
 		counter("filtered_total", "Frames that the kernel dropped before a worker saw them.",
 			count(c.Filtered.Foreign, "socket-filter"), count(c.Filtered.ForHost, "tcx")).by("by"),
 		gauge("flows", "How many flows run here.", count(f.Running)),

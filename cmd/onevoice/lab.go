@@ -66,6 +66,7 @@ func labFlags(cmd *cobra.Command, spec *lab.Spec, kind *string) {
 	cmd.Flags().StringVar(kind, "lan", "switch", "what connects them: switch or hub")
 	cmd.Flags().StringVar(&spec.Timing, "timing", "lan", "lease time: fast, lan or calm")
 	cmd.Flags().StringVar(&spec.MACMode, "mac-mode", "multicast", "`mode`: multicast, igmp or unicast")
+	cmd.Flags().StringVar(&spec.Path, "path", "netstack", "`path`: netstack or direct")
 	cmd.Flags().BoolVar(&spec.Names, "names", false, "a name service too; \"who\" and \"4096\" have a TXT")
 	cmd.Flags().BoolVar(&spec.IPv6, "ipv6", false, "a VIP of IPv6 too, "+lab.VIP6().String())
 }
@@ -73,7 +74,7 @@ func labFlags(cmd *cobra.Command, spec *lab.Spec, kind *string) {
 // insideArgs are the arguments of `lab inside`.
 func insideArgs(what string, spec lab.Spec, kind string, more ...string) []string {
 	args := []string{"inside", what, "--lan=" + kind, fmt.Sprintf("--nodes=%d", spec.Nodes),
-		fmt.Sprintf("--clients=%d", spec.Clients), fmt.Sprintf("--addresses=%d", spec.Addresses), "--timing=" + spec.Timing, "--mac-mode=" + spec.MACMode, fmt.Sprintf("--ipv6=%t", spec.IPv6), fmt.Sprintf("--names=%t", spec.Names)}
+		fmt.Sprintf("--clients=%d", spec.Clients), fmt.Sprintf("--addresses=%d", spec.Addresses), "--timing=" + spec.Timing, "--mac-mode=" + spec.MACMode, "--path=" + spec.Path, fmt.Sprintf("--ipv6=%t", spec.IPv6), fmt.Sprintf("--names=%t", spec.Names)}
 	return append(args, more...)
 }
 

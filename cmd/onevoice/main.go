@@ -68,6 +68,7 @@ func newRootCommand() *cobra.Command {
 		newPinCommand(),
 		newMoveCommand(),
 		newForgetCommand(),
+		newDetachCommand(),
 		newTakeoverCommand(),
 		newRemapCommand(),
 		newReloadCommand(),

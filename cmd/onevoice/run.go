@@ -75,6 +75,10 @@ type daemon struct {
 	claims map[netip.Addr]*net.UnixListener
 	socket *net.UnixListener
 
+	// directBefore: an earlier run, or the process before this one, has left the direct
+	// path in force. keepDirect: it stays when this daemon is closed.
+	directBefore, keepDirect bool
+
 	workers *control.Uplinks
 	// prefixes are the files of prefixes.
 	prefixes *control.PrefixFiles
@@ -148,8 +152,14 @@ func (d *daemon) open() error {
 	if err != nil {
 		return err
 	}
+	if err := d.findDirect(); err != nil {
+		return err
+	}
 	if err := d.openCluster(key); err != nil {
 		return err
+	}
+	if err := d.installDirect(); err != nil {
+		return rights(err)
 	}
 	server := admin.Serve(d.socket, d.asked())
 	d.fronts = append(d.fronts, server.Close)
@@ -205,7 +215,7 @@ func (d *daemon) openPage() error {
 func (d *daemon) installRoutes(install func(table int, backends, vips, hosts []netip.Addr) (*proxy.Routes, error)) error {
 	var backends, vips []netip.Addr
 	for _, s := range d.cfg.Services {
-		if s.Source == config.SourceTransparent {
+		if s.Source == config.SourceTransparent && !s.Direct {
 			backends = append(backends, s.Backend.Addr())
 		}
 	}

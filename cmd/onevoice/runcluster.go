@@ -59,7 +59,7 @@ func (d *daemon) openCluster(key []byte) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := d.openCore(key, &options, d.transportConfig(), d.workers.Survived())
+	cfg, err := d.openCore(key, &options, d.transportConfig(), d.workers.Survived() || d.directBefore)
 	if err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ func (d *daemon) findSelves() error {
 func (d *daemon) checkBackends() error {
 	for i := range d.cfg.Services {
 		s := &d.cfg.Services[i]
-		if s.Source != config.SourceTransparent || s.Backend.Addr().IsLoopback() {
+		if s.Direct || s.Source != config.SourceTransparent || s.Backend.Addr().IsLoopback() {
 			continue
 		}
 		holder, err := link.Holder(s.Backend.Addr())

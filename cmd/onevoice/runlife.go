@@ -59,6 +59,7 @@ func (d *daemon) start() (next *control.Successor, err error) {
 		return nil, errors.Join(err, <-l.ended)
 	}
 	d.watched.Store(d.health)
+	d.keepDirect = true
 	if p := d.runner.predecessor; p != nil {
 		l.serving, d.runner.free = false, p.Free()
 	} else {
@@ -147,7 +148,7 @@ func (l *life) signalled(s os.Signal) {
 		l.leaving, l.grace = false, 0
 		l.workers.Stop(l.grace)
 	default:
-		l.asked = true
+		l.asked, l.keepDirect = true, false
 		l.notify.stopping(leaveFor + l.grace)
 		l.log.Info("stopping", "signal", s.String(), "flows_get", l.grace.String())
 		l.callOff("this node stops")

@@ -105,7 +105,10 @@ func printStatus(out io.Writer, s *admin.Status) error {
 	}
 	printPrefixFiles(out, s)
 	printFilter(out, s)
-	if err := printVerdicts(out, s.Verdicts); err != nil {
+	if err := printDirect(out, s); err != nil {
+		return err
+	}
+	if err := printVerdicts(out, "VERDICTS ON FRAMES", s.Verdicts); err != nil {
 		return err
 	}
 	return printFlows(out, s)
@@ -279,7 +282,7 @@ func printFilter(out io.Writer, s *admin.Status) {
 
 // printVerdicts shows the verdicts that were given at all, most frequent first,
 // in two columns.
-func printVerdicts(out io.Writer, counts map[string]uint64) error {
+func printVerdicts(out io.Writer, head string, counts map[string]uint64) error {
 	var names []string
 	for name, n := range counts {
 		if n > 0 {
@@ -289,7 +292,7 @@ func printVerdicts(out io.Writer, counts map[string]uint64) error {
 	slices.SortFunc(names, func(a, b string) int {
 		return cmp.Or(cmp.Compare(counts[b], counts[a]), strings.Compare(a, b))
 	})
-	fmt.Fprintln(out, "\nVERDICTS ON FRAMES")
+	fmt.Fprintln(out, "\n"+head)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for i := 0; i < len(names); i += 2 {
 		fmt.Fprintf(w, "%s\t%d", names[i], counts[names[i]])

@@ -52,7 +52,13 @@ type serving struct {
 	settings *control.WorkerSettings
 	log      *slog.Logger
 	parts    control.WorkerParts
-	closers  []func() error
+	// direct are the programs of the direct path, and directs what they serve.
+	direct  *ingress.Direct
+	directs []control.DirectService
+	// pins are their directory. awaits: another process's stand in their place.
+	pins    string
+	awaits  bool
+	closers []func() error
 }
 
 func (s *serving) opened(closer func() error) { s.closers = append(s.closers, closer) }
@@ -97,6 +103,9 @@ func (s *serving) run() error {
 	go s.waitForSignal(stop, ended)
 	err := s.parts.Loop.Run()
 	alone := s.guest.Orphaned()
+	if err == nil && !alone && s.parts.Direct != nil {
+		err = s.parts.Direct.EndAll()
+	}
 	if err := s.guest.Close(); err != nil {
 		return err
 	}
@@ -195,10 +204,17 @@ func (s *serving) open() error {
 		s.parts.Node.SetPrefixList(file, list)
 	}
 	s.openFilter(nodeConfig.Services)
+	if err := s.openDirect(nodeConfig.Services); err != nil {
+		return err
+	}
 	s.parts.Loop, err = node.NewLoop(node.LoopConfig{
 		Node: s.parts.Node, Stack: s.parts.Stack, Datagrams: s.parts.Datagrams, Device: s.parts.Device, Poller: wait, Clock: boottime, Log: s.log,
 		Rest: poller.Rest, Begin: s.guest.Begin, Turned: s.turned(s.openCollector()),
+		Busy: func() bool { return s.parts.Direct != nil && s.parts.Direct.Running() > 0 },
 	})
+	if err == nil {
+		s.followDirect()
+	}
 	return err
 }
 
@@ -342,7 +358,7 @@ func (s *serving) backends() map[netip.AddrPort]proxy.Backend {
 	out := map[netip.AddrPort]proxy.Backend{}
 	for i := range s.settings.Config.Services {
 		svc := &s.settings.Config.Services[i]
-		if svc.UDP {
+		if svc.UDP || svc.Direct {
 			continue
 		}
 		for i := range svc.Ports() {
@@ -385,7 +401,7 @@ func (s *serving) stackConfig() stack.Config {
 	mark := proxy.MarkFor(s.settings.Daemon[0])
 	for i := range s.settings.Config.Services {
 		svc := &s.settings.Config.Services[i]
-		if svc.UDP {
+		if svc.UDP || svc.Direct {
 			continue
 		}
 		c.Services = append(c.Services, stack.Service{
@@ -451,7 +467,7 @@ func (s *serving) nodeConfig() (node.Config, error) {
 		if err != nil {
 			return node.Config{}, err
 		}
-		to := node.Service{Proto: node.TCP, Listen: svc.Listen, LastPort: svc.LastPort, Affinity: affinity, Compatible: compatibleOf(&svc)}
+		to := node.Service{Proto: node.TCP, Listen: svc.Listen, LastPort: svc.LastPort, Affinity: affinity, Compatible: compatibleOf(&svc), Direct: svc.Direct}
 		if svc.UDP {
 			to.Proto = node.UDP
 		}

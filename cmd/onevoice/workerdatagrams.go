@@ -25,7 +25,7 @@ func (s *serving) openDatagrams() error {
 	mark := proxy.MarkFor(s.settings.Config.VIPs[0].Address.Addr())
 	for i := range s.settings.Config.Services {
 		svc := &s.settings.Config.Services[i]
-		if svc.UDP {
+		if svc.UDP && !svc.Direct {
 			c.Services = append(c.Services, datagram.Service{
 				Name: svc.Name, Listen: svc.Listen, Backend: backendOf(svc, mark), EachPort: svc.BackendLast != 0, Idle: svc.Idle,
 			})
@@ -52,7 +52,7 @@ func (s *serving) serveHostDatagrams() error {
 	number := 0
 	for i := range s.settings.Config.Services {
 		svc := &s.settings.Config.Services[i]
-		if !svc.UDP {
+		if !svc.UDP || svc.Direct {
 			continue
 		}
 		if svc.Ports() > config.MaxPorts {

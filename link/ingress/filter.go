@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync/atomic"
 	"unsafe"
 
@@ -70,6 +71,9 @@ type Service struct {
 	// LastPort ends a range that begins with Listen's port, 0 for one port.
 	LastPort uint16
 	Hashed   Hashed
+	// Direct: this host's own stack serves it, see Direct. The filter drops all of its
+	// frames that are whole and plain.
+	Direct bool
 	// Pins are clients whose bucket is fixed, by the first prefix that contains them.
 	Pins []Pin
 }
@@ -222,7 +226,7 @@ func (f *Filter) AttachSocket(fd int) error {
 }
 
 // AttachHost keeps the named interface's frames to a cluster MAC that carry packets for a
-// VIP from the host's own stack. Packet sockets of every protocol (ETH_P_ALL) get
+// VIP without services of the direct path from the host's own stack. Packet sockets of every protocol (ETH_P_ALL) get
 // them first, of this process and of others, so that several Filters may be on an
 // interface. It is gone with Close, and with the process. Errors are those of Load.
 func (f *Filter) AttachHost(name string) error {
@@ -230,7 +234,11 @@ func (f *Filter) AttachHost(name string) error {
 	if err != nil {
 		return fmt.Errorf("ingress: interface %s: %w", name, err)
 	}
-	if err := f.loadHost(); err != nil {
+	guarded := f.config.guarded()
+	if len(guarded.Addresses) == 0 {
+		return nil // the programs of the direct path do it for all
+	}
+	if err := f.loadHost(&guarded); err != nil {
 		return fmt.Errorf("ingress: TCX program: %w", named(err))
 	}
 	f.link, err = link.AttachTCX(link.TCXOptions{Interface: device.Index, Program: f.host, Attach: ebpf.AttachTCXIngress})
@@ -240,10 +248,31 @@ func (f *Filter) AttachHost(name string) error {
 	return nil
 }
 
-func (f *Filter) loadHost() (err error) {
+// DetachHost ends what AttachHost began: another Filter, or the direct path, takes the
+// frames.
+func (f *Filter) DetachHost() error {
+	if f.link == nil {
+		return nil
+	}
+	err := f.link.Close()
+	f.link = nil
+	return err
+}
+
+// guarded is the configuration with the VIPs alone that have no service of the direct
+// path. The others' packets are let through by Direct, or dropped by it.
+func (c *Config) guarded() Config {
+	out := *c
+	out.Addresses = slices.DeleteFunc(slices.Clone(c.Addresses), func(a netip.Addr) bool {
+		return slices.ContainsFunc(c.Services, func(s Service) bool { return s.Direct && s.Listen.Addr() == a })
+	})
+	return out
+}
+
+func (f *Filter) loadHost(c *Config) (err error) {
 	f.host, err = ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: "onevoice_host", Type: ebpf.SchedCLS, AttachType: ebpf.AttachTCXIngress,
-		Instructions: hostGuard(&f.config, maps{drops: f.drops.FD()}, ebpf.MustPossibleCPU()),
+		Instructions: hostGuard(c, maps{drops: f.drops.FD()}, ebpf.MustPossibleCPU()),
 	})
 	return err
 }

@@ -27,6 +27,8 @@ type wire struct {
 	// host is a socket of protocol IPv4, which stands where the host's stack does:
 	// behind TCX.
 	host int
+	// mark is what everybody hears.
+	mark []byte
 }
 
 // newWire runs the rest of the test on a thread in a network namespace of its own.
@@ -60,7 +62,7 @@ func newWire(t *testing.T) *wire {
 			break
 		}
 	}
-	return &wire{t, packetSocket(t, "far", 0), packetSocket(t, "near", typeIPv4)}
+	return &wire{t, packetSocket(t, "far", 0), packetSocket(t, "near", typeIPv4), mark()}
 }
 
 // packetSocket is a socket on an interface that hears a protocol, 0 for none, until
@@ -104,7 +106,7 @@ func mark() []byte {
 // hears sends a frame, and a mark behind it, and reports who heard the frame.
 func (w *wire) hears(frame []byte, sockets ...int) (out []bool) {
 	w.t.Helper()
-	mark := mark()
+	mark := w.mark
 	for _, b := range [][]byte{frame, mark} {
 		if err := unix.Send(w.far, b, 0); err != nil {
 			w.t.Fatal(err)
@@ -212,7 +214,7 @@ func TestTwoWorkersAndAThird(t *testing.T) {
 // The TCX program drops what is for a VIP and came to a cluster MAC, and nothing else.
 func TestHostGuard(t *testing.T) {
 	f := loaded(t, every())
-	if err := f.loadHost(); err != nil {
+	if err := f.loadHost(&f.config); err != nil {
 		t.Fatal(err)
 	}
 	src, src6 := netip.MustParseAddrPort("198.51.100.7:40000"), netip.MustParseAddrPort("[2001:db8:1::7]:40000")

@@ -92,7 +92,9 @@ type builder struct {
 	*Config
 	maps       maps
 	processors int
-	code       asm.Instructions
+	// row leads to the state of a service, in the register state.
+	row  func(service int) asm.Instructions
+	code asm.Instructions
 }
 
 // socketFilter is the whole socket filter.
@@ -104,16 +106,19 @@ type builder struct {
 // passes, so that the node can count it for what it is.
 func socketFilter(c *Config, m maps, processors int) asm.Instructions {
 	b := &builder{Config: c, maps: m, processors: processors}
+	b.row = func(k int) asm.Instructions {
+		return asm.Instructions{asm.LoadMapValue(state, m.state, uint32(k*stateBytes))}
+	}
 	b.read()
 	b.link()
 	b.packet4()
 	b.packet6()
 	b.services()
 	// The verifier takes no code that nothing leads to.
-	if c.serves(netip.Addr.Is4) {
+	if b.jumpedTo("decide4") {
 		b.decide("4", m.held, 4, ipHeader+12, tcp4)
 	}
-	if c.serves(netip.Addr.Is6) {
+	if b.jumpedTo("decide6") {
 		b.decide("6", m.held6, 16, ipHeader+8, tcp6)
 	}
 	b.end()
@@ -401,8 +406,10 @@ func (b *builder) decide(family string, heldFD int, addressBytes int32, source, 
 
 // end counts what is another node's, and returns.
 func (b *builder) end() {
-	b.at("foreign", asm.Mov.Imm(asm.R0, 0))
-	b.add(count(b.maps.drops, b.processors, dropForeign, "refuse")...)
+	if b.jumpedTo("foreign") {
+		b.at("foreign", asm.Mov.Imm(asm.R0, 0))
+		b.add(count(b.maps.drops, b.processors, dropForeign, "refuse")...)
+	}
 	b.at("refuse", asm.Mov.Imm(asm.R0, refuse))
 	b.add(asm.Return())
 	b.at("accept", asm.Mov.Imm(asm.R0, accept))

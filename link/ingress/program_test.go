@@ -414,7 +414,7 @@ func TestIPv6Alone(t *testing.T) {
 	c.Addresses = c.Addresses[1:]
 	c.Services = slices.DeleteFunc(c.Services, func(s Service) bool { return s.Listen.Addr() != vip6 })
 	f := loaded(t, c)
-	if err := f.loadHost(); err != nil {
+	if err := f.loadHost(&f.config); err != nil {
 		t.Fatal(err)
 	}
 	var none [4]uint64
@@ -541,7 +541,7 @@ func BenchmarkSocketFilter(b *testing.B) {
 
 func BenchmarkHost(b *testing.B) {
 	f := loaded(b, every())
-	if err := f.loadHost(); err != nil {
+	if err := f.loadHost(&f.config); err != nil {
 		b.Fatal(err)
 	}
 	frame := segment(netip.MustParseAddrPort("198.51.100.7:40000"), netip.AddrPortFrom(vip, 22), ack, 0)

@@ -28,7 +28,11 @@ func (b *builder) ports(family string, udp bool) {
 		}
 		b.at(label(i), asm.Mov.Reg(asm.R2, asm.R1))
 		for k, s := range b.Services {
-			if s.Listen.Addr() == a && s.UDP == udp {
+			switch {
+			case s.Listen.Addr() != a || s.UDP != udp:
+			case s.Direct:
+				b.port(&s, "refuse")
+			default:
 				b.port(&s, fmt.Sprint("service", k))
 			}
 		}
@@ -62,8 +66,12 @@ func (b *builder) services() {
 			family = "4"
 		}
 		hash := fmt.Sprintf("hash%s%+v", family, s.Hashed)
-		b.at(fmt.Sprint("service", k), asm.Mov.Imm(service, int32(k)))
-		b.add(asm.LoadMapValue(state, b.maps.state, uint32(k*stateBytes)))
+		label := fmt.Sprint("service", k)
+		if !b.jumpedTo(label) {
+			continue
+		}
+		b.at(label, asm.Mov.Imm(service, int32(k)))
+		b.add(b.row(k)...)
 		b.pins(k, family)
 		if used[hash] {
 			b.add(asm.Ja.Label(hash))

@@ -1,0 +1,385 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"onevoice/internal/inetdiag"
+	"onevoice/link/ingress"
+	"onevoice/node"
+)
+
+// DirectService is a service that this host's own TCP or UDP serves.
+type DirectService struct {
+	// Index is its place among the services of the configuration.
+	Index  int
+	Name   string
+	Listen netip.AddrPort
+	// LastPort ends a range of ports, 0 for one.
+	LastPort uint16
+	UDP      bool
+}
+
+// DirectConfig is what a DirectPath is made of; the programs stay the caller's.
+type DirectConfig struct {
+	Programs *ingress.Direct
+	Services []DirectService
+	// Self are addresses of this host: what comes from there came by no wire.
+	Self []netip.Addr
+	// Clock is CLOCK_BOOTTIME. Ask runs a function with the node, on its goroutine.
+	Clock func() time.Duration
+	// Attach puts the programs in the place of those of another process, when this one has
+	// got its first lease and that one none any more; nil where they stand already.
+	Attach func() error
+	Ask    func(func(*node.Node)) error
+	// Woken is called when a generation has been settled, Listens when a service has
+	// begun or ceased to have a program that listens.
+	Woken   func()
+	Listens func(service string, up bool, err error)
+	Log     *slog.Logger
+	// Sockets and Destroy are those of package inetdiag, nil for these.
+	Sockets func(port uint16, counts bool) ([]inetdiag.Socket, error)
+	Destroy func(*inetdiag.Socket) error
+}
+
+// Times of a DirectPath.
+const (
+	// directLook is how often the kernel's sockets are looked at, and directDrain while
+	// this node drains or stops.
+	directLook  = time.Second
+	directDrain = 200 * time.Millisecond
+	// directShare bounds what looking takes: a part of the time, one in so many.
+	directShare = 20
+	// cookieTime is how long a SYN cookie is good for, as in the node.
+	cookieTime = 60 * time.Second
+	// quietTime is how long connections that end in silence may take for it.
+	quietTime = 2 * time.Second
+)
+
+// DirectPath keeps the programs of the direct path to what this node owns, and knows
+// which flows the host's own TCP has. It is for package control what a node with its
+// netstack is; the frames it never sees. Its methods may be called by any goroutine.
+type DirectPath struct {
+	cfg  DirectConfig
+	kick chan struct{}
+	done chan struct{}
+	over sync.WaitGroup
+
+	mu   sync.Mutex
+	rows []ingress.DirectRow
+	// flipped is the generation of the rows in force, settled that under which no frame
+	// is judged by older ones, looked that under which sockets were looked for.
+	flipped, settled, looked uint64
+	// settling: rows were exchanged, and it is not known yet that nobody uses the old
+	// ones; pending are those that wait for it.
+	settling bool
+	pending  *node.Ownership
+	stopped  bool
+	retired  bool
+	// attach: the programs are to be put in their place; attached: they are, or were.
+	attach, attached bool
+	draining         bool
+	// held is in which buckets there are flows, by service, and flows how many.
+	held  []node.Bitmap
+	flows []int
+	// cookies are how many SYN cookies the host has sent, and cookieAt when it last did.
+	cookies  uint64
+	cookieAt time.Duration
+	listens  []bool
+	// failed: the last look failed, and that was said.
+	failed bool
+}
+
+// NewDirectPath is one that owns nothing yet. Start begins to look after the programs.
+func NewDirectPath(cfg DirectConfig) *DirectPath {
+	if cfg.Sockets == nil {
+		cfg.Sockets, cfg.Destroy = inetdiag.Sockets, inetdiag.Destroy
+	}
+	n := len(cfg.Services)
+	d := &DirectPath{
+		cfg: cfg, kick: make(chan struct{}, 1), done: make(chan struct{}),
+		rows: make([]ingress.DirectRow, n), held: make([]node.Bitmap, n), flows: make([]int, n), listens: make([]bool, n),
+		cookieAt: -cookieTime,
+	}
+	for i := range d.rows {
+		d.rows[i].Lingering, d.held[i], d.listens[i] = every(), node.Bitmap(every()), true
+	}
+	d.cookies, _ = cookiesSent()
+	d.attached = cfg.Attach == nil
+	return d
+}
+
+// Start begins to look after the programs, until Close. Who is asked by Ask has to
+// answer.
+func (d *DirectPath) Start() {
+	d.over.Add(1)
+	go d.run()
+}
+
+// Close ends what Start began. The programs stay as they are.
+func (d *DirectPath) Close() error {
+	close(d.done)
+	d.over.Wait()
+	return nil
+}
+
+// Grant puts another ownership in force; its lease is set apart. It does not wait.
+func (d *DirectPath) Grant(o *node.Ownership) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.retired {
+		return
+	}
+	if d.settling {
+		d.pending = o
+		return
+	}
+	d.flip(o)
+}
+
+// flip exchanges the rows. A bucket that was owned lingers: flows may have begun in it.
+func (d *DirectPath) flip(o *node.Ownership) {
+	d.draining = false
+	for i, s := range d.cfg.Services {
+		r, was := &o.Services[s.Index], &d.rows[i]
+		next := ingress.DirectRow{Key: r.Key, Owned: r.Accept, Lingering: was.Lingering}
+		for k := range next.Owned {
+			next.Lingering[k] |= was.Owned[k]
+			next.Settled[k] = r.Accept[k] &^ (r.Grace[k] | r.Shared[k])
+		}
+		if next.Key != was.Key {
+			next.Lingering = every()
+		}
+		d.draining = d.draining || r.Draining != node.Bitmap{}
+		*was = next
+	}
+	d.publish()
+	d.flipped = o.Generation
+}
+
+// publish gives the programs the rows as they are now.
+func (d *DirectPath) publish() {
+	// The number of rows is that of the services.
+	if err := d.cfg.Programs.Publish(d.rows); err != nil {
+		d.cfg.Log.Error("the programs of the direct path cannot be told what this node owns", "error", err)
+	}
+	d.settling = true
+	d.wake()
+}
+
+func (d *DirectPath) wake() {
+	select {
+	case d.kick <- struct{}{}:
+	default:
+	}
+}
+
+// SetLease sets a path's lease, given under the table of a generation: without the rows
+// of that table it is none.
+func (d *DirectPath) SetLease(path int, end time.Duration, generation uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.retired:
+	case d.stopped || generation > d.flipped:
+		d.cfg.Programs.SetLease(path, 0)
+	default:
+		d.cfg.Programs.SetLease(path, end)
+		if !d.attached && !d.attach && end > d.cfg.Clock() {
+			d.attach = true
+			d.wake()
+		}
+	}
+}
+
+// Settled is the generation under whose predecessors no frame is judged any more.
+func (d *DirectPath) Settled() uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.settled
+}
+
+// Stop has nothing new accepted any more.
+func (d *DirectPath) Stop() {
+	d.mu.Lock()
+	d.stopped = true
+	d.mu.Unlock()
+	d.wake()
+}
+
+// Retire leaves the programs to those of another worker, which has exchanged them.
+func (d *DirectPath) Retire() {
+	d.mu.Lock()
+	for path := range ingress.MaxPaths {
+		d.cfg.Programs.SetLease(path, 0)
+	}
+	d.retired, d.pending = true, nil
+	clear(d.flows)
+	d.mu.Unlock()
+	if err := d.cfg.Programs.Leave(); err != nil {
+		d.cfg.Log.Warn("the programs of the direct path could not be taken from the interface", "error", err)
+	}
+}
+
+// Running is how many flows the host's own TCP has, as of the last look.
+func (d *DirectPath) Running() (n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, f := range d.flows {
+		n += f
+	}
+	return n
+}
+
+// Holding is in which buckets of each service of the configuration there may be flows,
+// and the generation under which that was found.
+func (d *DirectPath) Holding(services []node.Bitmap, now time.Duration) (generation uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i, s := range d.cfg.Services {
+		switch {
+		case s.UDP: // answers leave no flow behind
+		case now-d.cookieAt < cookieTime:
+			services[s.Index] = node.Bitmap(every())
+		default:
+			services[s.Index] = d.held[i]
+		}
+	}
+	return d.looked
+}
+
+// run is the goroutine `control.DirectPath.run`; it ends with Close.
+func (d *DirectPath) run() {
+	defer d.over.Done()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-d.done:
+			return
+		case <-d.kick:
+		case <-timer.C:
+		}
+		d.takePlace()
+		d.settle()
+		began := time.Now()
+		d.look()
+		d.mu.Lock()
+		wait := directLook
+		if d.draining || d.stopped {
+			wait = directDrain
+		}
+		d.mu.Unlock()
+		timer.Reset(max(wait, directShare*time.Since(began)))
+	}
+}
+
+// takePlace exchanges the programs of another process for these, once that is wanted.
+// Until then that one's go on, as they were last told.
+func (d *DirectPath) takePlace() {
+	d.mu.Lock()
+	attach := d.attach && !d.attached && !d.retired
+	d.mu.Unlock()
+	if !attach {
+		return
+	}
+	if err := d.cfg.Attach(); err != nil {
+		d.cfg.Log.Error("the programs of the direct path cannot be put on the interface; the services of that path accept nothing new here", "error", err)
+		return
+	}
+	d.mu.Lock()
+	d.attached = true
+	d.mu.Unlock()
+}
+
+// settle waits until the rows that were exchanged count for every frame, and puts those
+// that waited for it in their place.
+func (d *DirectPath) settle() {
+	for {
+		d.mu.Lock()
+		settling, generation := d.settling, d.flipped
+		d.mu.Unlock()
+		if !settling {
+			return
+		}
+		if err := d.cfg.Programs.Settle(); err != nil {
+			// What was not settled is never said to be.
+			d.cfg.Log.Error("it cannot be told whether the programs of the direct path have taken what this node owns; this node gives nothing away", "error", err)
+			return
+		}
+		d.mu.Lock()
+		d.settled, d.settling = generation, false
+		if o := d.pending; o != nil {
+			d.pending = nil
+			d.flip(o)
+		}
+		d.mu.Unlock()
+		d.cfg.Woken()
+	}
+}
+
+// look finds out what the host's own TCP has, and lets the programs not look for
+// sockets where there are none.
+func (d *DirectPath) look() {
+	d.mu.Lock()
+	generation, retired := d.settled, d.retired
+	d.mu.Unlock()
+	if retired {
+		return
+	}
+	all, listens, err := d.sockets(false, true)
+	if errors.Is(err, node.ErrEnded) {
+		return
+	}
+	sent, cookieErr := cookiesSent()
+	if err = errors.Join(err, cookieErr); err != nil {
+		if !d.failed {
+			d.failed = true
+			d.cfg.Log.Error("this host's own connections cannot be looked at; this node gives nothing away that it may hold", "error", err)
+		}
+		return
+	}
+	d.failed = false
+	held, flows := make([]node.Bitmap, len(d.held)), make([]int, len(d.flows))
+	for i := range all {
+		held[all[i].service].Set(all[i].bucket)
+		flows[all[i].service]++
+	}
+	d.mu.Lock()
+	d.held, d.flows = held, flows
+	if sent != d.cookies {
+		d.cookies, d.cookieAt = sent, d.cfg.Clock()
+	}
+	d.looked = generation
+	d.shrink(generation)
+	d.mu.Unlock()
+	d.cfg.Woken()
+	for i, s := range d.cfg.Services {
+		if !s.UDP && d.listens[i] != listens[i] {
+			d.listens[i] = listens[i]
+			d.cfg.Listens(s.Name, listens[i], fmt.Errorf("no program listens on %s", s.Listen))
+		}
+	}
+}
+
+// shrink has the programs look for sockets in fewer buckets: beyond those that are owned
+// only where there are flows, or SYN cookies may come back. What was found under older
+// rows says nothing of what those let in.
+func (d *DirectPath) shrink(generation uint64) {
+	if d.settling || generation != d.flipped || d.cfg.Clock()-d.cookieAt < cookieTime {
+		return
+	}
+	less := false
+	for i := range d.rows {
+		if l := d.held[i]; d.rows[i].Lingering != l {
+			d.rows[i].Lingering, less = l, true
+		}
+	}
+	if less {
+		d.publish()
+	}
+}

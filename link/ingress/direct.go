@@ -1,0 +1,275 @@
+package ingress
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// maxFragments bounds the packets in fragments whose first one is remembered; the one
+// that was asked about longest ago makes room.
+const maxFragments = 8192
+
+// DirectConfig is what a Direct is made for. Of Config it takes the MACs, the VIPs that
+// have services of the direct path, and those services.
+type DirectConfig struct {
+	Config
+	// Paths are the numbers of the leases, by service, each below MaxPaths.
+	Paths []int
+}
+
+// DirectRow is what the buckets of a service are to this node: of each bitmap, bucket b
+// is bit b%64 of word b/64.
+type DirectRow struct {
+	Key [16]byte
+	// Owned takes what is new, under the lease.
+	Owned [4]uint64
+	// Settled: no other node can hold a flow of the bucket.
+	Settled [4]uint64
+	// Lingering: this node may hold flows of a bucket that is not its own.
+	Lingering [4]uint64
+}
+
+// Direct is the two programs that let the host's own TCP and UDP serve the VIPs of an
+// interface: on the way in by node.SteerIn, on the way out by node.SteerOut. They are
+// pinned, so that they outlive the process: what it last said goes on, without anything
+// new once the lease is over.
+//
+// SetLease, Silence and Rulings may be called by any goroutine, the others by one at a
+// time.
+type Direct struct {
+	config    DirectConfig
+	state     *ebpf.Map
+	fragments *ebpf.Map
+	counts    *ebpf.Map
+	// inner and outer are to wait with, see Settle.
+	inner, outer *ebpf.Map
+	in, leave    *ebpf.Program
+	hooks        []*hook
+
+	memory, counters []byte
+}
+
+// LoadDirect makes the programs and the maps, attached to nothing. Nothing is owned,
+// everything lingers, and no lease is in force. Errors are ErrUnsupported,
+// ErrNotPermitted, or about the arguments.
+func LoadDirect(c DirectConfig) (*Direct, error) {
+	if err := c.check(); err != nil {
+		return nil, fmt.Errorf("ingress: %w", err)
+	}
+	d := &Direct{config: c}
+	if err := d.load(); err != nil {
+		return nil, errors.Join(fmt.Errorf("ingress: direct path: %w", named(err)), d.Close())
+	}
+	return d, nil
+}
+
+func (c *DirectConfig) check() error {
+	if err := c.Config.check(); err != nil {
+		return err
+	}
+	if len(c.Services) == 0 || len(c.Paths) != len(c.Services) {
+		return fmt.Errorf("%d services with %d paths", len(c.Services), len(c.Paths))
+	}
+	if i := slices.IndexFunc(c.Paths, func(p int) bool { return p < 0 || p >= MaxPaths }); i >= 0 {
+		return fmt.Errorf("path %d; there are %d", c.Paths[i], MaxPaths)
+	}
+	pins := 0
+	for i := range c.Services {
+		pins += len(c.Services[i].Pins)
+		if !slices.Contains(c.Addresses, c.Services[i].Listen.Addr()) {
+			return fmt.Errorf("service on %s, which is no VIP", c.Services[i].Listen)
+		}
+	}
+	if pins > maxPins {
+		return fmt.Errorf("%d pins; at most %d are possible on the direct path", pins, maxPins)
+	}
+	return nil
+}
+
+func (d *Direct) load() (err error) {
+	services, processors := len(d.config.Services), ebpf.MustPossibleCPU()
+	if d.state, d.memory, err = shared("onevoice_direct", steerRows+2*copyBytes(services), unix.PROT_READ|unix.PROT_WRITE); err != nil {
+		return err
+	}
+	if d.counts, d.counters, err = shared("onevoice_rules", processors*rulingBytes, unix.PROT_READ); err != nil {
+		return err
+	}
+	d.fragments, err = ebpf.NewMap(&ebpf.MapSpec{Name: "onevoice_parts", Type: ebpf.LRUHash, KeySize: 12, ValueSize: 8, MaxEntries: maxFragments})
+	if err != nil {
+		return fmt.Errorf("map of fragments: %w", err)
+	}
+	spec := &ebpf.MapSpec{Name: "onevoice_wait", Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1}
+	if d.inner, err = ebpf.NewMap(spec); err != nil {
+		return fmt.Errorf("map to wait with: %w", err)
+	}
+	d.outer, err = ebpf.NewMap(&ebpf.MapSpec{Name: "onevoice_waits", Type: ebpf.ArrayOfMaps, KeySize: 4, ValueSize: 4, MaxEntries: 1, InnerMap: spec})
+	if err != nil {
+		return fmt.Errorf("map to wait with: %w", err)
+	}
+	all := DirectRow{Lingering: [4]uint64{^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0)}}
+	if err := d.Publish(slices.Repeat([]DirectRow{all}, services)); err != nil {
+		return err
+	}
+	if d.in, err = d.program("onevoice_in", ebpf.AttachTCXIngress, false); err != nil {
+		return err
+	}
+	d.leave, err = d.program("onevoice_out", ebpf.AttachTCXEgress, false)
+	return err
+}
+
+// program makes one of the two. No helper that they call is for GPL programs alone.
+func (d *Direct) program(name string, at ebpf.AttachType, tell bool) (*ebpf.Program, error) {
+	s := newSteerer(&d.config, steerMaps{d.state.FD(), d.fragments.FD(), d.counts.FD()}, ebpf.MustPossibleCPU(), tell)
+	code := s.in
+	if at == ebpf.AttachTCXEgress {
+		code = s.leave
+	}
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: name, Type: ebpf.SchedCLS, AttachType: at, Instructions: code()})
+	if err != nil {
+		return nil, fmt.Errorf("program %s: %w", name, err)
+	}
+	return p, nil
+}
+
+// word is a word of the map.
+func (d *Direct) word(at int) *uint64 { return (*uint64)(unsafe.Pointer(&d.memory[at])) }
+
+// SetLease sets the end of a path's lease, in CLOCK_BOOTTIME since boot: from then on
+// nothing new is accepted on it. It is in force for the next frame and costs no system
+// call.
+func (d *Direct) SetLease(path int, end time.Duration) {
+	atomic.StoreUint64(d.word(steerLeases+8*path), uint64(max(end, 0)))
+}
+
+// Silence keeps back the resets of connections until a time of CLOCK_BOOTTIME: they are
+// to end without a word.
+func (d *Direct) Silence(until time.Duration) {
+	atomic.StoreUint64(d.word(steerQuiet), uint64(max(until, 0)))
+}
+
+// Publish puts other rows in force, one for each service, all at once: every frame is
+// judged by the old ones or by the new. There are two copies of them, so Settle has to
+// have returned since the last Publish.
+func (d *Direct) Publish(rows []DirectRow) error {
+	if len(rows) != len(d.config.Services) {
+		return fmt.Errorf("ingress: %d rows for %d services", len(rows), len(d.config.Services))
+	}
+	index := atomic.LoadUint64(d.word(steerIndex)) ^ 1
+	at := steerRows + int(index)*copyBytes(len(rows))
+	for i := range rows {
+		r := &rows[i]
+		row := at + i*rowBytes
+		atomic.StoreUint64(d.word(row+stateKey), binary.LittleEndian.Uint64(r.Key[:8]))
+		atomic.StoreUint64(d.word(row+stateKey+8), binary.LittleEndian.Uint64(r.Key[8:]))
+		for k := range 4 {
+			atomic.StoreUint64(d.word(row+rowOwned+8*k), r.Owned[k])
+			atomic.StoreUint64(d.word(row+rowSettled+8*k), r.Settled[k])
+			atomic.StoreUint64(d.word(row+rowLinger+8*k), r.Lingering[k])
+		}
+	}
+	atomic.StoreUint64(d.word(steerIndex), index)
+	return nil
+}
+
+// Settle waits until no frame is judged by the rows before the last Publish any more,
+// some milliseconds: for every program that ran when it was called. A change to a map of
+// maps waits for that in the kernel (kernel/bpf/syscall.c, maybe_wait_bpf_programs).
+func (d *Direct) Settle() error {
+	if err := d.outer.Put(uint32(0), d.inner); err != nil {
+		return fmt.Errorf("ingress: direct path: wait for programs: %w", err)
+	}
+	return nil
+}
+
+// Rulings are how many frames met each ruling since LoadDirect; of Elsewhere none is
+// counted. It costs no system call.
+func (d *Direct) Rulings() (out [RulingCount]uint64) {
+	for at := 0; at+rulingBytes <= len(d.counters); at += rulingBytes {
+		for r := range out {
+			out[r] += atomic.LoadUint64((*uint64)(unsafe.Pointer(&d.counters[at+8*r])))
+		}
+	}
+	return out
+}
+
+// Asked are a twin of each program, which tells the ruling instead of obeying it. It is
+// for tests and questions.
+type Asked struct{ in, leave *ebpf.Program }
+
+// Ask makes the twins. They look at the same maps.
+func (d *Direct) Ask() (*Asked, error) {
+	in, err := d.program("onevoice_ask", ebpf.AttachTCXIngress, true)
+	if err != nil {
+		return nil, fmt.Errorf("ingress: %w", named(err))
+	}
+	leave, err := d.program("onevoice_ask", ebpf.AttachTCXEgress, true)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("ingress: %w", named(err)), in.Close())
+	}
+	return &Asked{in, leave}, nil
+}
+
+// In is the ruling on a frame that comes in.
+func (a *Asked) In(frame []byte) (Ruling, error) { return ask(a.in, frame) }
+
+// Out is the ruling on a frame that leaves, which no socket sends.
+func (a *Asked) Out(frame []byte) (Ruling, error) { return ask(a.leave, frame) }
+
+func ask(p *ebpf.Program, frame []byte) (Ruling, error) {
+	v, err := p.Run(&ebpf.RunOptions{Data: frame})
+	if err != nil {
+		return Elsewhere, fmt.Errorf("ingress: %w", err)
+	}
+	return Ruling(v), nil
+}
+
+// Close lets go of the twins.
+func (a *Asked) Close() error { return errors.Join(a.in.Close(), a.leave.Close()) }
+
+// Close lets go of the programs. Where they are pinned they stay on the interface, as
+// they were last told; a second Close does nothing.
+func (d *Direct) Close() error {
+	var errs []error
+	for _, h := range d.hooks {
+		errs = append(errs, h.Close())
+	}
+	for _, memory := range [][]byte{d.memory, d.counters} {
+		if memory != nil {
+			errs = append(errs, unix.Munmap(memory))
+		}
+	}
+	errs = append(errs, d.in.Close(), d.leave.Close(), d.outer.Close(), d.inner.Close(), d.fragments.Close(), d.counts.Close(), d.state.Close())
+	*d = Direct{}
+	return errors.Join(errs...)
+}
+
+// Leave takes the programs from the interface, unless they are pinned there: whoever comes
+// next exchanges those, and puts its own beside the others.
+func (d *Direct) Leave() error {
+	var errs []error
+	d.hooks = slices.DeleteFunc(d.hooks, func(h *hook) bool {
+		if !h.pinned {
+			errs = append(errs, h.Close())
+		}
+		return !h.pinned
+	})
+	return errors.Join(errs...)
+}
+
+// interfaceOf is the named interface.
+func interfaceOf(name string) (*net.Interface, error) {
+	device, err := net.InterfaceByName(name)
+	if err != nil {
+		return nil, fmt.Errorf("ingress: interface %s: %w", name, err)
+	}
+	return device, nil
+}

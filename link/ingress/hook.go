@@ -1,0 +1,245 @@
+package ingress
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// hook is where a program is attached to an interface: a TCX link, or a filter of
+// clsact, which stays by itself.
+type hook struct {
+	link   link.Link
+	pinned bool
+}
+
+// Close lets go of the link. A pinned one stays.
+func (h *hook) Close() error {
+	if h.link == nil {
+		return nil
+	}
+	return h.link.Close()
+}
+
+// Names of the pins in their directory, and of the filters of clsact.
+const (
+	pinIn     = "in"
+	pinOut    = "out"
+	filterIn  = "onevoice_in"
+	filterOut = "onevoice_out"
+)
+
+// Attach puts the programs on the named interface, before those of others, for they
+// would let pass what is to be dropped. In a directory of a BPF file system, if pins is
+// not "", they are pinned; the programs of an earlier process that are there are
+// exchanged for these, each at once, so that no frame passes unseen. Where the kernel
+// has no TCX, clsact takes them, which needs no pins.
+//
+// It reports whether the programs outlive the process. Errors are those of LoadDirect.
+func (d *Direct) Attach(name, pins string) (outlive bool, err error) {
+	device, err := interfaceOf(name)
+	if err != nil {
+		return false, err
+	}
+	// What is to be kept back is kept back before anything comes in.
+	for _, a := range []struct {
+		program *ebpf.Program
+		at      ebpf.AttachType
+		pin     string
+	}{{d.leave, ebpf.AttachTCXEgress, pinOut}, {d.in, ebpf.AttachTCXIngress, pinIn}} {
+		h, err := attachTCX(device.Index, a.program, a.at, pins, a.pin)
+		if errors.Is(err, ebpf.ErrNotSupported) {
+			err = attachClsact(device.Index, a.program, a.at)
+			h = &hook{pinned: true}
+		}
+		if err != nil {
+			return false, fmt.Errorf("ingress: interface %s: direct path: %w", name, named(err))
+		}
+		d.hooks = append(d.hooks, h)
+		outlive = h.pinned
+	}
+	return outlive, nil
+}
+
+// attachTCX attaches a program, or gives it to the link that is pinned.
+func attachTCX(index int, p *ebpf.Program, at ebpf.AttachType, pins, pin string) (*hook, error) {
+	if pins != "" {
+		pin = filepath.Join(pins, pin)
+		if l := pinnedAt(pin, index); l != nil {
+			if err := l.Update(p); err == nil {
+				return &hook{l, true}, nil
+			}
+			l.Close()
+		}
+		// Its interface is gone, or it is no link of ours.
+		if err := os.Remove(pin); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	l, err := link.AttachTCX(link.TCXOptions{Interface: index, Program: p, Attach: at, Anchor: link.Head()})
+	if err != nil {
+		return nil, err
+	}
+	if pins == "" {
+		return &hook{l, false}, nil
+	}
+	if err := l.Pin(pin); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return &hook{l, true}, nil
+}
+
+// pinnedAt is the link that is pinned for an interface, nil for none.
+func pinnedAt(pin string, index int) link.Link {
+	l, err := link.LoadPinnedLink(pin, nil)
+	if err != nil {
+		return nil
+	}
+	info, err := l.Info()
+	if err != nil || info.TCX() == nil || int(info.TCX().Ifindex) != index {
+		l.Close()
+		return nil
+	}
+	return l
+}
+
+// Pinned reports whether programs of the direct path are on the named interface that
+// Attach would exchange.
+func Pinned(name, pins string) bool {
+	device, err := netlink.LinkByName(name)
+	if err != nil {
+		return false
+	}
+	index := device.Attrs().Index
+	if pins != "" {
+		if l := pinnedAt(filepath.Join(pins, pinIn), index); l != nil {
+			l.Close()
+			return true
+		}
+	}
+	ours := clsactFilter(index, ebpf.AttachTCXIngress)
+	// Without clsact there are none.
+	all, _ := netlink.FilterList(device, ours.Parent)
+	return slices.ContainsFunc(all, func(f netlink.Filter) bool {
+		b, ok := f.(*netlink.BpfFilter)
+		return ok && b.Name == ours.Name
+	})
+}
+
+// clsactFilter is a program of ours on an interface without TCX, before others'.
+func clsactFilter(index int, at ebpf.AttachType) *netlink.BpfFilter {
+	f := &netlink.BpfFilter{
+		FilterAttrs: netlink.FilterAttrs{
+			LinkIndex: index, Parent: netlink.HANDLE_MIN_INGRESS, Handle: netlink.MakeHandle(0, 0x6f76), Protocol: unix.ETH_P_ALL, Priority: 1,
+		},
+		Name: filterIn, DirectAction: true,
+	}
+	if at == ebpf.AttachTCXEgress {
+		f.Parent, f.Name = netlink.HANDLE_MIN_EGRESS, filterOut
+	}
+	return f
+}
+
+// attachClsact attaches a program where there is no TCX, in the place of an earlier
+// process's.
+func attachClsact(index int, p *ebpf.Program, at ebpf.AttachType) error {
+	qdisc := &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT}}
+	if err := netlink.QdiscAdd(qdisc); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("clsact: %w", err)
+	}
+	f := clsactFilter(index, at)
+	f.Fd = p.FD()
+	if err := netlink.FilterReplace(f); err != nil {
+		return fmt.Errorf("clsact filter: %w", err)
+	}
+	return nil
+}
+
+// Detach takes the programs of the direct path from the named interface and from the
+// directory of their pins, whichever process has put them there. Where there are none it
+// does nothing.
+func Detach(name, pins string) error {
+	var errs []error
+	for _, pin := range []string{pinIn, pinOut} {
+		if pins == "" {
+			break
+		}
+		// The kernel lets go of a link some time after its pin is gone.
+		if l, err := link.LoadPinnedLink(filepath.Join(pins, pin), nil); err == nil {
+			errs = append(errs, l.Detach(), l.Close())
+		}
+		if err := os.Remove(filepath.Join(pins, pin)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	if pins != "" {
+		if err := os.Remove(pins); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	device, err := netlink.LinkByName(name)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		return errors.Join(errs...)
+	}
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	for _, at := range []ebpf.AttachType{ebpf.AttachTCXIngress, ebpf.AttachTCXEgress} {
+		errs = append(errs, detachClsact(device, clsactFilter(device.Attrs().Index, at)))
+	}
+	return errors.Join(errs...)
+}
+
+// detachClsact takes a filter of ours away, if it is there. The qdisc stays: others may
+// have put theirs there meanwhile.
+func detachClsact(device netlink.Link, ours *netlink.BpfFilter) error {
+	all, err := netlink.FilterList(device, ours.Parent)
+	if err != nil {
+		// No clsact, so nothing of ours.
+		return nil
+	}
+	for _, f := range all {
+		if b, ok := f.(*netlink.BpfFilter); ok && b.Name == ours.Name {
+			return netlink.FilterDel(b)
+		}
+	}
+	return nil
+}
+
+// bpfRoot is where the kernel's documentation has the BPF file system.
+const bpfRoot = "/sys/fs/bpf"
+
+// PinDirectory makes a directory for pins, and mounts the BPF file system where it is
+// not. An error says that nothing can be pinned, and why.
+func PinDirectory(name string) (string, error) {
+	if err := mountBPF(bpfRoot); err != nil {
+		return "", err
+	}
+	dir := PinPath(name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("ingress: %w", err)
+	}
+	return dir, nil
+}
+
+// PinPath is the directory of that name, whether it is there or not.
+func PinPath(name string) string { return filepath.Join(bpfRoot, "onevoice", name) }
+
+func mountBPF(at string) error {
+	var s unix.Statfs_t
+	if err := unix.Statfs(at, &s); err == nil && int64(s.Type) == unix.BPF_FS_MAGIC {
+		return nil
+	}
+	if err := unix.Mount("bpf", at, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil {
+		return fmt.Errorf("ingress: no BPF file system at %s, and it cannot be mounted (%w); mount it: mount -t bpf bpf %s", at, err, at)
+	}
+	return nil
+}

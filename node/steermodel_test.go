@@ -1,0 +1,243 @@
+package node
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"onevoice/link/ingress"
+)
+
+// modelSocket is what the kernel of a host has for a client's tuple: its state, and the
+// initial sequence number that tells one connection from the next.
+type modelSocket struct {
+	state KernelSocket
+	isn   int
+}
+
+// modelHost is a host with the programs of the direct path before its kernel.
+type modelHost struct {
+	bucket  BucketState
+	sockets [modelClients]modelSocket
+}
+
+const (
+	modelHosts   = 3
+	modelClients = 3
+)
+
+// modelClient is a client of one tuple, which it uses again and again. isn is the number
+// of the connection that it has, 0 while it opens one.
+type modelClient struct{ isn int }
+
+// said is what leaves a host: flags, and for a SYN-ACK its number.
+type said struct {
+	host, isn int
+	flags     uint8
+}
+
+// modelLAN is hosts that all hear every segment of one bucket.
+type modelLAN struct {
+	t       *testing.T
+	random  *rand.Rand
+	hosts   [modelHosts]modelHost
+	clients [modelClients]modelClient
+	next    int // number of the next SYN-ACK
+	log     []string
+	counts  map[string]int
+}
+
+// socketFor is what a host's kernel finds for a segment that acknowledges a number.
+func (h *modelHost) socketFor(client, ack int) KernelSocket {
+	s := &h.sockets[client]
+	switch {
+	case s.state == NoSocket:
+		return ListeningSocket
+	case s.state == OpenSocket && s.isn != ack:
+		return DistantSocket
+	}
+	return s.state
+}
+
+// receive is one segment at one host, and what leaves the host for it.
+func (l *modelLAN) receive(at, client int, flags uint8, ack int) (out []said) {
+	h := &l.hosts[at]
+	s := &h.sockets[client]
+	found := h.socketFor(client, ack)
+	ruling := SteerIn(flags, found, h.bucket)
+	if !ruling.Passes() {
+		return nil
+	}
+	says := func(flags uint8, isn int, seq uint32, open bool) {
+		if SteerOut(flags, seq, open, false, h.bucket) == ingress.Elsewhere {
+			out = append(out, said{at, isn, flags})
+		}
+	}
+	switch {
+	case flags&(flagSYN|flagACK) == flagSYN && s.state == OpenSocket:
+		says(flagACK, s.isn, 1, true) // a challenge (RFC 9293 section 3.10.7.4)
+	case flags&(flagSYN|flagACK) == flagSYN:
+		if s.state != HalfOpenSocket {
+			l.next++
+			*s = modelSocket{HalfOpenSocket, l.next}
+		}
+		says(flagSYN|flagACK, s.isn, 1, false)
+	case flags&flagRST != 0:
+		if s.isn == ack {
+			*s = modelSocket{}
+		}
+	case s.state == HalfOpenSocket && s.isn == ack:
+		s.state = OpenSocket
+		says(flagACK, s.isn, 1, true)
+	case s.state == HalfOpenSocket, s.state == NoSocket:
+		says(flagRST, ack, uint32(ack), false)
+	case s.state == TimeWaitSocket && s.isn != ack:
+		// A FIN alone comes here: it is answered with an acknowledgment of old, which the
+		// client ignores. The program cannot tell its number.
+		l.counts["late FINs"]++
+	case flags&flagFIN != 0:
+		s.state = TimeWaitSocket
+		says(flagACK, s.isn, 1, true)
+	default:
+		says(flagACK, s.isn, 1, true)
+	}
+	return out
+}
+
+// send has every host hear a segment, in any order, and the client hear the answers. It
+// judges what left.
+func (l *modelLAN) send(client int, flags uint8, ack int) {
+	c := &l.clients[client]
+	holder := -1
+	for i := range l.hosts {
+		if s := &l.hosts[i].sockets[client]; s.isn == ack && ack != 0 && s.state != NoSocket {
+			holder = i
+		}
+	}
+	var all []said
+	for _, at := range l.random.Perm(modelHosts) {
+		all = append(all, l.receive(at, client, flags, ack)...)
+	}
+	l.log = append(l.log, fmt.Sprintf("client %d, flags %x, ack %d: %+v", client, flags, ack, all))
+	accepted := 0
+	for _, a := range all {
+		switch {
+		case a.flags&flagSYN != 0:
+			if accepted++; c.isn == 0 {
+				c.isn = a.isn
+			}
+		case a.flags&flagRST != 0 && holder >= 0:
+			l.fail("host %d resets the connection of host %d", a.host, holder)
+		case a.flags&flagRST != 0:
+			l.counts["resets"]++
+			c.isn = 0
+		case a.isn != ack && flags&flagSYN == 0 && holder >= 0:
+			l.fail("host %d answers with another connection", a.host)
+		}
+	}
+	if accepted > 1 {
+		l.fail("%d hosts accept", accepted)
+	}
+	if len(all) > 1 {
+		l.fail("%d hosts answer", len(all))
+	}
+	l.counts["accepted"] += accepted
+	l.counts["held"] += len(all) - accepted
+	if len(all) == 1 && all[0].flags == flagACK && flags == flagSYN {
+		// It has no such connection (RFC 9293 section 3.10.7.3).
+		l.send(client, flagRST, all[0].isn)
+	}
+}
+
+func (l *modelLAN) fail(format string, args ...any) {
+	l.t.Helper()
+	l.t.Fatalf(format+"\n%v\n%+v", append(args, l.log[max(0, len(l.log)-12):], l.hosts)...)
+}
+
+// move gives the bucket up, or gives it to a host when nobody has it. Settled is told
+// when no other host has anything of it; a host that has something lingers.
+func (l *modelLAN) move() {
+	owner := -1
+	for i := range l.hosts {
+		if l.hosts[i].bucket.Owned {
+			owner = i
+		}
+	}
+	switch to := l.random.IntN(modelHosts); {
+	case owner >= 0:
+		l.hosts[owner].bucket = BucketState{Lingering: true}
+	default:
+		l.hosts[to].bucket = BucketState{Owned: true, Lingering: true}
+	}
+	l.settle()
+}
+
+func (l *modelLAN) settle() {
+	holds := [modelHosts]bool{}
+	for i := range l.hosts {
+		for _, s := range l.hosts[i].sockets {
+			holds[i] = holds[i] || s.state != NoSocket
+		}
+	}
+	for i := range l.hosts {
+		b := &l.hosts[i].bucket
+		others := false
+		for k := range holds {
+			others = others || k != i && holds[k]
+		}
+		b.Settled = b.Owned && !others && l.random.IntN(2) == 0
+		b.Lingering = b.Owned || holds[i] || b.Lingering && l.random.IntN(4) > 0
+	}
+}
+
+// expire ends half-open connections and TIME-WAITs, as time does.
+func (l *modelLAN) expire() {
+	for i := range l.hosts {
+		for k := range l.hosts[i].sockets {
+			s := &l.hosts[i].sockets[k]
+			gone := s.state == TimeWaitSocket || s.state == HalfOpenSocket && l.clients[k].isn != s.isn
+			if gone && l.random.IntN(3) == 0 {
+				*s = modelSocket{}
+			}
+		}
+	}
+}
+
+// While a bucket moves about, hosts come and go as its owner, and clients use their
+// tuples again, at most one host answers any segment, and no connection of a host is
+// reset by another.
+func TestOneVoiceOnTheDirectPath(t *testing.T) {
+	const steps = 60_000
+	l := &modelLAN{t: t, random: rand.New(rand.NewPCG(9, 9)), counts: map[string]int{}}
+	for range steps {
+		client := l.random.IntN(modelClients)
+		c := &l.clients[client]
+		switch l.random.IntN(12) {
+		case 0:
+			l.move()
+		case 1:
+			l.expire()
+			l.settle()
+		case 2:
+			if c.isn != 0 {
+				l.send(client, flagFIN|flagACK, c.isn)
+				if l.random.IntN(2) == 0 {
+					c.isn = 0 // the tuple is free to be used again
+				}
+			}
+		case 3:
+			c.isn = 0 // it has lost its memory
+		default:
+			if c.isn == 0 {
+				l.send(client, flagSYN, 0)
+			} else {
+				l.send(client, flagACK, c.isn)
+			}
+		}
+	}
+	for _, what := range []string{"accepted", "held", "resets"} {
+		if least := map[string]int{"accepted": steps / 100, "held": steps / 100, "resets": 1}[what]; l.counts[what] < least {
+			t.Errorf("%d %s in %d steps", l.counts[what], what, steps)
+		}
+	}
+}
