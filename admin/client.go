@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"onevoice/control"
 )
 
@@ -90,7 +92,15 @@ func (v daemonVersion) String() string {
 func clientOf(path string) *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+			conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
+			if err != nil {
+				return nil, err
+			}
+			if pid := stoppedPeer(conn); pid > 0 {
+				conn.Close()
+				return nil, &stoppedError{path, pid}
+			}
+			return conn, nil
 		},
 		DisableKeepAlives: true,
 	}}
@@ -133,7 +143,7 @@ func post(ctx context.Context, path, what string, body any) ([]byte, error) {
 		return nil, explain(path, err)
 	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxWishBytes))
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
 	if err != nil {
 		return nil, explain(path, err)
 	}
@@ -149,7 +159,48 @@ func post(ctx context.Context, path, what string, body any) ([]byte, error) {
 	return text, nil
 }
 
+// stoppedError is a daemon that has been stopped, and would not answer.
+type stoppedError struct {
+	path string
+	pid  int
+}
+
+func (e *stoppedError) Error() string {
+	return fmt.Sprintf("the daemon on %s, process %d, is stopped (SIGSTOP, or a debugger) and answers nobody; let it go on: kill -CONT %d", e.path, e.pid, e.pid)
+}
+
+// stoppedPeer is the process that listens at the other end of a connection, if it is
+// stopped (proc(5), unix(7)); else, and where that is not known, 0.
+func stoppedPeer(conn net.Conn) (pid int) {
+	u, ok := conn.(*net.UnixConn)
+	if !ok {
+		return 0
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	_ = raw.Control(func(fd uintptr) {
+		if c, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			pid = int(c.Pid)
+		}
+	})
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	// "pid (name) state …", and a name may have brackets.
+	_, after, _ := strings.Cut(string(text[bytes.LastIndexByte(text, ')')+1:]), " ")
+	if strings.HasPrefix(after, "T") || strings.HasPrefix(after, "t") {
+		return pid
+	}
+	return 0
+}
+
 func explain(path string, err error) error {
+	if stopped := (*stoppedError)(nil); errors.As(err, &stopped) {
+		return stopped
+	}
 	switch {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("no daemon answers on %s; start it with `systemctl start onevoice` (`journalctl -u onevoice` tells why one has ended) or with `onevoice run`, or name its socket with --socket", path)

@@ -42,6 +42,9 @@ type Daemon struct {
 	Version string
 	// Log is where it is written down what operators have asked for, nil for nowhere.
 	Log *slog.Logger
+	// Examine asks the other nodes of themselves, until its context is done. Nil for
+	// a host that does not.
+	Examine func(context.Context) (control.Examined, error)
 }
 
 // Server serves the admin socket.
@@ -85,6 +88,9 @@ func handlerOf(d *Daemon) http.Handler {
 	}
 	if d.Change != nil {
 		serveChanges(mux, d)
+	}
+	if d.Examine != nil {
+		mux.HandleFunc("POST /v1/examine", func(w http.ResponseWriter, r *http.Request) { answerExamine(w, r, d) })
 	}
 	if d.Kill != nil {
 		mux.HandleFunc("POST /v1/kill", func(w http.ResponseWriter, r *http.Request) { answerKill(w, r, d) })

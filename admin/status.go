@@ -25,7 +25,10 @@ type Status struct {
 	Index  uint64 `json:"index"`
 	Leased bool   `json:"leased"`
 	// Warnings are sentences about what is wrong now, worst first.
-	Warnings []string        `json:"warnings"`
+	Warnings []string `json:"warnings"`
+	// Found are those of Warnings that are no fault of the cluster, or that
+	// `onevoice doctor` finds by itself.
+	Found    []string        `json:"found_by_doctor,omitempty"`
 	VIPs     []VIPStatus     `json:"vips"`
 	Services []ServiceStatus `json:"services"`
 	Nodes    []NodeStatus    `json:"nodes"`

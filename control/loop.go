@@ -62,6 +62,11 @@ type LoopConfig struct {
 	ListKey      hashing.Key
 	// Evidence is what was seen of clients, nil for nothing.
 	Evidence func() Evidence
+	// Card is what this host tells the others of itself, looked for on a goroutine of
+	// its own, where asked says that somebody waits for it; nil for nothing. WallClock
+	// is CLOCK_REALTIME, as time since 1970.
+	Card      func(asked bool) Card
+	WallClock func() time.Duration
 	// Clock is CLOCK_BOOTTIME.
 	Clock func() time.Duration
 	// TTL bounds how long ago servers may have ended a turn.
@@ -76,6 +81,7 @@ type Loop struct {
 	sealed   []byte
 	stats    LoopStats
 	lists    *lister // nil without Flows
+	cards    *cards  // nil without Card
 	seen     seen
 	told     map[string]time.Duration
 	outage   Outage
@@ -142,6 +148,9 @@ func NewLoop(cfg LoopConfig) (*Loop, error) {
 	if l.Flows != nil {
 		l.lists = newLister(l)
 	}
+	if l.Card != nil {
+		l.cards = newCards(l)
+	}
 	return l, nil
 }
 
@@ -155,6 +164,10 @@ func (l *Loop) Run() error {
 	if l.lists != nil {
 		go l.lists.run()
 		defer close(l.lists.jobs)
+	}
+	if l.cards != nil {
+		go l.cards.run()
+		defer close(l.cards.jobs)
 	}
 	l.step(l.Clock(), nil)
 	for !l.stopped() && l.failed == nil {
@@ -321,6 +334,9 @@ func (l *Loop) upkeep(now time.Duration) {
 		l.complain(now)
 		l.tellOutage(now)
 		l.lookAtLANs()
+		if l.cards != nil {
+			l.cards.turn(now)
+		}
 	}
 	if l.Servers == nil {
 		return

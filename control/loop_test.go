@@ -32,8 +32,9 @@ type hubDevice struct {
 	hub    *hub
 	in, to int // read and write end of the inbox
 	buf    [link.MaxBatch][2048]byte
-	// deaf: nothing comes in.
+	// deaf: nothing comes in. most is the longest frame that does, 0 for any.
 	deaf atomic.Bool
+	most atomic.Int64
 }
 
 func (h *hub) plug(t *testing.T) *hubDevice {
@@ -54,7 +55,7 @@ func (d *hubDevice) Send(vectors []link.Vector) error {
 	defer d.hub.mu.Unlock()
 	for _, v := range vectors {
 		for _, o := range d.hub.devices {
-			if o != d && !o.deaf.Load() {
+			if most := int(o.most.Load()); o != d && !o.deaf.Load() && (most == 0 || len(v.Pieces[0]) <= most) {
 				_, _ = unix.Write(o.to, v.Pieces[0]) // a full inbox loses frames, as a switch does
 			}
 		}

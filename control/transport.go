@@ -19,8 +19,12 @@ import (
 const (
 	kindHeartbeat = 1
 	kindMessage   = 2
-	// Lists of flows are not the core's.
+	// Lists of flows are not the core's, and neither is what hosts tell of themselves.
+	// Nodes of an older version refuse these two as having come the wrong way.
 	kindLists = 3
+	kindCards = 4
+	// kindProbe goes the way of heartbeats, and says nothing.
+	kindProbe = 5
 )
 
 // maxReceive bounds the datagrams of one Receive, so that a flood on one socket
@@ -69,6 +73,8 @@ type Transport struct {
 	counts     TransportCounts
 	complaints []Complaint
 	lists      func(now time.Duration, from uint64, message []byte)
+	cards      func(now time.Duration, from uint64, message []byte)
+	probes     func(from uint64, payload []byte)
 	// twin: another living host uses our id.
 	twin error
 	buf  []byte
@@ -133,12 +139,16 @@ func (t *Transport) Receive(now time.Duration, i int, take func(cluster.Received
 		default:
 			return false, fmt.Errorf("control socket of %s: %w", s.local, os.NewSyscallError("recvfrom", err))
 		}
-		m, ok := t.judge(now, s, from, t.buf[:n], kindMessage, kindLists)
+		m, ok := t.judge(now, s, from, t.buf[:n], kindMessage, kindLists, kindCards)
 		switch {
 		case !ok:
 		case m.Kind == kindLists:
 			if t.lists != nil && m.UUID != (sealed.UUID{}) {
 				t.lists(now, m.From, m.Payload)
+			}
+		case m.Kind == kindCards:
+			if t.cards != nil && m.UUID != (sealed.UUID{}) {
+				t.cards(now, m.From, m.Payload)
 			}
 		default:
 			take(cluster.Received{From: t.addresses.nameOf(from.Addr()), Blank: m.UUID == sealed.UUID{}, Data: m.Payload})
@@ -148,11 +158,17 @@ func (t *Transport) Receive(now time.Duration, i int, take func(cluster.Received
 }
 
 // Heartbeat judges what came as a heartbeat on a path, from an IP address. Its
-// data is valid until the next call of Transport.
+// data is valid until the next call of Transport. A probe is none.
 func (t *Transport) Heartbeat(now time.Duration, from netip.Addr, datagram []byte) (data []byte, ok bool) {
-	m, ok := t.judge(now, t.sockets[0], netip.AddrPortFrom(from, t.port), datagram, kindHeartbeat)
+	m, ok := t.judge(now, t.sockets[0], netip.AddrPortFrom(from, t.port), datagram, kindHeartbeat, kindProbe)
 	// Who has no cluster has no leases to speak of.
 	if !ok || m.UUID == (sealed.UUID{}) {
+		return nil, false
+	}
+	if m.Kind == kindProbe {
+		if t.probes != nil {
+			t.probes(m.From, m.Payload)
+		}
 		return nil, false
 	}
 	return m.Payload, true

@@ -30,6 +30,9 @@ const (
 	filterNone   = "in user space"
 )
 
+// Whole reports whether the host's own stack sees no frame for a VIP either.
+func (s *FilterStatus) Whole() bool { return s.State == filterWhole }
+
 // String is the state with its reason, for people.
 func (s *FilterStatus) String() string {
 	if s.Reason == "" {

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"strings"
 	"time"
 
 	"onevoice/node"
@@ -18,6 +19,11 @@ type GuardStatus struct {
 	SYNACKs     uint64 `json:"dropped_syn_acks"`
 	ARPReplies  uint64 `json:"dropped_arp_replies"`
 	EchoReplies uint64 `json:"dropped_echo_replies"`
+}
+
+// Missing reports whether no program keeps answers back, and why.
+func (s *GuardStatus) Missing() (reason string, missing bool) {
+	return strings.CutPrefix(s.State, guardNotAvailable)
 }
 
 // What a guard's State begins with.

@@ -4,18 +4,24 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"onevoice/control"
 )
 
 // Finding is something that was found.
 type Finding struct {
 	// Code is its name in JSON and in searches: lower case, words joined by hyphens.
 	Code string `json:"code"`
-	// Harms: users notice, or nodes do. Otherwise it may come to that.
-	Harms bool `json:"harms"`
+	// Harms: users notice, or nodes do. Otherwise it may come to that. Unseen: it
+	// could not be looked at.
+	Harms  bool `json:"harms"`
+	Unseen bool `json:"unseen,omitempty"`
 	// Text says what was found, and Mend what to do about it: a sentence each, without
 	// a full stop.
 	Text string `json:"text"`
 	Mend string `json:"mend"`
+	// Note: it is told in a status though it does not harm.
+	Note bool `json:"-"`
 }
 
 // Facts are what is known of this host, its LAN, and its daemon. What is not known is
@@ -24,6 +30,8 @@ type Facts struct {
 	// File is what is wrong with the configuration file, and Warnings what it warns of.
 	File     string
 	Warnings []string
+	// Forbidden are things that the one who asks has no right to look at.
+	Forbidden []string
 	// Interface is the cluster's, and OwnMAC that of it.
 	Interface string
 	OwnMAC    string
@@ -33,17 +41,27 @@ type Facts struct {
 	// SnoopingBridge is a bridge of this host that the interface is, or belongs to, and
 	// that snoops.
 	SnoopingBridge string
-	// NotRunning is why the daemon did not answer.
+	// NotRunning is why the daemon did not answer. Told are the warnings of its status
+	// that nothing else here finds.
 	NotRunning string
+	Told       []string
 	// Uptime is the daemon's.
-	Uptime time.Duration
-	Peers  []Peer
+	Uptime  time.Duration
+	Peers   []Peer
+	Workers []Worker
 	// Groups are those that the daemon has joined.
 	Groups []Group
 	// Unbelievers are who did not believe the answers in ARP.
 	Unbelievers []Unbeliever
 	// FromClusterMAC is how many frames came from a cluster MAC or a group.
 	FromClusterMAC uint64
+	// ID is this node's, and Own what it tells the others of itself.
+	ID  uint64
+	Own *control.Card
+	// Asked: the others were asked for what is true now, and to send.
+	Asked bool
+	// Host is what its kernel tells, nil where nobody has looked.
+	Host *Host
 }
 
 // VIP is an address that the nodes share.
@@ -60,9 +78,35 @@ type VIP struct {
 type Peer struct {
 	Name    string
 	Address string
+	// ID is what it is called by on cards. Witness: it is none of the LAN.
+	ID      uint64
+	Witness bool
 	// Heard is how long ago its last frame to the shared MAC came in, and Spoke its last
 	// datagram to this host alone; negative for never.
 	Heard, Spoke time.Duration
+	// Card is what it has told, nil for nothing; Silent: it was asked and has not
+	// answered. Probes are what came of the frames that it sent.
+	Card   *control.HeardCard
+	Silent bool
+	Probes []control.Probe
+}
+
+// Worker is what the worker of an interface tells.
+type Worker struct {
+	Uplink string
+	// Changed says what is no longer so of the interface.
+	Changed string
+	// NotReached are services that this host itself does not reach.
+	NotReached []netip.AddrPort
+	// Filter is why the kernel does not drop other nodes' frames before they wake the
+	// worker, or does so only in part; Guard why it does not keep back answers after
+	// the lease; both "" when it does.
+	Filter, Guard string
+	// HostSees: the host's own stack sees the frames for the VIPs as well.
+	HostSees bool
+	Stranger *control.StrangerStatus
+	// Files is how many files the worker may have open, 0 for unknown.
+	Files int
 }
 
 // Group is a group that was joined, and who asks for its members.
@@ -84,28 +128,25 @@ type Unbeliever struct {
 // modeUnicast is the mac_mode that has no group.
 const modeUnicast = "unicast"
 
-// examinations are all there are, in the order in which they are told: what keeps the
-// daemon from its work first.
-func examinations() []func(*Facts) []Finding {
-	return []func(*Facts) []Finding{file, running, addressHeld, protocolMAC, notHeard, refusedAnswers, sourceSeen, bridgeSnoops, noQuerier, fileWarns}
-}
-
-// Examine makes findings of facts; those that harm come first.
+// Examine makes findings of facts: those that harm come first, and last what could not
+// be looked at.
 func Examine(f *Facts) []Finding {
 	out := []Finding{}
-	for _, look := range examinations() {
-		out = append(out, look(f)...)
+	for _, e := range Examinations() {
+		out = append(out, e.look(f)...)
 	}
-	slices.SortStableFunc(out, func(a, b Finding) int {
-		switch {
-		case a.Harms == b.Harms:
-			return 0
-		case a.Harms:
-			return -1
-		}
-		return 1
-	})
+	slices.SortStableFunc(out, func(a, b Finding) int { return a.rank() - b.rank() })
 	return out
+}
+
+func (f *Finding) rank() int {
+	switch {
+	case f.Harms:
+		return 0
+	case f.Unseen:
+		return 2
+	}
+	return 1
 }
 
 // Harms reports whether any of the findings does.

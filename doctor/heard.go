@@ -12,15 +12,21 @@ const (
 	heardLately = time.Second
 	// spokeLately: those who look for a leader send datagrams more often.
 	spokeLately = 3 * time.Second
+	// heardAfter is when a node that has started should be heard by all others, and
+	// their cards, sent each 10 seconds, should say so.
+	heardAfter = 20 * time.Second
 )
 
 // notHeard are nodes whose datagrams arrive while their frames to the shared MAC do
 // not: what is between passes on no frames to that MAC, and clients' neither.
-func notHeard(f *Facts) []Finding {
+func notHeard(f *Facts) []Finding { return append(notHeardHere(f), notHeardThere(f)...) }
+
+func notHeardHere(f *Facts) []Finding {
 	var missing []string
 	heard := 0
 	for _, p := range f.Peers {
 		switch {
+		case p.Witness:
 		case p.Heard >= 0 && p.Heard <= heardLately:
 			heard++
 		case p.Spoke >= 0 && p.Spoke <= spokeLately && (p.Heard < 0 || p.Heard-p.Spoke >= heardLately):

@@ -22,22 +22,29 @@ func bridgeSnoops(f *Facts) []Finding {
 	}}
 }
 
-// noQuerier is a LAN on which nobody asks for the members of groups.
+// noQuerier is a LAN on which nobody asks for the members of groups. One that asks each
+// 125 s may not have been heard yet.
 func noQuerier(f *Facts) (out []Finding) {
 	for _, g := range f.Groups {
-		silent := g.Querier.IsValid() && g.Asked > membershipTime || !g.Querier.IsValid() && f.Uptime > membershipTime
-		if !silent {
+		heard := g.Querier.IsValid() && g.Asked <= membershipTime
+		if heard {
 			continue
 		}
 		protocol := "IGMP"
 		if g.Address.Is6() {
 			protocol = "MLD"
 		}
-		out = append(out, Finding{
+		one := Finding{
 			Code: "no-querier",
 			Text: fmt.Sprintf("nobody on this LAN asks for members of groups by %s. The nodes tell of %s by themselves each minute, which keeps one switch from forgetting them; behind a second one they are not known", protocol, g.Address),
 			Mend: "let a switch or the router be the querier, or use mac_mode = \"unicast\", or \"multicast\" if the switches do not snoop",
-		})
+		}
+		if !g.Querier.IsValid() && f.Uptime <= membershipTime {
+			one.Unseen = true
+			one.Text = fmt.Sprintf("nobody has asked for the members of %s by %s in the %v since this node started; a querier asks every 125 s, so that after %v there is none", g.Address, protocol, f.Uptime.Truncate(time.Second), membershipTime)
+			one.Mend += ". Run `onevoice doctor` again then, to be sure"
+		}
+		out = append(out, one)
 	}
 	return out
 }

@@ -54,6 +54,15 @@ func (w *Watch) Changed(now time.Duration) string {
 	return w.said
 }
 
+// MTU is the named interface's.
+func MTU(name string) (int, error) {
+	ifi, err := net.InterfaceByName(name)
+	if err != nil {
+		return 0, fmt.Errorf("link: interface %s: %w", name, err)
+	}
+	return ifi.MTU, nil
+}
+
 // request is struct ifreq: a name, and what is asked for of it.
 type request struct {
 	name  [unix.IFNAMSIZ]byte

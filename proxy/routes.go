@@ -45,8 +45,8 @@ type Routes struct {
 	there error
 }
 
-// rulePriority lies behind the local table (0) and before main (32766).
-const rulePriority = 7078
+// RulePriority is that of our rules. It lies behind the local table (0) and before main (32766).
+const RulePriority = 7078
 
 // routeProtocol marks our rules and routes as ours (RTPROT_*, 4 to 255 are
 // free for programs; see include/uapi/linux/rtnetlink.h).
@@ -131,11 +131,11 @@ func (r *Routes) inForce() (bool, error) {
 		want[fmt.Sprintf("route %s", everywhere)] = true
 	}
 	for _, from := range r.froms {
-		want[fmt.Sprintf("rule %d %s <nil> lo", rulePriority, alone(from))] = true
+		want[fmt.Sprintf("rule %d %s <nil> lo", RulePriority, alone(from))] = true
 	}
 	for _, vip := range r.vips {
 		want[fmt.Sprintf("route %s %s", alone(vip), sourceText(r.host(vip)))] = true
-		want[fmt.Sprintf("rule %d <nil> %s lo", rulePriority, alone(vip))] = true
+		want[fmt.Sprintf("rule %d <nil> %s lo", RulePriority, alone(vip))] = true
 	}
 	if r.marked {
 		want[fmt.Sprintf("mark %#x lo", r.mark())] = true
@@ -231,7 +231,7 @@ func sourceText(a netip.Addr) string { return fmt.Sprint(net.IP(a.AsSlice())) }
 func (r *Routes) rule(of netip.Addr) *netlink.Rule {
 	rule := netlink.NewRule()
 	rule.Family = int(family(of))
-	rule.Priority = rulePriority
+	rule.Priority = RulePriority
 	rule.IifName = "lo"
 	rule.Table = r.table
 	rule.Protocol = routeProtocol

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,17 +36,6 @@ func fileFacts(c *config.Config) *doctor.Facts {
 	return f
 }
 
-// addHost adds what this host's kernel tells. What it does not tell stays unknown.
-func addHost(f *doctor.Facts) {
-	for i := range f.VIPs {
-		f.VIPs[i].Holder, _ = link.Holder(f.VIPs[i].Address.Addr())
-	}
-	if mac, err := os.ReadFile(filepath.Join("/sys/class/net", f.Interface, "address")); err == nil {
-		f.OwnMAC = strings.TrimSpace(string(mac))
-	}
-	f.SnoopingBridge = snoopingBridge(f.Interface)
-}
-
 // snoopingBridge is the bridge that an interface is, or is a port of, if it snoops
 // (Documentation/ABI/testing/sysfs-class-net, brport and bridge).
 func snoopingBridge(name string) string {
@@ -65,13 +57,35 @@ func addStatus(f *doctor.Facts, s *admin.Status) {
 	f.Uptime = seconds(s.Uptime)
 	f.FromClusterMAC = s.Verdicts["cluster-mac-source"]
 	for i := range s.Nodes {
-		if n := &s.Nodes[i]; !n.Self && !n.Witness {
-			f.Peers = append(f.Peers, doctor.Peer{Name: n.Name, Address: n.Address, Heard: seconds(n.Heard), Spoke: seconds(n.Spoke)})
+		n := &s.Nodes[i]
+		id, _ := strconv.ParseUint(n.ID, 16, 64)
+		if n.Self {
+			f.ID = id
+			continue
 		}
+		f.Peers = append(f.Peers, doctor.Peer{Name: n.Name, Address: n.Address, ID: id, Witness: n.Witness, Heard: seconds(n.Heard), Spoke: seconds(n.Spoke)})
 	}
 	for i := range s.Workers {
 		if w := &s.Workers[i]; !w.Retired {
 			addWorker(f, w)
+		}
+	}
+}
+
+// addExamined adds what the other nodes have told, and what came of what they sent.
+func addExamined(f *doctor.Facts, x *control.Examined) {
+	f.Own = x.Own
+	for i := range f.Peers {
+		p := &f.Peers[i]
+		id := fmt.Sprintf("%x", p.ID)
+		if at := slices.IndexFunc(x.Cards, func(c control.HeardCard) bool { return c.ID == id }); at >= 0 {
+			p.Card = &x.Cards[at]
+		}
+		p.Silent = slices.Contains(x.Silent, id)
+		for _, one := range x.Probes {
+			if one.ID == id {
+				p.Probes = append(p.Probes, one)
+			}
 		}
 	}
 }
@@ -87,6 +101,13 @@ func addWorker(f *doctor.Facts, w *control.WorkerStatus) {
 			f.Groups = append(f.Groups, one)
 		}
 	}
+	one := doctor.Worker{
+		Uplink: w.Uplink, Changed: w.Changed, NotReached: w.NotReached, Stranger: w.Stranger, Filter: w.Filter.Reason, HostSees: !w.Filter.Whole(),
+	}
+	if reason, missing := w.Guard.Missing(); missing {
+		one.Guard = reason
+	}
+	f.Workers = append(f.Workers, one)
 	if u := w.Unbeliever; u != nil && seconds(u.Seconds) < unbelieverFor {
 		f.Unbelievers = append(f.Unbelievers, doctor.Unbeliever{Address: u.Address, VIP: u.VIP, MAC: u.MAC, Times: u.Times, Ago: seconds(u.Seconds)})
 	}
@@ -112,19 +133,28 @@ const unbelieverFor = 15 * time.Minute
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// lanWarnings is what the doctor finds harmful in what the daemon has seen, for those
-// who ask for its status.
-func (d *daemon) lanWarnings(s *admin.Status) (out []string) {
+// lanWarnings is what the doctor finds in what the daemon has seen, for those who ask
+// for its status: what harms, and notes.
+func (d *daemon) lanWarnings(s *admin.Status) (harms, notes []string) {
 	f := fileFacts(d.cfg)
 	f.Warnings = nil
+	addHolders(f)
 	addGateways(f, d.cfg)
 	addStatus(f, s)
+	// A loop that has ended knows nothing of others.
+	_ = d.loop.Call(func(now time.Duration) {
+		cards := d.loop.Cards(now)
+		addExamined(f, &cards)
+	})
 	for _, x := range doctor.Examine(f) {
-		if x.Harms {
-			out = append(out, x.Text+"; "+x.Mend)
+		switch {
+		case x.Harms:
+			harms = append(harms, x.Text+"; "+x.Mend)
+		case x.Note:
+			notes = append(notes, x.Text+"; "+x.Mend)
 		}
 	}
-	return out
+	return harms, notes
 }
 
 // fillSpoke fills in when the nodes have last sent a datagram to this one alone.
@@ -144,4 +174,12 @@ func (d *daemon) fillSpoke(s *admin.Status, c *cluster.Status) {
 			s.Nodes[i].Spoke = seconds
 		}
 	}
+}
+
+// examine asks the other nodes of themselves.
+func (d *daemon) examine(ctx context.Context) (control.Examined, error) {
+	if d.loop == nil {
+		return control.Examined{}, errors.New("the daemon is starting")
+	}
+	return d.loop.Examine(ctx)
 }

@@ -159,7 +159,6 @@ func TestIGMPModeOnABridgeThatSnoops(t *testing.T) {
 		}
 		return out
 	}
-	routerThatRefuses(t, l)
 	switchThatSnoopsByMAC(t, l)
 	// A bridge asks by MLD from an address of its own.
 	l.on("ov-lan", "sh", "-c", "echo 0 | tee /proc/sys/net/ipv6/conf/all/disable_ipv6 /proc/sys/net/ipv6/conf/br0/disable_ipv6")
@@ -198,48 +197,6 @@ func TestIGMPModeOnABridgeThatSnoops(t *testing.T) {
 		t.Errorf("stop: exit %d: %s", code, out)
 	}
 	l.until("the bridge knows that the first node has left", func() bool { return members() == "23" })
-}
-
-// routerThatRefuses makes the client the nodes' gateway, and has it believe no answer
-// that names a group MAC, as RFC 1812 has it of routers.
-func routerThatRefuses(t *testing.T, l *macLab) {
-	t.Helper()
-	for _, argv := range []string{"nft add table arp t", "nft add chain arp t in { type filter hook input priority 0 ; }", "nft add rule arp t in arp saddr ether 01:00:5e:4d:00:02 drop"} {
-		if code, out := l.on("ov-client1", strings.Fields(argv)...); code != 0 {
-			t.Log("needs nft and its ARP tables to refuse answers:", out)
-			return
-		}
-	}
-	for _, node := range macNodes() {
-		if found := l.doctor(node); len(found) != 0 {
-			t.Errorf("%s: found before: %v", node, found)
-		}
-		if code, out := l.on(node, "ip", "route", "add", "default", "via", "10.77.0.101"); code != 0 {
-			t.Fatalf("route: exit %d: %s", code, out)
-		}
-	}
-	l.until("the doctor says that the gateway does not believe us", func() bool {
-		l.on("ov-client1", "ping", "-c", "2", "-W", "1", "10.77.0.2")
-		for _, node := range macNodes() {
-			if f, ok := l.doctor(node)["answers-refused"]; ok {
-				if !f.Harms || !strings.Contains(f.Mend, `use mac_mode = "unicast"`) {
-					t.Errorf("%+v", f)
-				}
-				return true
-			}
-		}
-		return false
-	})
-	l.on("ov-client1", "nft", "delete", "table", "arp", "t")
-	l.until("the gateway, which sends to us, is believed to believe us", func() bool {
-		l.on("ov-client1", "ping", "-c", "2", "-W", "1", "10.77.0.2")
-		for _, node := range macNodes() {
-			if _, ok := l.doctor(node)["answers-refused"]; ok {
-				return false
-			}
-		}
-		return true
-	})
 }
 
 // switchThatSnoopsByMAC makes a model of such a switch of the bridge: frames to the

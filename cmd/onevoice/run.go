@@ -93,7 +93,8 @@ type daemon struct {
 	// watched is health, once it is there, for those who ask for the status.
 	watched atomic.Pointer[control.Health]
 	// gateway: it answers, as a witness wants to know.
-	gateway atomic.Bool
+	gateway  atomic.Bool
+	hostKeys hostKeys
 }
 
 func (d *daemon) opened(closer func() error) { d.closers = append(d.closers, closer) }
@@ -179,7 +180,7 @@ func (d *daemon) openAlone() error {
 
 // asked is the daemon for those who ask.
 func (d *daemon) asked() admin.Daemon {
-	return admin.Daemon{Change: d.change, Changed: d.runner.changed, Status: d.status, Wish: d.wish, Explain: d.explain, Kill: d.workers.Kill,
+	return admin.Daemon{Change: d.change, Changed: d.runner.changed, Status: d.status, Wish: d.wish, Explain: d.explain, Examine: d.examine, Kill: d.workers.Kill,
 		Version: version(), Log: auditOf(d.log)}
 }
 

@@ -23,7 +23,7 @@ import (
 // openCore opens what every member has: the state directory, the core, and the
 // sockets of its datagrams. It returns what a loop is made of.
 func (d *daemon) openCore(key []byte, options *cluster.Options, t control.TransportConfig, flows bool) (cfg control.LoopConfig, err error) {
-	cfg.Clock, cfg.TTL, cfg.Log = boottime, options.Timing.TTL, d.log
+	cfg.Clock, cfg.WallClock, cfg.TTL, cfg.Log = boottime, wallClock, options.Timing.TTL, d.log
 	keys, err := keyring(d.cfg, key)
 	if err != nil {
 		return cfg, err
@@ -66,7 +66,7 @@ func (d *daemon) openCluster(key []byte) error {
 	if cfg.LANs, err = d.openLANs(); err != nil {
 		return err
 	}
-	cfg.Servers, cfg.Flows = d.workers, d.workers
+	cfg.Servers, cfg.Flows, cfg.Card = d.workers, d.workers, d.card
 	for i := range options.Services {
 		cfg.ServiceNames = append(cfg.ServiceNames, options.Services[i].Name)
 	}

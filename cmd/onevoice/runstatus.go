@@ -38,8 +38,10 @@ func (d *daemon) status(want admin.Wanted) (*admin.Status, error) {
 	d.services(s, &c)
 	s.Sum()
 	s.PrefixFiles = d.prefixes.Status()
-	stuck, notes := d.workerWarnings(workers)
-	s.Warnings = slices.Concat([]string{}, stuck, d.lanWarnings(s), prefixWarnings(s.PrefixFiles), s.Warnings, notes)
+	stuck, retired := d.workerWarnings(workers)
+	harms, notes := d.lanWarnings(s)
+	s.Warnings = slices.Concat([]string{}, stuck, harms, prefixWarnings(s.PrefixFiles), s.Warnings, retired, notes)
+	s.Found = slices.Concat(harms, retired, notes)
 	return s, nil
 }
 
@@ -98,8 +100,8 @@ func (d *daemon) unfit() (out []string) {
 	return out
 }
 
-// workerWarnings are about the workers: that the one in use is stuck, and what
-// else they tell.
+// workerWarnings are about the workers: that the one in use is stuck, and that others
+// serve flows to their end.
 func (d *daemon) workerWarnings(workers []control.WorkerStatus) (stuck, out []string) {
 	still := d.workers.Stuck(staleBeat)
 	for _, name := range d.cfg.Uplinks() {
@@ -110,24 +112,7 @@ func (d *daemon) workerWarnings(workers []control.WorkerStatus) (stuck, out []st
 			stuck = append(stuck, fmt.Sprintf("the worker that serves this node's frames of %s does not turn; nothing new is accepted there", name))
 		}
 	}
-	out = oldWorkers(workers)
-	for i := range workers {
-		w := &workers[i]
-		if w.Changed != "" {
-			out = append(out, fmt.Sprintf("interface %s is not as it was when this node started: %s; restart onevoice here", w.Uplink, w.Changed))
-		}
-		for _, at := range w.NotReached {
-			if w.Retired {
-				break // the one that took its place says it
-			}
-			out = append(out, fmt.Sprintf("this host itself does not reach %s, for a program listens on that port of all addresses (clients do reach it); have it listen on 127.0.0.1 and this host's own address", at))
-		}
-		if m := w.Stranger; m != nil {
-			ago := time.Duration(m.Seconds * float64(time.Second)).Truncate(time.Second)
-			out = append(out, fmt.Sprintf("somebody claimed %s in ARP %s ago, as being at %s; the frame came from %s", m.Address, ago, m.MAC, m.From))
-		}
-	}
-	return stuck, out
+	return stuck, oldWorkers(workers)
 }
 
 // staleBeat is when a worker counts as stuck in a status.
@@ -222,11 +207,15 @@ func (d *daemon) complaints(c *cluster.Status) (out []string) {
 		if now-one.At >= complainFor {
 			continue
 		}
-		from := one.From.String()
+		from, mended := one.From.String(), false
 		for i := range c.Hosts {
-			if c.Hosts[i].Address == from {
-				from = fmt.Sprintf("%s (%s)", c.Hosts[i].Name, from)
+			if h := &c.Hosts[i]; h.Address == one.From.String() {
+				from = fmt.Sprintf("%s (%s)", h.Name, from)
+				mended = heard(h) && now-one.At > mendedFor
 			}
+		}
+		if mended {
+			continue
 		}
 		out = append(out, fmt.Sprintf("%s %s (%d times, last %s ago)", from, one.Sentence, one.Count, (now-one.At).Truncate(time.Second)))
 	}
@@ -236,8 +225,12 @@ func (d *daemon) complaints(c *cluster.Status) (out []string) {
 	return out
 }
 
-// complainFor is how long a status tells of a complaint after it was met last.
-const complainFor = time.Minute
+// complainFor is how long a status tells of a complaint after it was met last, and
+// mendedFor how long if the host that it is about is heard as it should be.
+const (
+	complainFor = time.Minute
+	mendedFor   = 5 * time.Second
+)
 
 // ownedBy is a host's number of buckets of a service.
 func ownedBy(c *cluster.Status, service string, id uint64) int {

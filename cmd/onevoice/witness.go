@@ -107,6 +107,7 @@ func (d *daemon) openWitness(local netip.Addr) error {
 	if err != nil {
 		return err
 	}
+	cfg.Card = d.witnessCard
 	d.loop, err = control.NewLoop(cfg)
 	return err
 }
