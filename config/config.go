@@ -79,6 +79,9 @@ type Node struct {
 	Ping []netip.Addr
 	// GatewayCheck: a gateway that no longer answers takes the node out.
 	GatewayCheck bool
+	// MemoryMiB bounds what each worker of this node may have in use, 0 for half of the
+	// host's.
+	MemoryMiB int
 }
 
 // Agent is where the load comes from: a program that prints it, or a file that
@@ -211,6 +214,8 @@ const (
 	MaxServices    = 256
 	MaxPings       = 8
 	MaxWeight      = 1000
+	MinMemoryMiB   = 64
+	MaxMemoryMiB   = 1 << 20
 	MaxStopTimeout = 10 * time.Minute
 
 	MinCheckInterval = 200 * time.Millisecond

@@ -20,6 +20,9 @@ func (p *problems) node(raw *rawNode, n *Node, host string) {
 		AgentInterval: p.duration("node.agent_interval", raw.AgentInterval, DefaultAgentInterval, MinCheckInterval, MaxCheckInterval),
 		GatewayCheck:  or(raw.GatewayCheck, true),
 	}
+	if raw.MemoryMiB != nil {
+		n.MemoryMiB = p.number("node.memory_mib", raw.MemoryMiB, 1024, MinMemoryMiB, MaxMemoryMiB)
+	}
 	if !isName(n.Name) {
 		p.at("node.name", "%s is no name; write one without spaces, of at most %d bytes", shown(n.Name), maxNameBytes)
 	}

@@ -47,6 +47,7 @@ type rawNode struct {
 	AgentInterval *string  `toml:"agent_interval"`
 	Ping          []string `toml:"ping"`
 	GatewayCheck  *bool    `toml:"gateway_check"`
+	MemoryMiB     *int64   `toml:"memory_mib"`
 }
 
 type rawAdmin struct {

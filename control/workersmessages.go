@@ -12,6 +12,7 @@ import (
 	"onevoice/hashing"
 	"onevoice/link"
 	"onevoice/node"
+	"onevoice/responder"
 	"onevoice/stack"
 )
 
@@ -210,6 +211,10 @@ type WorkerStatus struct {
 	Flows      FlowsStatus        `json:"flows"`
 	// Prefixes is how many prefixes are in force, by file.
 	Prefixes map[string]int `json:"prefixes,omitempty"`
+	// Memory is "ample", "tight" or "full", see stack.Memory.
+	Memory string `json:"memory"`
+	// Neighbours is what it knows of where clients are.
+	Neighbours responder.NeighbourCounters `json:"neighbours"`
 	// Groups are those that it is a member of, in mac_mode igmp.
 	Groups []GroupsStatus `json:"groups,omitempty"`
 	// Datagrams are the flows of UDP services.

@@ -349,8 +349,10 @@ func (g *Guest) fill(s *WorkerStatus, now time.Duration, flows bool) {
 	for file, list := range g.lists {
 		s.Prefixes[file] = list.Len()
 	}
+	s.Neighbours = p.Node.Neighbours()
 	s.Groups = groupsStatus(now, p.Node.Members())
-	s.Flows = FlowsStatus{Running: p.Stack.FlowCount(), Limit: stack.MaxFlows, Counters: p.Stack.Counters()}
+	s.Flows = FlowsStatus{Running: p.Stack.FlowCount(), Limit: p.Stack.Limit(), Counters: p.Stack.Counters()}
+	s.Memory = p.Stack.Memory().String()
 	s.OwnHost, s.NotReached = p.OwnHost.Conns(), p.OwnHost.Taken()
 	if p.Watch != nil {
 		s.Changed = p.Watch.Changed(now)

@@ -19,11 +19,13 @@ type modelFlows struct {
 	// forgotten and ended are the flows that the gate has let go of, in order.
 	forgotten, ended []hashing.Flow
 	full, down       bool
+	crowded          netip.Addr
 }
 
 func (m *modelFlows) State(f *hashing.Flow) flowstate.State { return m.states[*f] }
 func (m *modelFlows) Full() bool                            { return m.full }
 func (m *modelFlows) Up(int) bool                           { return !m.down }
+func (m *modelFlows) Crowded(from netip.Addr) bool          { return m.crowded == from }
 
 func (m *modelFlows) Forget(f *hashing.Flow) {
 	m.forgotten = append(m.forgotten, *f)
@@ -322,6 +324,10 @@ func TestICMPErrorsGoToTheHolderWhoeverOwnsTheBucket(t *testing.T) {
 		if got := handle(n, c.frame); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
+	}
+	// Whoever forges the router's address moves nobody's next hop.
+	if n.Address(n.last, router, make([]byte, ethernetBytes)) {
+		t.Error("an ICMP error has taught where its sender is")
 	}
 }
 

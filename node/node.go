@@ -99,8 +99,10 @@ type Flows interface {
 	Forget(*hashing.Flow)
 	// End ends an open flow with a reset.
 	End(*hashing.Flow)
-	// Full reports whether no further flow may begin.
+	// Full reports whether no further flow may begin, Crowded whether none of that
+	// source.
 	Full() bool
+	Crowded(from netip.Addr) bool
 	// Up reports whether the backend of a service took the last dial: that with so
 	// many TCP services before it.
 	Up(service int) bool
@@ -481,6 +483,9 @@ func (n *Node) Counts() [VerdictCount]uint64 { return n.counts }
 // a bucket that was this node's: somebody forges, or another node answers for the
 // bucket too (OWNERSHIP.md R22).
 func (n *Node) Unsent() uint64 { return n.counts[DeliverUnsent] + n.counts[UnsentACK] }
+
+// Neighbours is what is known of where clients are.
+func (n *Node) Neighbours() responder.NeighbourCounters { return n.neighbours.Counters() }
 
 // LastStranger is who last claimed an address of ours; the zero value when nobody did.
 func (n *Node) LastStranger() Stranger { return n.stranger }

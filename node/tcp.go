@@ -55,6 +55,8 @@ func (n *Node) handleSYN(now time.Duration, service int, bucket uint8, verdict V
 		return n.reset(now, n.resets, RefusedSYN, frame)
 	case n.flows.Full() || n.table.full():
 		return FlowsFull
+	case n.flows.Crowded(d.Flow.Src):
+		return SourceFull
 	}
 	return n.deliver(now, DeliverSYN)
 }

@@ -120,7 +120,7 @@ const (
 	StrayListed
 	// FlowsFull: the bound on flows is reached.
 	FlowsFull
-	// SourceFull: the bound on the UDP flows of one source is reached.
+	// SourceFull: the bound on the flows of one source is reached.
 	SourceFull
 	// HostServes: of a service of the direct path. The kernel has steered it to this
 	// host's own stack, or dropped it there.

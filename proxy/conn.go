@@ -21,6 +21,8 @@ type Conn struct {
 	// call that would only say "would block"; finished is set once the peer has
 	// said its last, which a short read then does not hide.
 	readable, writable, finished bool
+	// urgent: the peer has marked bytes as urgent.
+	urgent bool
 	// header goes before the client's first byte; it is what has not left of it.
 	header []byte
 }
@@ -167,6 +169,18 @@ func (c *Conn) Ready(readable, writable, peerClosed bool) {
 	c.finished = c.finished || peerClosed
 }
 
+// Urgent takes marked bytes for what they are, a part of the stream (RFC 6093 §6). The
+// kernel ends a read where they begin, so that a short one does not say that nothing
+// is left: from now on only the call that would block does.
+func (c *Conn) Urgent() {
+	if !c.urgent {
+		c.urgent = true
+		// It exists for every socket of TCP; one of a unix socket never gets here.
+		_ = c.setOption(unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
+	}
+	c.readable = true
+}
+
 // Read implements Stream.
 func (c *Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
@@ -183,7 +197,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if n == 0 {
 		return 0, io.EOF
 	}
-	c.readable = c.finished || int(n) == len(p)
+	c.readable = c.finished || c.urgent || int(n) == len(p)
 	return int(n), nil
 }
 

@@ -32,22 +32,23 @@ const (
 // NeighbourCounters count what happened since the start; Known and Asking are
 // how many there are now.
 type NeighbourCounters struct {
-	Known, Asking int
+	Known  int `json:"known"`
+	Asking int `json:"asking"`
 	// Evicted: an address was forgotten to make room (MaxNeighbours).
-	Evicted uint64
+	Evicted uint64 `json:"evicted"`
 	// Refused: a mapping that no station can have, or for a VIP or for our own
 	// address.
-	Refused uint64
+	Refused uint64 `json:"refused"`
 	// Asked: requests returned for sending.
-	Asked uint64
+	Asked uint64 `json:"asked"`
 	// AskHeld: a request held back because the last one is too young.
-	AskHeld uint64
+	AskHeld uint64 `json:"ask_held"`
 	// AskingFull: a request held back at the bound MaxAsking.
-	AskingFull uint64
+	AskingFull uint64 `json:"asking_full"`
 	// Answered: answers to requests of ours.
-	Answered uint64
+	Answered uint64 `json:"answered"`
 	// Unasked: answers that no request of ours was waiting for.
-	Unasked uint64
+	Unasked uint64 `json:"unasked"`
 }
 
 // Neighbours knows the next hop of the addresses that the node sends to: where

@@ -111,6 +111,7 @@ func (x *transfer) FD() int            { return 7 }
 func (x *transfer) Connected() error   { return nil }
 func (x *transfer) Ready(_, _, _ bool) {}
 func (x *transfer) Flush() error       { return nil }
+func (x *transfer) Urgent()            {}
 func (x *transfer) Close()             {}
 func (x *transfer) Abort()             {}
 func (x *transfer) Queued() int {

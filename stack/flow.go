@@ -58,6 +58,9 @@ func (s *Stack) begin(at *listener, ep tcpip.Endpoint, queue *waiter.Queue, peer
 		connectBy: now + connectTimeout,
 	}
 	setKeepalive(ep)
+	if s.bounds.memory != Ample {
+		f.client.squeeze()
+	}
 	spoken := ep.Readiness(waiter.ReadableEvents) != 0
 	conn, err := svc.dial(peer, at.port, spoken)
 	if err == nil {
@@ -73,6 +76,7 @@ func (s *Stack) begin(at *listener, ep tcpip.Endpoint, queue *waiter.Queue, peer
 	}
 	svc.flows++
 	s.flows[f.id] = f
+	s.bounds.count(peer.Addr(), 1)
 	if f.state == flowConnecting {
 		s.connecting = append(s.connecting, f)
 	}
@@ -133,6 +137,9 @@ func (s *Stack) Ready(ev *poller.Event, now time.Duration) {
 		// It ended earlier in this turn.
 		return
 	}
+	if ev.Urgent {
+		f.backend.Urgent()
+	}
 	f.backend.Ready(ev.Readable, ev.Writable, ev.PeerClosed)
 	if f.state == flowConnecting {
 		if !ev.Writable {
@@ -181,7 +188,7 @@ func (f *flow) step(s *Stack) {
 // a FIN would say that the service had been reached.
 func (f *flow) refuse(s *Stack, now time.Duration, err error) {
 	s.counters.Refused++
-	if !errors.Is(err, proxy.ErrBusy) {
+	if !errors.Is(err, proxy.ErrBusy) && !exhausted(err) {
 		f.service.refused(s, now)
 	}
 	f.abort(s)
@@ -207,6 +214,7 @@ func (f *flow) end(s *Stack) {
 	if _, held := s.flows[f.id]; held {
 		delete(s.flows, f.id)
 		f.service.flows--
+		s.bounds.count(f.peer.Addr(), -1)
 	}
 	if f.pump != nil {
 		up, down := f.pump.Bytes()

@@ -5,7 +5,8 @@ import "time"
 // Bounds and times of a stack. Each has its reason beside it.
 const (
 	// MaxFlows bounds the accepted connections of one stack. An idle one takes
-	// about 6 KiB here and a socket on the local side.
+	// about 6 KiB here and a socket on the local side. One source has at most a share
+	// of what is left, see generous.
 	MaxFlows = 50_000
 	// ListenBacklog bounds, for each service, the half-open connections and
 	// those that wait to be accepted. Beyond it netstack answers with SYN

@@ -67,12 +67,14 @@ func (l *listener) accept(s *Stack, now time.Duration) {
 		if err != nil {
 			return
 		}
-		if s.Full() {
+		from := fromAddress(peer)
+		if s.Full() || s.Crowded(from.Addr()) {
 			s.counters.OverLimit++
 			ep.Abort()
+			ep.Close()
 			continue
 		}
-		s.begin(l, ep, queue, fromAddress(peer), now)
+		s.begin(l, ep, queue, from, now)
 	}
 	l.pending.Store(true)
 	l.service.pending.Store(true)

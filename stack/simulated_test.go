@@ -62,6 +62,7 @@ func (e *echo) FD() int            { return -7 }
 func (e *echo) Connected() error   { return nil }
 func (e *echo) Ready(_, _, _ bool) {}
 func (e *echo) Flush() error       { return nil }
+func (e *echo) Urgent()            {}
 func (e *echo) Queued() int        { return len(e.got) }
 func (e *echo) Close()             { e.closed = true }
 func (e *echo) Abort()             { e.closed = true }

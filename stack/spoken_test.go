@@ -29,6 +29,7 @@ func (b *tardy) FD() int                  { return 7 }
 func (b *tardy) Connected() error         { return nil }
 func (b *tardy) Ready(_, _, _ bool)       {}
 func (b *tardy) Flush() error             { return nil }
+func (b *tardy) Urgent()                  {}
 func (b *tardy) Queued() int              { return 0 }
 func (b *tardy) CloseWrite() error        { return nil }
 func (b *tardy) Close()                   {}

@@ -47,6 +47,9 @@ type Local interface {
 	Connected() error
 	// Ready records an edge of the poller.
 	Ready(readable, writable, peerClosed bool)
+	// Urgent is called before Ready when what is readable has bytes that their sender
+	// has marked as urgent.
+	Urgent()
 	// Flush sends what comes before the client's first byte, when that has not
 	// come yet.
 	Flush() error
@@ -69,6 +72,8 @@ type Config struct {
 	// Addresses are the VIPs.
 	Addresses []netip.Addr
 	Services  []Service
+	// MaxFlows is how many flows there may be, when that is below the package's.
+	MaxFlows int
 	// Poller is the loop's: the stack adds its local sockets to it and wakes it.
 	Poller Poller
 	// Clock is netstack's, and Random the source of its sequence numbers, ports
@@ -97,6 +102,7 @@ type Stack struct {
 	// connecting holds the flows whose backend has not accepted yet, oldest
 	// first; all have the same timeout.
 	connecting []*flow
+	bounds     bounds
 
 	gathering gathering
 	ready     readyQueue
@@ -111,8 +117,12 @@ type Counters struct {
 	Broken uint64 `json:"broken"`
 	// Refused flows met a backend that did not accept.
 	Refused uint64 `json:"refused"`
-	// OverLimit flows were let go of because MaxFlows was reached.
+	// OverLimit flows were let go of because there may be no more, at all or of their
+	// source.
 	OverLimit uint64 `json:"over_limit"`
+	// Glutted segments were dropped while memory was full, for their backends had not
+	// taken what was there before. Clients send them again.
+	Glutted   uint64 `json:"glutted"`
 	BytesUp   uint64 `json:"bytes_up"`
 	BytesDown uint64 `json:"bytes_down"`
 	// EgressDropped packets did not fit into the egress queue.
@@ -142,6 +152,7 @@ func New(cfg Config) (*Stack, error) {
 		poller:  cfg.Poller,
 		changed: cfg.BackendChanged,
 		flows:   map[uint64]*flow{},
+		bounds:  newBounds(cfg.MaxFlows),
 		lastID:  firstFlowToken,
 		scratch: make([]byte, portion(cfg.MTU)),
 		clock:   &turnClock{Clock: cfg.Clock},
@@ -265,9 +276,6 @@ func (s *Stack) tcpOptions() error {
 // whole, checked (header and transport checksums) and let through by the gate.
 func (s *Stack) Deliver(ip []byte) { s.link.deliver(ip) }
 
-// Full reports whether MaxFlows is reached.
-func (s *Stack) Full() bool { return len(s.flows) >= MaxFlows }
-
 // Counters reports what happened since the stack was made.
 func (s *Stack) Counters() Counters {
 	c := s.counters
@@ -363,6 +371,7 @@ func (s *Stack) Turn(now time.Duration) {
 		f.step(s)
 	}
 	s.expire(now)
+	s.squeeze()
 }
 
 // expire lets go of flows whose backend did not accept in time.

@@ -68,11 +68,18 @@ type world struct {
 // newWorld starts a stack whose service is a TCP listener on loopback.
 func newWorld(t *testing.T, backend netip.AddrPort) *world {
 	t.Helper()
+	p := newTestPoller(t)
+	return startWorld(t, p, p, Service{Name: "echo", Listen: netip.AddrPortFrom(vip, 22), Backend: proxy.Backend{Addr: backend}})
+}
+
+// newTestPoller makes a poller, which startWorld closes.
+func newTestPoller(t *testing.T) *poller.Poller {
+	t.Helper()
 	p, err := poller.New()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return startWorld(t, p, p, Service{Name: "echo", Listen: netip.AddrPortFrom(vip, 22), Backend: proxy.Backend{Addr: backend}})
+	return p
 }
 
 // waits is what the loop waits with.
@@ -494,7 +501,7 @@ func TestFloodOfSYNsCausesNoDialAndLetsOthersIn(t *testing.T) {
 
 // settle turns the loop until cond holds.
 func (w *world) settle(cond func() bool) {
-	for deadline := time.Now().Add(10 * time.Second); !cond(); {
+	for deadline := time.Now().Add(time.Minute); !cond(); {
 		if time.Now().After(deadline) {
 			w.t.Fatal("did not settle")
 		}

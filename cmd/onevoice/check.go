@@ -97,6 +97,9 @@ func printNode(w io.Writer, n *config.Node) {
 	if !n.GatewayCheck {
 		fmt.Fprint(w, "\tserves without a gateway too\n")
 	}
+	if n.MemoryMiB > 0 {
+		fmt.Fprintf(w, "\tits connections may take %d MiB\n", n.MemoryMiB)
+	}
 }
 
 func vote(voter *bool) string {

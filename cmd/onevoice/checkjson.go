@@ -34,6 +34,7 @@ type checkedNode struct {
 	AgentInterval string   `json:"agent_interval"`
 	Ping          []string `json:"ping,omitempty"`
 	GatewayCheck  bool     `json:"gateway_check"`
+	MemoryMiB     int      `json:"memory_mib,omitempty"`
 }
 
 type checkedVIP struct {
@@ -99,7 +100,7 @@ func checked(c *config.Config, files []checkedList) checkedConfig {
 func nodeChecked(n *config.Node) checkedNode {
 	out := checkedNode{
 		Name: n.Name, StateDir: n.StateDir, StopTimeout: n.StopTimeout.String(), Weight: n.Weight, Voter: n.Voter,
-		Agent: agentText(&n.Agent), AgentInterval: n.AgentInterval.String(), GatewayCheck: n.GatewayCheck,
+		Agent: agentText(&n.Agent), AgentInterval: n.AgentInterval.String(), GatewayCheck: n.GatewayCheck, MemoryMiB: n.MemoryMiB,
 	}
 	for _, a := range n.Ping {
 		out.Ping = append(out.Ping, a.String())

@@ -23,11 +23,16 @@ func (w *wire) questionOf(i int) []byte {
 	return seal(f)
 }
 
-// What is left for UDP flows where a process may not have many files.
+// What is left for flows where a process may not have many files.
 func TestDescriptorsAreShared(t *testing.T) {
-	for descriptors, want := range map[int]int{1024: leastFlows, 20_000: 9488, 100_000: 49_488, 182_096: 131_072, 524_288: 131_072} {
-		if got := datagramsOf(descriptors); got != want {
-			t.Errorf("%d of %d descriptors, want %d", got, descriptors, want)
+	for descriptors, want := range map[int][2]int{1024: {leastFlows, leastFlows}, 20_000: {9488, 9488}, 100_000: {49_488, 49_488}, 150_000: {50_000, 74_488}, 182_096: {50_000, 131_072}, 524_288: {50_000, 131_072}} {
+		if flows, datagrams := flowsOf(descriptors, true); [2]int{flows, datagrams} != want {
+			t.Errorf("%d and %d of %d descriptors, want %d", flows, datagrams, descriptors, want)
+		}
+	}
+	for descriptors, want := range map[int]int{1024: leastFlows, 20_000: 18_976, 51_024: 50_000, 524_288: 50_000} {
+		if flows, datagrams := flowsOf(descriptors, false); flows != want || datagrams != 0 {
+			t.Errorf("without UDP %d and %d of %d descriptors, want %d", flows, datagrams, descriptors, want)
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"onevoice/admin"
 	"onevoice/admission"
 	"onevoice/hashing"
+	"onevoice/stack"
 )
 
 const defaultSocket = "/run/onevoice/onevoice.sock"
@@ -96,6 +97,11 @@ func printStatus(out io.Writer, s *admin.Status) error {
 	fmt.Fprintf(w, "\nFLOWS\trunning %d of %d\taccepted %d\tfinished %d\tbroken %d\trefused %d\n",
 		s.Flows.Running, s.Flows.Limit, s.Flows.Accepted, s.Flows.Finished, s.Flows.Broken, s.Flows.Refused)
 	fmt.Fprintf(w, "BYTES\tup %s\tdown %s\n", bytesText(s.Flows.BytesUp), bytesText(s.Flows.BytesDown))
+	for i := range s.Workers {
+		if m := s.Workers[i].Memory; m == stack.Tight.String() || m == stack.Full.String() {
+			fmt.Fprintf(w, "MEMORY\t%s on %s: see [node] memory_mib\n", m, s.Workers[i].Uplink)
+		}
+	}
 	if d := &s.Datagrams; d.Limit > 0 {
 		fmt.Fprintf(w, "UDP\tflows %d of %d\tdatagrams up %d\tdown %d\tunreachable %d\tlost %d\n",
 			d.Flows, d.Limit, d.DatagramsUp, d.DatagramsDown, d.Unreachable, d.LostUp+d.LostDown+d.NoSocket)

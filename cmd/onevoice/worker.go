@@ -52,6 +52,7 @@ type serving struct {
 	settings *control.WorkerSettings
 	log      *slog.Logger
 	parts    control.WorkerParts
+	bounds   workerBounds
 	// direct are the programs of the direct path, and directs what they serve.
 	direct  *ingress.Direct
 	directs []control.DirectService
@@ -182,6 +183,7 @@ func (s *serving) open() error {
 	}
 	s.opened(s.parts.OwnHost.Close)
 	s.tellTaken()
+	s.openBounds()
 	if s.parts.Stack, err = stack.New(s.stackConfig()); err != nil {
 		return err
 	}
@@ -230,16 +232,32 @@ func (s *serving) openCollector() *collector {
 
 // turned is what happens at the end of each turn of the loop.
 func (s *serving) turned(c *collector) func(time.Duration, uint64) {
-	changed := ""
+	changed, memory := "", newMemoryWatch(s.bounds.memory)
 	return func(now time.Duration, generation uint64) {
 		s.guest.Turned(now, generation)
 		c.turn(now)
+		if m := memory.turn(now, s.parts.Stack.Memory()); m != s.parts.Stack.Memory() {
+			s.parts.Stack.SetMemory(m)
+			s.tellMemory(m)
+		}
 		if what := s.parts.Watch.Changed(now); what != changed {
 			changed = what
 			if what != "" {
 				s.log.Warn("the interface is not as it was when this node started; restart onevoice here", "changed", what)
 			}
 		}
+	}
+}
+
+// tellMemory logs what a worker does about its memory.
+func (s *serving) tellMemory(m stack.Memory) {
+	switch limit := s.bounds.memory >> 20; m {
+	case stack.Full:
+		s.log.Error("memory is used up: no new connection is taken until some end; running ones go on; see [node] memory_mib", "limit_mib", limit)
+	case stack.Tight:
+		s.log.Warn("memory is getting tight: connections have small buffers", "limit_mib", limit)
+	case stack.Ample:
+		s.log.Info("memory is ample again", "limit_mib", limit)
 	}
 }
 
@@ -394,7 +412,7 @@ func backendOf(s *config.Service, mark uint32) proxy.Backend {
 }
 
 func (s *serving) stackConfig() stack.Config {
-	c := stack.Config{MTU: s.parts.Device.MTU(), Poller: s.parts.Poller, BackendChanged: s.backendChanged}
+	c := stack.Config{MTU: s.parts.Device.MTU(), MaxFlows: s.bounds.flows, Poller: s.parts.Poller, BackendChanged: s.backendChanged}
 	for _, v := range s.settings.Config.VIPs {
 		c.Addresses = append(c.Addresses, v.Address.Addr())
 	}

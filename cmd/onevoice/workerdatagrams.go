@@ -11,7 +11,6 @@ import (
 	"onevoice/config"
 	"onevoice/datagram"
 	"onevoice/proxy"
-	"onevoice/stack"
 )
 
 // openDatagrams makes the UDP flows, where a service is of UDP.
@@ -34,13 +33,7 @@ func (s *serving) openDatagrams() error {
 	if len(c.Services) == 0 {
 		return nil
 	}
-	most, err := raiseDescriptors(spareDescriptors + stack.MaxFlows + datagram.MaxFlows)
-	if err != nil {
-		s.log.Warn("the limit on open files could not be read; a UDP flow needs one each", "error", err)
-	}
-	if c.MaxFlows = datagramsOf(most); c.MaxFlows < datagram.MaxFlows {
-		s.log.Warn("the limit on open files bounds the UDP flows; raise it (LimitNOFILE in systemd) for more", "flows", c.MaxFlows, "of", datagram.MaxFlows)
-	}
+	c.MaxFlows = s.bounds.datagrams
 	s.parts.Datagrams = datagram.New(c)
 	s.parts.Datagrams.SetMTU6(s.mtu6())
 	s.opened(func() error { s.parts.Datagrams.Close(); return nil })
@@ -79,44 +72,6 @@ func (s *serving) serveHostPort(number int, at netip.AddrPort) error {
 		return rights(err)
 	}
 	return s.parts.Datagrams.ServeHost(number, at, socket)
-}
-
-// datagramsOf is how many UDP flows there may be with so many descriptors: half of
-// those that are for flows, where there are not enough for all.
-func datagramsOf(descriptors int) int {
-	flows := descriptors - spareDescriptors
-	if flows >= stack.MaxFlows+datagram.MaxFlows {
-		return datagram.MaxFlows
-	}
-	return min(max(flows/2, leastFlows), datagram.MaxFlows)
-}
-
-const (
-	// spareDescriptors are for all but flows.
-	spareDescriptors = 1024
-	// leastFlows of UDP there may be, however few descriptors there are: then it is
-	// the system that refuses, which is counted.
-	leastFlows = 1024
-)
-
-// raiseDescriptors raises the limit on open files to need, or as far as it may, and
-// returns what it is then.
-func raiseDescriptors(need int) (int, error) {
-	var now unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &now); err != nil {
-		return 0, err
-	}
-	if now.Cur >= uint64(need) {
-		return need, nil
-	}
-	// With CAP_SYS_RESOURCE also above the hard limit; without it up to that.
-	for _, most := range []uint64{max(now.Max, uint64(need)), now.Max} {
-		wanted := unix.Rlimit{Cur: min(uint64(need), most), Max: most}
-		if unix.Setrlimit(unix.RLIMIT_NOFILE, &wanted) == nil {
-			return int(wanted.Cur), nil
-		}
-	}
-	return int(min(now.Cur, uint64(need))), nil
 }
 
 func (s *serving) datagramsChanged(service string, up bool, err error) {

@@ -17,8 +17,9 @@ type Event struct {
 	// Token is the one given to Add.
 	Token uint64
 	// Readable, Writable: a call will not block. PeerClosed: the other side
-	// has finished sending or the connection is gone.
-	Readable, Writable, PeerClosed bool
+	// has finished sending or the connection is gone. Urgent: bytes of TCP are there
+	// that its sender has marked so.
+	Readable, Writable, PeerClosed, Urgent bool
 }
 
 // MaxEvents bounds the events of one Wait; the rest come with the next.
@@ -71,7 +72,7 @@ func (p *Poller) AddLevel(fd int, token uint64) error {
 // AddEdge reports each change of fd towards readable, writable or closed once:
 // the owner must go on until the call would block.
 func (p *Poller) AddEdge(fd int, token uint64) error {
-	return p.add(fd, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP|unix.EPOLLET, token)
+	return p.add(fd, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP|unix.EPOLLPRI|unix.EPOLLET, token)
 }
 
 func (p *Poller) add(fd int, events uint32, token uint64) error {
@@ -125,6 +126,7 @@ func (p *Poller) Wait(timeout time.Duration) ([]Event, error) {
 			Readable:   r.Events&(unix.EPOLLIN|unix.EPOLLRDHUP|gone) != 0,
 			Writable:   r.Events&(unix.EPOLLOUT|gone) != 0,
 			PeerClosed: r.Events&(unix.EPOLLRDHUP|gone) != 0,
+			Urgent:     r.Events&unix.EPOLLPRI != 0,
 		}
 		k++
 	}

@@ -82,6 +82,9 @@ func (t *TCP) State(f *hashing.Flow) flowstate.State {
 // Full implements node.Flows.
 func (t *TCP) Full() bool { return false }
 
+// Crowded implements node.Flows.
+func (t *TCP) Crowded(netip.Addr) bool { return false }
+
 // Up implements node.Flows.
 func (t *TCP) Up(int) bool { return !t.Down }
 

@@ -119,6 +119,7 @@ func (s *socket) Ready(_, _, _ bool) {}
 
 // Flush implements stack.Local.
 func (s *socket) Flush() error { return nil }
+func (s *socket) Urgent()      {}
 
 // Read implements proxy.Stream.
 func (s *socket) Read(p []byte) (int, error) {
