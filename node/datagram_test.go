@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mdlayher/ndp"
+
 	"onevoice/datagram"
 	"onevoice/hashing"
 	"onevoice/internal/flowstate"
@@ -432,10 +434,8 @@ func TestFragmentsOfAllProtocols(t *testing.T) {
 		t.Errorf("a tiny fragment: %v", got)
 	}
 	// Neighbour discovery never comes in parts.
-	ns := ip6(asker6, vip6Addr, protoICMPv6, make([]byte, 32))
-	ns[40] = 135
-	if h := last(cut6(ns, 16)); h.Verdict == AnsweredNDP || h.Reply != nil {
-		t.Errorf("a solicitation in parts: %+v", h)
+	if h := last(cut6(neighbour(t, asker6, vip6Addr, &ndp.NeighborSolicitation{TargetAddress: vip6Addr}), 16)); h.Verdict != BadNDP || h.Reply != nil {
+		t.Errorf("a solicitation in parts: %v, %x", h.Verdict, h.Reply)
 	}
 }
 

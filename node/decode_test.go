@@ -3,6 +3,7 @@ package node
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"onevoice/link"
@@ -179,6 +180,7 @@ func TestDecodeJudgesOffloads(t *testing.T) {
 		{"partial", link.Offload{Partial: true, ChecksumStart: 34, ChecksumOffset: 16}, Undecided},
 		{"validated", link.Offload{Validated: true}, Undecided},
 		{"partial, for another place", link.Offload{Partial: true, ChecksumStart: 38, ChecksumOffset: 16}, BadOffload},
+		{"partial, for another place within", link.Offload{Partial: true, ChecksumStart: 30, ChecksumOffset: 16}, BadOffload},
 		{"partial, beyond the packet", link.Offload{Partial: true, ChecksumStart: 34, ChecksumOffset: 19}, BadOffload},
 	} {
 		f := frame(etherTypeIPv4, wrong)
@@ -206,6 +208,7 @@ func TestQuotedFlowIsTheClients(t *testing.T) {
 		"another version":    append([]byte{0x65}, quote(asker, 22, 40000)[1:]...),
 		"header of 16 bytes": append([]byte{0x44}, quote(asker, 22, 40000)[1:]...),
 		"header too long":    append([]byte{0x4f}, quote(asker, 22, 40000)[1:]...),
+		"a later fragment":   slices.Concat(quote(asker, 22, 40000)[:6], []byte{0, 1}, quote(asker, 22, 40000)[8:]),
 	} {
 		d.Decode(frame(etherTypeIPv4, icmp(asker, icmpUnreachable, q)))
 		if f, ok := d.quotedFlow(); ok {

@@ -74,6 +74,9 @@ type LoopStats struct {
 	// LateReplies counts answers of this node that were ready only after the
 	// lease had run out, and did not leave.
 	LateReplies uint64 `json:"late_replies"`
+	// RepliesFull counts answers that one turn had no room for (maxReplies), or that
+	// were longer than a frame may be.
+	RepliesFull uint64 `json:"replies_full"`
 	// Announced counts neighbour advertisements that nobody had asked for.
 	Announced uint64 `json:"announced"`
 	// Gaps counts turns that began so late, or under so new a lease, that the
@@ -314,7 +317,7 @@ func (l *Loop) turn(now time.Duration, events []poller.Event) error {
 	}
 	l.node.Tick(now)
 	l.node.announce(now, l.announce)
-	l.node.probeGateway(now, l.replies.add)
+	l.node.probeGateway(now, l.reply)
 	l.send()
 	if l.turned != nil {
 		l.turned(now, l.node.Generation())
@@ -368,10 +371,10 @@ func (l *Loop) receive() {
 				l.datagrams.Deliver(now, &g.Flow, g.Packet, g.Payload, g.SegmentBytes)
 			}
 			if h.Reply != nil {
-				l.replies.add(h.vip, h.Reply)
+				l.reply(h.vip, h.Reply)
 			}
 			for _, r := range h.Rest {
-				l.replies.add(h.vip, r)
+				l.reply(h.vip, r)
 			}
 			switch h.Verdict {
 			case StrangerClaim:

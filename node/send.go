@@ -60,7 +60,14 @@ func (l *Loop) sendDatagrams(now time.Duration) time.Duration {
 // announce puts an advertisement that nobody asked for among the replies.
 func (l *Loop) announce(vip int, frame []byte) {
 	l.stats.Announced++
-	l.replies.add(vip, frame)
+	l.reply(vip, frame)
+}
+
+// reply puts a frame among the replies of this turn, which leave under a VIP's lease.
+func (l *Loop) reply(vip int, frame []byte) {
+	if !l.replies.add(vip, frame) {
+		l.stats.RepliesFull++
+	}
 }
 
 // report lets out what tells of the groups.
@@ -117,7 +124,8 @@ func (l *Loop) route(now time.Duration, to netip.Addr, v link.Vector) {
 	}
 }
 
-// maxReplies bounds the replies of one turn; it is more than a turn can make.
+// maxReplies bounds the replies of one turn: one for each frame that it takes in. Only
+// answers that have to go in fragments are more.
 const maxReplies = batchesPerTurn * link.MaxBatch
 
 // maxReplyBytes is the largest reply, an echo of the largest unfragmented
@@ -133,11 +141,13 @@ type replies struct {
 	vips    [maxReplies]int // under whose leases they may leave
 }
 
-func (r *replies) add(vip int, frame []byte) {
+// add copies a reply; false when there is no room for it.
+func (r *replies) add(vip int, frame []byte) bool {
 	if r.n == maxReplies || len(frame) > maxReplyBytes {
-		return
+		return false
 	}
 	r.buffers[r.n] = append(r.buffers[r.n][:0], frame...)
 	r.pieces[r.n][0], r.vips[r.n] = r.buffers[r.n], vip
 	r.n++
+	return true
 }

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"encoding/binary"
+	"slices"
 	"testing"
 	"time"
 
@@ -143,6 +145,39 @@ func withOptions(b, options []byte) []byte {
 
 // What is no TCP segment of a service is not MayLeave's to hold back, and no
 // damage in it is more than that.
+// Of a flow whose SYN-ACK agreed on time stamps, what has none is not its client's
+// (RFC 7323 §3.2); a reset needs none.
+func TestUnstampedSegments(t *testing.T) {
+	stamps := []byte{1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2}
+	withOptions := func(b []byte) []byte {
+		b = slices.Concat(b[:40], stamps, b[40:])
+		binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
+		b[32] = 8 << 4
+		fixIP(b)
+		fixTransport(b)
+		return b
+	}
+	n, flows := newNode(t)
+	flows.states[toFlow(port)] = flowstate.HalfOpen
+	if v := n.MayLeave(n.last, withOptions(out(port, flagSYN|flagACK, ownISN, clientISN+1, nil))); v != Undecided {
+		t.Fatal(v)
+	}
+	bare := in(port, flagACK, clientISN+1, ownISN+1, nil)
+	if v := handle(n, frame(etherTypeIPv4, bare)); v != Unstamped {
+		t.Errorf("an ACK without its stamp: %v", v)
+	}
+	if v := handle(n, frame(etherTypeIPv4, withOptions(in(port, flagACK, clientISN+1, ownISN+1, nil)))); v != DeliverHeld {
+		t.Errorf("an ACK with its stamp: %v", v)
+	}
+	flows.states[toFlow(port)] = flowstate.Open
+	if v := handle(n, frame(etherTypeIPv4, in(port, flagACK, clientISN+1, ownISN+1, []byte("data")))); v != Unstamped {
+		t.Errorf("data without its stamp: %v", v)
+	}
+	if v := handle(n, frame(etherTypeIPv4, in(port, flagRST, clientISN+1, 0, nil))); v != DeliverHeld {
+		t.Errorf("a reset: %v", v)
+	}
+}
+
 func TestMayLeaveReadsAnything(t *testing.T) {
 	n, _ := newNode(t)
 	good := out(port, flagRST, 1, 1, nil)

@@ -28,6 +28,11 @@ func FuzzNDP(f *testing.F) {
 			f.Add(b, from, uint8(255), true)
 		}
 	}
+	// Options that have no length, and that end behind the message.
+	for _, option := range [][]byte{{1, 0, 2, 0, 0, 0, 0, 3}, {1, 2, 2, 0, 0, 0, 0, 3}} {
+		b := append([]byte{135, 0, 0, 0, 0, 0, 0, 0}, vip.AsSlice()...)
+		f.Add(append(b, option...), uint8(0), uint8(255), true)
+	}
 	f.Fuzz(func(t *testing.T, body []byte, from, hops uint8, owned bool) {
 		n, err := NewNDP(own, self, router, 1500, []VIP{{Addr: vip, MAC: cluster}})
 		if err != nil {

@@ -174,6 +174,11 @@ func (m *mutant) try(t *testing.T) (said string, red bool) {
 			t.Fatal(err)
 		}
 	}
+	// Tests of properties write down what has failed.
+	failed := filepath.Join("..", "..", m.pkg, "testdata", "rapid")
+	if _, err := os.Stat(failed); os.IsNotExist(err) {
+		t.Cleanup(func() { os.RemoveAll(failed) })
+	}
 	cmd := exec.Command("go", "test", "-vet=off", "-short", "-failfast", "-timeout", "5m", "-overlay", filepath.Join(dir, "overlay.json"), "-run", m.tests, m.pkg)
 	cmd.Dir = filepath.Join("..", "..")
 	out, err := cmd.CombinedOutput()
