@@ -38,6 +38,14 @@ type collector struct {
 	release chan<- struct{}
 }
 
+// collect asks for a collection.
+func (c *collector) collect() {
+	select {
+	case c.release <- struct{}{}:
+	default:
+	}
+}
+
 // newCollector makes a collector that asks on release for memory to be given back.
 func newCollector(release chan<- struct{}) *collector {
 	c := &collector{percent: 100, release: release}
@@ -61,10 +69,7 @@ func (c *collector) turn(now time.Duration) {
 		debug.SetGCPercent(p)
 	}
 	if turns <= quietTurns && worthReleasing(live, objects, free) {
-		select {
-		case c.release <- struct{}{}:
-		default:
-		}
+		c.collect()
 	}
 }
 

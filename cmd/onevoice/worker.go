@@ -232,7 +232,7 @@ func (s *serving) openCollector() *collector {
 
 // turned is what happens at the end of each turn of the loop.
 func (s *serving) turned(c *collector) func(time.Duration, uint64) {
-	changed, memory := "", newMemoryWatch(s.bounds.memory)
+	changed, memory := "", newMemoryWatch(s.bounds.memory, c.collect)
 	return func(now time.Duration, generation uint64) {
 		s.guest.Turned(now, generation)
 		c.turn(now)

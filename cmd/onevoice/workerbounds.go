@@ -107,14 +107,16 @@ const memoryInterval = 100 * time.Millisecond
 
 // memoryWatch looks at a worker's memory, in each turn of its loop.
 type memoryWatch struct {
-	next        time.Duration
-	limit, soft uint64
-	sample      [1]metrics.Sample
+	next, collectBy time.Duration
+	limit, soft     uint64
+	// collect has garbage collected, beside the loop.
+	collect func()
+	sample  [1]metrics.Sample
 }
 
 // newMemoryWatch is for a worker that may have so many bytes.
-func newMemoryWatch(limit uint64) *memoryWatch {
-	w := &memoryWatch{limit: limit}
+func newMemoryWatch(limit uint64, collect func()) *memoryWatch {
+	w := &memoryWatch{limit: limit, collect: collect}
 	w.sample[0].Name = "/gc/heap/live:bytes"
 	return w
 }
@@ -132,7 +134,14 @@ func (w *memoryWatch) turn(now time.Duration, was stack.Memory) stack.Memory {
 		w.soft = soft
 		debug.SetMemoryLimit(int64(soft))
 	}
-	return memoryAt(was, live, w.limit)
+	m := memoryAt(was, live, w.limit)
+	if m != stack.Ample && now >= w.collectBy {
+		// A worker that takes nothing new makes little garbage, and would not learn that
+		// others have gone.
+		w.collectBy = now + collectInterval
+		w.collect()
+	}
+	return m
 }
 
 // softLimit is Go's limit, near which garbage is collected more often: what is in use is
@@ -143,6 +152,9 @@ func softLimit(live, limit uint64) uint64 {
 	const runtimeBytes = 16 << 20
 	return max(limit/2, live+limit/8+runtimeBytes)
 }
+
+// collectInterval is how often garbage is collected while memory is not ample.
+const collectInterval = 2 * time.Second
 
 // memoryAt is what a stack is to do with so many bytes in use of so many. Once it is
 // full or tight it stays so until an eighth of all is free again, so that it does not
