@@ -224,6 +224,10 @@ package-test: package ## install, start, upgrade and remove both, in a copy of t
 	./packaging/test.sh dist/onevoice_*_$$($(GO) env GOARCH).deb
 	./packaging/test.sh dist/onevoice-*.$$(uname -m).rpm
 
+.PHONY: ocf-test
+ocf-test: build ## the agent for Pacemaker, with ocf-tester and after crashes (as root)
+	./packaging/ocf/test.sh $(BINARY)
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf $(BINARY) dist
