@@ -197,6 +197,9 @@ dist: ## static binaries for amd64 and arm64, manual pages, completions, licence
 	$(GO) run ./cmd/onevoice completion zsh > dist/share/_onevoice
 	$(GO) run ./cmd/onevoice completion fish > dist/share/onevoice.fish
 	$(LICENSES) save ./cmd/onevoice --ignore onevoice --force --save_path dist/licenses 2>dist/licenses.log || { cat dist/licenses.log; exit 1; }
+	# libcap leaves the choice between BSD-3-Clause and the GPL, of which we take the first;
+	# the tool takes the second, and its sources with it.
+	find dist/licenses -type f ! -iname 'licen[cs]e*' ! -iname 'notice*' ! -iname 'copying*' ! -iname 'copyright*' -delete
 	mkdir -p dist/licenses/go && cp "$$($(GO) env GOROOT)/LICENSE" dist/licenses/go/
 	chmod -R u+rwX,go+rX,go-w dist/licenses
 

@@ -8,6 +8,7 @@ import (
 	"onevoice/admission"
 	"onevoice/config"
 	"onevoice/control"
+	"onevoice/internal/rights"
 	"onevoice/link"
 	"onevoice/node"
 	"onevoice/stack"
@@ -48,7 +49,9 @@ type Status struct {
 	Loop      node.LoopStats          `json:"loop"`
 	// Process is the control process, Control what its loop did, and Lists the
 	// lists of flows that it exchanged.
-	Process control.ProcessStatus  `json:"process"`
+	Process control.ProcessStatus `json:"process"`
+	// Rights are what the control process may.
+	Rights  *rights.Status         `json:"rights,omitempty"`
 	Control control.LoopStats      `json:"control"`
 	Lists   control.ListCounts     `json:"lists"`
 	Workers []control.WorkerStatus `json:"workers"`

@@ -64,6 +64,9 @@ const (
 type Node struct {
 	Name     string
 	StateDir string
+	// User is as whom the daemon runs, "" for DefaultUser where root starts it and that
+	// user is there, and else for who starts it.
+	User string
 	// StopTimeout is how long running flows get at a stop.
 	StopTimeout time.Duration
 	// Weight is this node's share of the buckets beside the others', 1 to
@@ -236,6 +239,7 @@ const (
 const (
 	DefaultSocket      = "/run/onevoice/onevoice.sock"
 	DefaultStateDir    = "/var/lib/onevoice"
+	DefaultUser        = "onevoice"
 	DefaultStopTimeout = 10 * time.Second
 
 	DefaultControlPort   = 7177

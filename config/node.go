@@ -13,7 +13,7 @@ const maxCommandBytes = 1024
 
 func (p *problems) node(raw *rawNode, n *Node, host string) {
 	*n = Node{
-		Name: or(raw.Name, host), StateDir: or(raw.StateDir, DefaultStateDir),
+		Name: or(raw.Name, host), StateDir: or(raw.StateDir, DefaultStateDir), User: or(raw.User, ""),
 		StopTimeout:   p.duration("node.stop_timeout", raw.StopTimeout, DefaultStopTimeout, 0, MaxStopTimeout),
 		Weight:        p.number("node.weight", raw.Weight, DefaultWeight, 1, MaxWeight),
 		Voter:         raw.Voter,
@@ -29,10 +29,18 @@ func (p *problems) node(raw *rawNode, n *Node, host string) {
 	if !isPath(n.StateDir) {
 		p.at("node.state_dir", "%s is not an absolute path; write one, such as %q", shown(n.StateDir), DefaultStateDir)
 	}
+	if raw.User != nil && !isUser(n.User) {
+		p.at("node.user", "%s is no name of a user; write one of /etc/passwd, such as %q, or \"root\"", shown(n.User), DefaultUser)
+	}
 	if raw.Agent != nil {
 		n.Agent = p.agent("node.agent", *raw.Agent)
 	}
 	p.ping(raw.Ping, n)
+}
+
+// isUser reports what useradd(8) takes for a name, and what others write.
+func isUser(name string) bool {
+	return isName(name) && !strings.ContainsAny(name, ":/")
 }
 
 func (p *problems) agent(key, text string) Agent {

@@ -40,6 +40,7 @@ type rawPeer struct {
 type rawNode struct {
 	Name          *string  `toml:"name"`
 	StateDir      *string  `toml:"state_dir"`
+	User          *string  `toml:"user"`
 	StopTimeout   *string  `toml:"stop_timeout"`
 	Weight        *int64   `toml:"weight"`
 	Voter         *bool    `toml:"voter"`

@@ -14,6 +14,7 @@ import (
 	"onevoice/datagram"
 	"onevoice/internal/page"
 	"onevoice/internal/poller"
+	"onevoice/internal/rights"
 	"onevoice/link"
 	"onevoice/link/egress"
 	"onevoice/link/ingress"
@@ -110,6 +111,8 @@ type WorkerParts struct {
 	// NoPins is why they do not outlive the process, "" where they do.
 	Direct *DirectPath
 	NoPins string
+	// Rights tells what the process may, nil for nobody.
+	Rights func() *rights.Status
 	// Watch watches the device's interface, nil for nobody.
 	Watch *link.Watch
 }

@@ -10,6 +10,7 @@ import (
 	"onevoice/admission"
 	"onevoice/config"
 	"onevoice/hashing"
+	"onevoice/internal/rights"
 	"onevoice/link"
 	"onevoice/node"
 	"onevoice/responder"
@@ -186,6 +187,8 @@ type Backend struct {
 // WorkerStatus is what a worker tells of itself.
 type WorkerStatus struct {
 	Process ProcessStatus `json:"process"`
+	// Rights are what the process may, nil where nobody has looked.
+	Rights *rights.Status `json:"rights,omitempty"`
 	// Uplink is whose frames it serves: an interface, or a VLAN of it.
 	Uplink string `json:"uplink"`
 	// Version is that of the program that it runs.

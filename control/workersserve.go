@@ -318,6 +318,9 @@ func listenForControl(vip netip.Addr) (*net.UnixListener, error) {
 // status tells of this worker.
 func (g *Guest) status(want statusWanted) *WorkerStatus {
 	s := &WorkerStatus{Process: MeasureProcess(want.Collect), Uplink: g.settings.Config.VIPs[0].Uplink.String(), Version: g.settings.Program, Retired: g.retired.Load(), Refused: g.refused.Load(), Verdicts: map[string]uint64{}}
+	if g.parts.Rights != nil {
+		s.Rights = g.parts.Rights()
+	}
 	// A loop that has ended leaves the rest empty: the worker is going.
 	_ = g.parts.Loop.Call(func(now time.Duration) { g.fill(s, now, want.Flows) })
 	g.fillDirect(s, want.Flows)

@@ -107,6 +107,7 @@ peers = [%s]
 [node]
 name = %q
 state_dir = "%s/state"
+user = "root"
 
 [admin]
 socket = %q

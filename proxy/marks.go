@@ -108,3 +108,14 @@ func (r *Routes) removeMark(rule *netlink.Rule) error {
 func isMark(rule *netlink.Rule) bool {
 	return rule.Protocol == routeProtocol && rule.Mark != 0 && rule.Priority&^3 == markPriority
 }
+
+// TryMark reports whether this process may mark a socket, as a transparent backend that
+// is not on loopback needs: os.ErrPermission when it may not.
+func TryMark() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(fd)
+	return os.NewSyscallError("setsockopt SO_MARK", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, 1))
+}

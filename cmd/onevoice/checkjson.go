@@ -27,6 +27,7 @@ type checkedPeer struct {
 type checkedNode struct {
 	Name          string   `json:"name"`
 	StateDir      string   `json:"state_dir"`
+	User          string   `json:"user,omitempty"`
 	StopTimeout   string   `json:"stop_timeout"`
 	Weight        int      `json:"weight"`
 	Voter         *bool    `json:"voter,omitempty"`
@@ -99,7 +100,7 @@ func checked(c *config.Config, files []checkedList) checkedConfig {
 
 func nodeChecked(n *config.Node) checkedNode {
 	out := checkedNode{
-		Name: n.Name, StateDir: n.StateDir, StopTimeout: n.StopTimeout.String(), Weight: n.Weight, Voter: n.Voter,
+		Name: n.Name, StateDir: n.StateDir, User: n.User, StopTimeout: n.StopTimeout.String(), Weight: n.Weight, Voter: n.Voter,
 		Agent: agentText(&n.Agent), AgentInterval: n.AgentInterval.String(), GatewayCheck: n.GatewayCheck, MemoryMiB: n.MemoryMiB,
 	}
 	for _, a := range n.Ping {

@@ -26,6 +26,7 @@ const asProgram = "ONEVOICE_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
+		tryWhenAsked()
 		os.Exit(execute(os.Args[1:]))
 	}
 	os.Exit(m.Run())

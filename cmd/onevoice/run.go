@@ -21,6 +21,7 @@ import (
 	"onevoice/cluster"
 	"onevoice/config"
 	"onevoice/control"
+	"onevoice/internal/rights"
 	"onevoice/proxy"
 )
 
@@ -64,6 +65,7 @@ type daemon struct {
 	log      *slog.Logger
 	self     netip.Addr
 	founding founding
+	held     *held
 	closers  []func() error
 	// fronts are closed before the closers: what asks the rest.
 	fronts []func() error
@@ -160,7 +162,7 @@ func (d *daemon) open() error {
 		return err
 	}
 	if err := d.installDirect(); err != nil {
-		return rights(err)
+		return missingRight(err)
 	}
 	server := admin.Serve(d.socket, d.asked())
 	d.fronts = append(d.fronts, server.Close)
@@ -229,7 +231,7 @@ func (d *daemon) installRoutes(install func(table int, backends, vips, hosts []n
 	}
 	routes, err := install(proxy.TableFor(vips[0]), backends, vips, append(own6, d.self))
 	if err != nil {
-		return rights(err)
+		return missingRight(err)
 	}
 	d.opened(func() error {
 		// After a start that failed, the workers of an earlier run are still there.
@@ -270,6 +272,7 @@ func workerProcess() *exec.Cmd {
 	// That is what a list of processes shows.
 	cmd.Args[0] = "onevoice"
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	rights.Pass(cmd, inheritance())
 	return cmd
 }
 

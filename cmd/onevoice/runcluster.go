@@ -215,7 +215,7 @@ func (d *daemon) openLANs() ([]*control.LAN, error) {
 	for _, v := range d.cfg.PathVIPs() {
 		l, err := control.OpenLAN(v.Uplink, v.Address.Addr(), d.selves[v.Uplink], v.MAC, d.cfg.Cluster.ControlPort)
 		if err != nil {
-			return nil, rights(err)
+			return nil, missingRight(err)
 		}
 		d.opened(l.Close)
 		out = append(out, l)

@@ -123,7 +123,7 @@ func detach(cmd *cobra.Command, cfg *config.Config) error {
 		return err
 	}
 	// Whoever was killed has left the routes of connections to its own backends, too.
-	if err := rights(errors.Join(local.Remove(record, ingress.Detach), proxy.RemoveRoutes(proxy.TableFor(cfg.VIPs[0].Address.Addr())))); err != nil {
+	if err := missingRight(errors.Join(local.Remove(record, ingress.Detach), proxy.RemoveRoutes(proxy.TableFor(cfg.VIPs[0].Address.Addr())))); err != nil {
 		return err
 	}
 	if was {

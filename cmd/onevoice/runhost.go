@@ -121,8 +121,8 @@ func addressesOf(vips []config.VIP) string {
 	return join(out)
 }
 
-// rights turns a missing right into a sentence.
-func rights(err error) error {
+// missingRight turns a missing right into a sentence.
+func missingRight(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("no right to open raw sockets; run as root, or give the program CAP_NET_RAW and CAP_NET_ADMIN (%w)", err)
 	}

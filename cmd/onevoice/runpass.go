@@ -13,6 +13,7 @@ import (
 	"onevoice/admin"
 	"onevoice/config"
 	"onevoice/control"
+	"onevoice/internal/rights"
 )
 
 // succeedsFlag is the hidden flag of a process that takes over.
@@ -151,6 +152,7 @@ func successorProcess(file string, reload bool) *exec.Cmd {
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	// What a terminal sends to all of a group comes once, by this process.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	rights.Pass(cmd, inheritance())
 	return cmd
 }
 

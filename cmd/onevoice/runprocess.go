@@ -60,8 +60,12 @@ func newRunner(p *runner) *runner {
 func (p *runner) run() error {
 	defer signal.Stop(p.signals)
 	control.RaiseProcess()
+	kept, err := takeRights(p.cfg, p.file, p.capture, p.log)
+	if err != nil {
+		return (&daemon{runner: p}).refused(err)
+	}
 	for {
-		d := &daemon{runner: p, cfg: p.cfg, log: p.log, began: boottime(), founding: p.founding}
+		d := &daemon{runner: p, held: kept, cfg: p.cfg, log: p.log, began: boottime(), founding: p.founding}
 		next, err := d.live()
 		if next == nil {
 			return err

@@ -24,7 +24,7 @@ func (d *daemon) status(want admin.Wanted) (*admin.Status, error) {
 	}
 	s := &admin.Status{
 		Node: d.cfg.Node.Name, Cluster: d.cfg.Cluster.Name, Version: version(),
-		Uptime: (boottime() - d.began).Seconds(), Workers: workers,
+		Uptime: (boottime() - d.began).Seconds(), Workers: workers, Rights: d.held.status(),
 	}
 	for _, v := range d.cfg.VIPs {
 		s.VIPs = append(s.VIPs, admin.VIPStatus{Address: v.Address.Addr().String(), MAC: v.MAC.String(), MACMode: string(v.MACMode)})

@@ -77,6 +77,7 @@ func printStatus(out io.Writer, s *admin.Status) error {
 		return err
 	}
 	if witnessing(s) {
+		printRights(out, s)
 		return nil
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -111,6 +112,7 @@ func printStatus(out io.Writer, s *admin.Status) error {
 	}
 	printPrefixFiles(out, s)
 	printFilter(out, s)
+	printRights(out, s)
 	if err := printDirect(out, s); err != nil {
 		return err
 	}

@@ -49,7 +49,11 @@ func runWitness(file string, log *slog.Logger) (err error) {
 		return fmt.Errorf("%s: [cluster] names no witness; write the address of this box there, in the file of every node", file)
 	}
 	control.RaiseProcess()
-	d := &daemon{cfg: cfg, log: log, self: cfg.Cluster.Witness.Addr(), began: boottime()}
+	kept, err := takeWitnessRights(cfg, file, log)
+	if err != nil {
+		return err
+	}
+	d := &daemon{cfg: cfg, log: log, self: cfg.Cluster.Witness.Addr(), began: boottime(), held: kept}
 	defer func() { err = errors.Join(err, d.close()) }()
 	local, err := witnessAddress(cfg)
 	if err != nil {
@@ -147,6 +151,7 @@ func (d *daemon) witness() error {
 func (d *daemon) witnessStatus(want admin.Wanted) (*admin.Status, error) {
 	s := &admin.Status{
 		Node: d.cfg.Node.Name, Cluster: d.cfg.Cluster.Name, Version: version(), Uptime: (boottime() - d.began).Seconds(),
+		Rights: d.held.status(),
 	}
 	c, err := d.clusterStatus(s)
 	if err != nil {

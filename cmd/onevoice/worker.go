@@ -20,6 +20,7 @@ import (
 	"onevoice/control"
 	"onevoice/hashing"
 	"onevoice/internal/poller"
+	"onevoice/internal/rights"
 	"onevoice/link"
 	"onevoice/link/egress"
 	"onevoice/link/ingress"
@@ -84,7 +85,11 @@ func runWorker(log *slog.Logger) (err error) {
 	}
 	s := &serving{guest: guest, settings: guest.Settings(), log: log}
 	defer func() { err = errors.Join(err, s.close()) }()
-	if err := s.open(); err != nil {
+	err = s.open()
+	if err == nil {
+		err = s.giveUp()
+	}
+	if err != nil {
 		// Control tells it to whoever started it.
 		return errors.Join(guest.Fail(err), guest.Close(), exitCode(exitFailed))
 	}
@@ -161,6 +166,9 @@ func (s *serving) tidy() error {
 	if others, err := control.FindWorkers(s.settings.Daemon...); err != nil || len(others) > 0 {
 		return err
 	}
+	if err := rights.Use(rights.NetAdmin); err != nil {
+		return err
+	}
 	return proxy.RemoveRoutes(proxy.TableFor(vip))
 }
 
@@ -179,7 +187,7 @@ func (s *serving) open() error {
 	s.opened(wait.Close)
 	s.parts.Poller = wait
 	if s.parts.OwnHost, err = proxy.ServeOwnHost(s.backends()); err != nil {
-		return rights(err)
+		return missingRight(err)
 	}
 	s.opened(s.parts.OwnHost.Close)
 	s.tellTaken()
@@ -265,7 +273,7 @@ func (s *serving) openDevice() error {
 	c := s.settings.Config
 	dev, err := link.Open(c.Cluster.Interface, s.filter())
 	if err != nil {
-		return rights(err)
+		return missingRight(err)
 	}
 	s.opened(dev.Close)
 	s.parts.Device, s.parts.Watch = dev, dev.Watch()

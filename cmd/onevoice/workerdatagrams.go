@@ -69,7 +69,7 @@ func (s *serving) serveHostPort(number int, at netip.AddrPort) error {
 		return nil
 	}
 	if err != nil {
-		return rights(err)
+		return missingRight(err)
 	}
 	return s.parts.Datagrams.ServeHost(number, at, socket)
 }
