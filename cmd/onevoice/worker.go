@@ -257,18 +257,6 @@ func (s *serving) turned(c *collector) func(time.Duration, uint64) {
 	}
 }
 
-// tellMemory logs what a worker does about its memory.
-func (s *serving) tellMemory(m stack.Memory) {
-	switch limit := s.bounds.memory >> 20; m {
-	case stack.Full:
-		s.log.Error("memory is used up: no new connection is taken until some end; running ones go on; see [node] memory_mib", "limit_mib", limit)
-	case stack.Tight:
-		s.log.Warn("memory is getting tight: connections have small buffers", "limit_mib", limit)
-	case stack.Ample:
-		s.log.Info("memory is ample again", "limit_mib", limit)
-	}
-}
-
 func (s *serving) openDevice() error {
 	c := s.settings.Config
 	dev, err := link.Open(c.Cluster.Interface, s.filter())

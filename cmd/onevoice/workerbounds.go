@@ -194,3 +194,15 @@ func raiseDescriptors(need int) (int, error) {
 	}
 	return int(min(now.Cur, uint64(need))), nil
 }
+
+// tellMemory logs what a worker does about its memory.
+func (s *serving) tellMemory(m stack.Memory) {
+	switch limit := s.bounds.memory >> 20; m {
+	case stack.Full:
+		s.log.Error("memory is used up: no new connection is taken until some end; running ones go on; see [node] memory_mib", "limit_mib", limit)
+	case stack.Tight:
+		s.log.Warn("memory is getting tight: connections have small buffers", "limit_mib", limit)
+	case stack.Ample:
+		s.log.Info("memory is ample again", "limit_mib", limit)
+	}
+}
