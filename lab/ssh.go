@@ -183,6 +183,8 @@ func hasEnded(cmd *exec.Cmd) bool {
 // SSHLog is the service's log in a node's directory.
 func SSHLog(dir string) string { return filepath.Join(dir, "sshd.log") }
 
+// sshdConfig gives logins a home of the lab's own: what the dotfiles of the one who
+// runs the lab do is no part of it, and may take a minute (a lock of theirs did).
 func (s *SSH) sshdConfig(h *Host) string {
 	listen := "ListenAddress " + s.at
 	if s.ipv6 {
@@ -196,9 +198,9 @@ UsePAM no
 PidFile none
 LogLevel VERBOSE
 MaxStartups 1000
-SetEnv ONEVOICE_NODE=%s
+SetEnv ONEVOICE_NODE=%s HOME=%s
 Subsystem sftp internal-sftp
-`, s.hostKeyFile(), s.authorizedFile(), h.Name)
+`, s.hostKeyFile(), s.authorizedFile(), h.Name, s.dir)
 }
 
 // Close ends the services.
