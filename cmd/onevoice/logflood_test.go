@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"bytes"
 	"fmt"
 	"io"
@@ -101,10 +102,10 @@ func (p *pair) forgeries(t *testing.T, n int) {
 func (p *pair) wrongTokens(t *testing.T, page string, n int) {
 	t.Helper()
 	for i := range n {
-		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Dial: func(network, _ string) (c net.Conn, err error) {
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, _ string) (c net.Conn, err error) {
 			err = p.Do(func() error {
 				d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, byte(1+i/250), byte(1+i%250))}}
-				c, err = d.Dial(network, page)
+				c, err = d.DialContext(ctx, network, page)
 				return err
 			})
 			return c, err
