@@ -208,7 +208,7 @@ func giveFolders(cfg *config.Config, to rights.User) error {
 // when they begin.
 func controlFiles(cfg *config.Config, file, capture string) rights.Files {
 	f := rights.Files{
-		Read:    []string{"/proc", "/sys/class/net", "/sys/devices", "/etc/passwd", "/etc/group", "/etc/localtime", "/usr/share/zoneinfo"},
+		Read:    []string{"/proc", "/sys/class/net", "/sys/fs/cgroup", "/sys/devices", "/etc/passwd", "/etc/group", "/etc/localtime", "/usr/share/zoneinfo"},
 		Write:   []string{cfg.Node.StateDir, filepath.Dir(cfg.Admin.Socket), "/proc/sys/net", os.DevNull},
 		Execute: slices.Concat(rights.Libraries(), []string{"/proc/self/exe"}),
 	}
