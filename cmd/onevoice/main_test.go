@@ -213,6 +213,12 @@ func (h *host) plug(addresses ...string) {
 	}
 }
 
+// linesOfFailure counts lines, but those of the log on a host where root lacks a
+// capability that the daemon can do without.
+func linesOfFailure(out string) int {
+	return strings.Count(out, "\n") - strings.Count(out, "that this daemon can do without")
+}
+
 // Starting where it cannot work is one sentence each, and exit code 1.
 func TestRunSaysWhyItCannotStart(t *testing.T) {
 	for _, c := range []struct {
@@ -246,7 +252,7 @@ func TestRunSaysWhyItCannotStart(t *testing.T) {
 				t.Fatal(err)
 			}
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-		}, "no right to open raw sockets; run as root"},
+		}, "this process lacks CAP_NET_RAW and CAP_NET_ADMIN"},
 	} {
 		h := newHost(t)
 		cmd := program(t, "run", "--config", h.file)
@@ -258,7 +264,7 @@ func TestRunSaysWhyItCannotStart(t *testing.T) {
 		}
 		c.prepare(h, cmd)
 		code, out := runProgram(t, cmd, h.Start)
-		if code != 1 || !strings.Contains(out, c.says) || strings.Count(out, "\n") != 1 {
+		if code != 1 || !strings.Contains(out, c.says) || linesOfFailure(out) != 1 {
 			t.Errorf("%s: exit %d, want one line with %q:\n%s", c.name, code, c.says, out)
 		}
 	}

@@ -51,9 +51,16 @@ func TestDenyFile(t *testing.T) {
 	old := p.session()
 	may := func(when string, want bool) {
 		t.Helper()
-		c, err := p.dial(patience)
-		if err == nil {
-			c.Close()
+		// The worker has the list a moment after control has read it.
+		var err error
+		for begun := time.Now(); time.Since(begun) < patience; {
+			var c net.Conn
+			if c, err = p.dial(patience); err == nil {
+				c.Close()
+			}
+			if (err == nil) == want {
+				break
+			}
 		}
 		if want && err != nil || !want && !errors.Is(err, unix.ECONNREFUSED) {
 			t.Errorf("%s: %v; may connect: %v", when, err, want)
