@@ -1,15 +1,14 @@
 package stack
 
 import (
-	"encoding/binary"
 	"errors"
 	"net/netip"
+	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/header"
-
-	"onevoice/hashing"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
 // generous is how many flows one source may have for each that is left free: one
@@ -48,7 +47,19 @@ type bounds struct {
 	memory  Memory
 	// squeeze are the flows whose buffers are to be changed, in this turn or a later.
 	squeeze []*flow
+	// squeezed are those that have been, and had room for more before.
+	squeezed []squeezed
+	relaxAt  time.Duration
 }
+
+// squeezed is a flow whose receive buffer had so many bytes.
+type squeezed struct {
+	flow *flow
+	had  int64
+}
+
+// relaxInterval is how often squeezed flows are looked at.
+const relaxInterval = time.Second
 
 func newBounds(limit int) bounds {
 	if limit <= 0 || limit > MaxFlows {
@@ -118,7 +129,7 @@ func (s *Stack) squeeze() {
 	n := min(len(b.squeeze), tightPerTurn)
 	for i, f := range b.squeeze[:n] {
 		if f.state != flowEnded {
-			f.client.squeeze()
+			b.squeezed = append(b.squeezed, squeezed{f, f.client.squeeze()})
 		}
 		b.squeeze[i] = nil
 	}
@@ -127,32 +138,55 @@ func (s *Stack) squeeze() {
 	}
 }
 
-// glutted reports whether a segment with data, whose IP header is so long, is of a
-// flow whose backend has not taken tightBytes that came before. The client may have
-// been told of a window that is much wider, while memory was ample.
-func (s *Stack) glutted(ip []byte, ipBytes int) bool {
-	src, dst := ip[12:16], ip[16:20]
-	if ipBytes == header.IPv6MinimumSize {
-		src, dst = ip[8:24], ip[24:40]
+// relax gives flows back what they had for receiving that could never go on without
+// it: what came out of order, before they were squeezed, fills the buffer, and the
+// segment that all of it waits for finds no room.
+func (s *Stack) relax(now time.Duration) {
+	b := &s.bounds
+	if len(b.squeezed) == 0 || now < b.relaxAt {
+		return
 	}
-	f := hashing.Flow{
-		SrcPort: binary.BigEndian.Uint16(ip[ipBytes:]), DstPort: binary.BigEndian.Uint16(ip[ipBytes+2:]), Proto: uint8(header.TCPProtocolNumber),
-	}
-	// They are of the right length.
-	f.Src, _ = netip.AddrFromSlice(src)
-	f.Dst, _ = netip.AddrFromSlice(dst)
-	ep := s.endpoint(&f)
-	if ep == nil {
-		return false
-	}
-	n, err := ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
-	return err == nil && n > tightBytes
+	b.relaxAt = now + relaxInterval
+	b.squeezed = slices.DeleteFunc(b.squeezed, func(q squeezed) bool {
+		if q.flow.state == flowEnded {
+			return true
+		}
+		waits := q.flow.client.glutted() > 0 && q.flow.client.unread() == 0
+		if waits {
+			q.flow.client.widen(q.had)
+		}
+		return waits
+	})
 }
 
-// squeeze makes the buffers small. A window that the client was told of is kept.
-func (s *stream) squeeze() {
-	s.ep.SocketOptions().SetSendBufferSize(tightBytes, true)
-	s.ep.SocketOptions().SetReceiveBufferSize(tightBytes, true)
+// squeeze makes the buffers small, and returns how many bytes that for receiving had. A
+// window that the client was told of is kept.
+func (s *stream) squeeze() (had int64) {
+	o := s.ep.SocketOptions()
+	had = o.GetReceiveBufferSize()
+	o.SetSendBufferSize(tightBytes, true)
+	o.SetReceiveBufferSize(tightBytes, true)
+	return had
+}
+
+func (s *stream) widen(bytes int64) { s.ep.SocketOptions().SetReceiveBufferSize(bytes, true) }
+
+// unread is how many bytes have come in order and wait for the backend.
+func (s *stream) unread() int {
+	// Netstack has this option for every TCP endpoint.
+	n, _ := s.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+	return n
+}
+
+// glutted counts the segments that netstack had no room for: it takes one more while
+// what it holds is within the buffer, and so bounds what a client sends into a window
+// that it was told of before.
+func (s *stream) glutted() uint64 {
+	stats, ok := s.ep.Stats().(*tcp.Stats)
+	if !ok {
+		return 0
+	}
+	return stats.ReceiveErrors.SegmentQueueDropped.Value()
 }
 
 // exhausted reports an error that is of this process or host, and says nothing about

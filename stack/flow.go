@@ -221,6 +221,7 @@ func (f *flow) end(s *Stack) {
 		s.counters.BytesUp += up
 		s.counters.BytesDown += down
 	}
+	s.counters.Glutted += f.client.glutted()
 }
 
 // FlowStatus describes one running flow.

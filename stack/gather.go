@@ -45,10 +45,6 @@ type gathered struct {
 func (s *Stack) Gather(ip []byte) {
 	g := &s.gathering
 	ipBytes, headers, ok := joinable(ip)
-	if ok && s.bounds.memory == Full && s.glutted(ip, ipBytes) {
-		s.counters.Glutted++
-		return
-	}
 	for i := range g.open {
 		if !g.open[i].sameFlow(ip) {
 			continue

@@ -120,8 +120,9 @@ type Counters struct {
 	// OverLimit flows were let go of because there may be no more, at all or of their
 	// source.
 	OverLimit uint64 `json:"over_limit"`
-	// Glutted segments were dropped while memory was full, for their backends had not
-	// taken what was there before. Clients send them again.
+	// Glutted segments found a full buffer: their backend had not taken what came
+	// before, and buffers have got smaller than the window that the client was told of.
+	// Clients send them again. These and the bytes are of flows that have ended.
 	Glutted   uint64 `json:"glutted"`
 	BytesUp   uint64 `json:"bytes_up"`
 	BytesDown uint64 `json:"bytes_down"`
@@ -372,6 +373,7 @@ func (s *Stack) Turn(now time.Duration) {
 	}
 	s.expire(now)
 	s.squeeze()
+	s.relax(now)
 }
 
 // expire lets go of flows whose backend did not accept in time.

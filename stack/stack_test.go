@@ -59,10 +59,12 @@ type world struct {
 	mu      sync.Mutex
 	calls   []func()
 	changes []bool
-	stop    bool
-	ended   chan struct{}
-	pumped  chan struct{}
-	cancel  context.CancelFunc
+	// lost tells what of the client's packets is lost on the way; nil for none.
+	lost   func(ip []byte) bool
+	stop   bool
+	ended  chan struct{}
+	pumped chan struct{}
+	cancel context.CancelFunc
 }
 
 // newWorld starts a stack whose service is a TCP listener on loopback.
@@ -119,6 +121,14 @@ func (w *world) newClient() {
 		NetworkProtocols:   []netstack.NetworkProtocolFactory{ipv4.NewProtocol},
 		TransportProtocols: []netstack.TransportProtocolFactory{tcp.NewProtocol},
 	})
+	// As every client's kernel has it; and netstack's RACK repeats two segments for each
+	// timeout when a whole window was lost.
+	sack, recovery := tcpip.TCPSACKEnabled(true), tcpip.TCPRecovery(0)
+	for _, o := range []tcpip.SettableTransportProtocolOption{&sack, &recovery} {
+		if err := w.client.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
+			w.t.Fatal(err)
+		}
+	}
 	if err := w.client.CreateNIC(1, w.wire); err != nil {
 		w.t.Fatal(err)
 	}
@@ -155,6 +165,9 @@ func (w *world) fromClient(ctx context.Context) {
 		}
 		w.do(func() {
 			for _, b := range packets {
+				if w.lost != nil && w.lost(b) {
+					continue
+				}
 				if w.plain {
 					w.stack.Deliver(b)
 				} else {
@@ -501,6 +514,7 @@ func TestFloodOfSYNsCausesNoDialAndLetsOthersIn(t *testing.T) {
 
 // settle turns the loop until cond holds.
 func (w *world) settle(cond func() bool) {
+	w.t.Helper()
 	for deadline := time.Now().Add(time.Minute); !cond(); {
 		if time.Now().After(deadline) {
 			w.t.Fatal("did not settle")

@@ -75,7 +75,8 @@ func TestMemoryIsBounded(t *testing.T) {
 	open, memory := 0, ""
 	var clients []net.Conn
 	for ; open < most && memory != "full"; open++ {
-		d := net.Dialer{Timeout: patience}
+		// A full worker is silent.
+		d := net.Dialer{Timeout: 5 * time.Second}
 		err := p.client.Do(func() error {
 			c, err := d.Dial("tcp4", testVIP+":80")
 			if err == nil {
