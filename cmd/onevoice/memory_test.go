@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -68,7 +69,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.floods("127.0.0.1:8001")
+	p.serve("127.0.0.1:8001", func(c net.Conn) { _, _ = io.Copy(c, zeroReader{}) })
 	p.start().until("answering: this node holds a lease")
 	s := p.session()
 	const most = 2000
@@ -112,33 +113,4 @@ func TestMemoryIsBounded(t *testing.T) {
 		}
 	}
 	p.session().Close()
-}
-
-// floods serves on the node's host: whoever connects is written to for as long as it
-// takes.
-func (p *pair) floods(at string) {
-	p.t.Helper()
-	var l net.Listener
-	err := p.Do(func() (err error) {
-		l, err = net.Listen("tcp4", at)
-		return err
-	})
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				for b := make([]byte, 64<<10); err == nil; {
-					_, err = c.Write(b)
-				}
-			}()
-		}
-	}()
 }
