@@ -102,6 +102,7 @@ func (s *Status) Sum() {
 		addAll(&s.Fragments, &w.Fragments)
 		addAll(&s.Device, &w.Device)
 		addAll(&s.Loop, &w.Loop)
+		s.Loop.LongestTurn = max(s.Loop.LongestTurn, w.Loop.LongestTurn)
 		s.Running = append(s.Running, w.Running...)
 		w.Running = nil
 	}

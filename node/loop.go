@@ -82,6 +82,9 @@ type LoopStats struct {
 	// Gaps counts turns that began so late, or under so new a lease, that the
 	// receive queue was emptied first.
 	Gaps uint64 `json:"gaps"`
+	// LongestTurn is the longest time from the beginning of a turn to that of the next,
+	// in seconds: all flows wait meanwhile. A loop that has nothing to do takes MaxIdle.
+	LongestTurn float64 `json:"longest_turn_seconds"`
 	// ReceiveErrors and SendErrors count failed calls of the device.
 	ReceiveErrors uint64 `json:"receive_errors"`
 	SendErrors    uint64 `json:"send_errors"`
@@ -286,6 +289,9 @@ func (l *Loop) turn(now time.Duration, events []poller.Event) error {
 	l.stats.Turns++
 	l.woken.Store(false)
 	if l.begin != nil {
+		if l.stats.Turns > 1 {
+			l.stats.LongestTurn = max(l.stats.LongestTurn, (now - l.turnedAt).Seconds())
+		}
 		l.begin(now)
 	}
 	l.runCalls(now)

@@ -310,6 +310,18 @@ func TestR10QueueIsEmptiedAfterAGap(t *testing.T) {
 	}
 }
 
+// The longest time between two turns is what flows have waited at most.
+func TestLongestTurn(t *testing.T) {
+	b := newBench(t)
+	for _, d := range []time.Duration{0, 5 * time.Millisecond, 60 * time.Millisecond, 20 * time.Millisecond} {
+		b.now += d
+		b.turn()
+	}
+	if got := b.loop.Stats().LongestTurn; got != 0.06 {
+		t.Errorf("%v s, want 0.06", got)
+	}
+}
+
 // R10, for a bucket that moves under a lease that goes on: what came in before it
 // was ours, its old owner may have answered.
 func TestR10BucketIsOursFromNowOn(t *testing.T) {

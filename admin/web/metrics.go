@@ -177,6 +177,7 @@ func (c collector) traffic() []family {
 		counter("frames_received_total", "Frames that a worker was given.", count(c.Device.ReceivedFrames)),
 		counter("late_replies_total", "Answers that were ready only after the lease, and did not leave.", count(c.Loop.LateReplies)),
 		counter("gaps_total", "Turns of the loop that began late.", count(c.Loop.Gaps)),
+		gauge("longest_turn_seconds", "The longest time from one turn of a worker's loop to the next; all flows wait meanwhile. 0.02 where nothing is to do.", value{c.Loop.LongestTurn, nil}),
 		gauge("descriptors", "Open descriptors of the control process.", count(c.Process.FDs)),
 		gauge("workers", "Worker processes, those that only serve older flows among them.", count(len(c.Workers))),
 	}
