@@ -171,8 +171,8 @@ upgrades: build ## each node upgraded in turn; no flow may end
 	./$(BINARY) lab upgrade $(ARGS)
 
 .PHONY: soak
-soak: build ## ten minutes of logins; nothing may be left behind
-	./$(BINARY) lab soak --for 10m
+soak: build ## all loads and faults by chance, for ten minutes; ARGS="--for 8h"
+	./$(BINARY) lab soak $(ARGS)
 
 # What is made of one commit by one Go is the same bytes wherever it is made: paths,
 # times and build identities stay out of it. A version that nobody has named is Go's own

@@ -26,8 +26,9 @@ const (
 
 // underFlood gives, with SYNs of a flood coming all the time, the time to connect
 // that one of a hundred exceeds, in milliseconds; how many SYNs were answered in
-// a second; how much more memory is used, in MiB; and what one stream of a
-// client brings to the service, in Gb/s.
+// a second; how much more memory is used, in MiB; what one stream of a client brings
+// to the service, in Gb/s; and which part a stream keeps that ran before the flood
+// began, in hundredths.
 func underFlood(ctx context.Context, b *bed, p *path, d time.Duration) ([]float64, error) {
 	w, err := b.openWire()
 	if err != nil {
@@ -58,15 +59,48 @@ func underFlood(ctx context.Context, b *bed, p *path, d time.Duration) ([]float6
 	}
 	var rate []float64
 	throughput := func() (err error) { rate, err = upload(ctx, b, p, d); return err }
-	err = errors.Join(b.during(ctx, w, p, connects), b.during(ctx, w, p, throughput), w.close())
-	if err != nil {
+	err = errors.Join(b.during(ctx, w, p, connects), b.during(ctx, w, p, throughput))
+	var kept float64
+	if err == nil {
+		kept, err = b.keptUnderFlood(ctx, w, p, d)
+	}
+	if err = errors.Join(err, w.close()); err != nil {
 		return nil, err
 	}
 	const mega = 1 << 20
 	slices.Sort(took)
 	p99 := float64(quantile(took, 0.99)) / float64(time.Millisecond)
 	more := max(0, after.resident-before.resident+after.kernel-before.kernel)
-	return []float64{p99, float64(answers), more / mega, rate[0]}, nil
+	return []float64{p99, float64(answers), more / mega, rate[0], 100 * kept}, nil
+}
+
+// keptUnderFlood runs one stream, in whose second half SYNs are sent, and gives what
+// it brought then as a part of what it brought before.
+func (b *bed) keptUnderFlood(ctx context.Context, w wire, p *path, d time.Duration) (kept float64, err error) {
+	ctx, stop := context.WithCancel(ctx)
+	flooded := make(chan error, 1)
+	go func() { flooded <- b.floodLater(ctx, w, p, warmUp+d) }()
+	text, err := streamText(ctx, b, p, 2*d, "--interval", fmt.Sprint(floodInterval.Seconds()))
+	stop()
+	if err = errors.Join(err, <-flooded); err != nil {
+		return 0, err
+	}
+	before, during, err := parseHalves(text, d.Seconds(), floodInterval.Seconds())
+	return during / before, err
+}
+
+// floodInterval is for how long a stream's rate is taken together; of the two around
+// the beginning of a flood, nothing is taken.
+const floodInterval = 250 * time.Millisecond
+
+// floodLater is the goroutine `bench.bed.floodLater`; it ends with ctx.
+func (b *bed) floodLater(ctx context.Context, w wire, p *path, wait time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-time.After(wait):
+		return b.flood(ctx, w, p)
+	}
 }
 
 // openWire opens a wire at the client's interface.

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"fmt"
 	"math"
 	"os"
 	"strings"
@@ -36,6 +37,25 @@ func TestToolsAreRead(t *testing.T) {
 		}
 		if c.fault == "" && err != nil || c.fault != "" && (err == nil || !strings.Contains(err.Error(), c.fault)) {
 			t.Errorf("%s: error %v, want %q", name, err, c.fault)
+		}
+	}
+}
+
+// A stream's rates before and after an instant leave out the warm-up, and what touches
+// the instant.
+func TestHalvesOfAStream(t *testing.T) {
+	interval := func(start, end, rate float64, omitted bool) string {
+		return fmt.Sprintf(`{"sum":{"start":%v,"end":%v,"bits_per_second":%v,"omitted":%t}}`, start, end, rate, omitted)
+	}
+	text := func(some ...string) string { return `{"intervals":[` + strings.Join(some, ",") + `]}` }
+	whole := text(interval(0, 1, 99, true), interval(0, 1, 8, false), interval(1, 2, 10, false), interval(1.5, 2.5, 99, false), interval(2, 3, 99, false), interval(3, 4, 3, false), interval(4, 5, 5, false))
+	before, after, err := parseHalves(whole, 2, 1)
+	if err != nil || before != 9 || after != 4 {
+		t.Errorf("%v before, %v after: %v", before, after, err)
+	}
+	for _, bad := range []string{"", "{", "{}", `{"error":"refused"}`, text(interval(0, 1, 8, false)), text(interval(3, 4, 8, false)), text(interval(0, 1, 0, false), interval(3, 4, 8, false))} {
+		if before, after, err := parseHalves(bad, 2, 1); err == nil {
+			t.Errorf("%q: %v and %v", bad, before, after)
 		}
 	}
 }

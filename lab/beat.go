@@ -21,16 +21,27 @@ const beatPort = 7
 func beatService() netip.AddrPort { return netip.AddrPortFrom(VIP(), beatPort) }
 
 // ServeBeat tells every client the node's name and a line feed, and then sends
-// back what it gets. It costs much less than SSH. It serves until the lab ends.
-func ServeBeat(node, at string) error {
-	l, err := net.Listen("tcp4", at)
-	if err != nil {
-		return err
+// back what it gets, at one or more addresses. It costs much less than SSH. It
+// serves until the lab ends.
+func ServeBeat(node string, at ...string) error {
+	ended := make(chan error, len(at))
+	for _, a := range at {
+		l, err := net.Listen("tcp", a)
+		if err != nil {
+			return err
+		}
+		go serveBeat(l, node, ended)
 	}
+	return <-ended
+}
+
+// serveBeat is the goroutine `lab.serveBeat`; it ends with its listener.
+func serveBeat(l net.Listener, node string, ended chan<- error) {
 	for {
 		conn, err := l.Accept()
 		if err != nil {
-			return err
+			ended <- err
+			return
 		}
 		go serveBeatConn(conn, node)
 	}
@@ -53,13 +64,11 @@ func (l *Lab) startBeats() error {
 	if !l.LAN.Spec.Beat {
 		return nil
 	}
-	for _, h := range l.LAN.Nodes() {
-		cmd := exec.Command(program, "lab", BeatCommand, h.Name, l.LAN.Spec.listenAt(beatPort))
-		cmd.Stderr = os.Stderr
-		if err := h.Start(cmd); err != nil {
-			return fmt.Errorf("lab: start the beat service on %s: %w", h.Name, err)
+	for i, h := range l.LAN.Nodes() {
+		l.beats = append(l.beats, nil)
+		if err := l.startBeat(i, h); err != nil {
+			return err
 		}
-		l.beats = append(l.beats, cmd)
 	}
 	for _, h := range l.LAN.Nodes() {
 		if err := untilListening(h, beatPort); err != nil {
@@ -67,6 +76,30 @@ func (l *Lab) startBeats() error {
 		}
 	}
 	return nil
+}
+
+// startBeat starts the service on the node with this number, counted from 0.
+func (l *Lab) startBeat(i int, h *Host) error {
+	cmd := exec.Command(program, "lab", BeatCommand, h.Name, l.LAN.Spec.listenAt(beatPort))
+	if l.LAN.Spec.IPv6 {
+		cmd.Args = append(cmd.Args, netip.AddrPortFrom(netip.IPv6Loopback(), beatPort).String())
+	}
+	cmd.Stderr = os.Stderr
+	if err := h.Start(cmd); err != nil {
+		return fmt.Errorf("lab: start the beat service on %s: %w", h.Name, err)
+	}
+	l.beats[i] = cmd
+	return nil
+}
+
+// endBeat ends the service on a node at once.
+func (l *Lab) endBeat(i int) {
+	if cmd := l.beats[i]; cmd != nil {
+		_ = cmd.Process.Kill()
+		// It was killed, which is what Wait will say.
+		_ = cmd.Wait()
+		l.beats[i] = nil
+	}
 }
 
 func untilListening(h *Host, port uint16) error {

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,7 +28,7 @@ const (
 	// bystanderLate is what is noted: a tenth of the shortest lease is no harm.
 	bystanderLate = 25 * time.Millisecond
 	// MaxMachineStalls are kept; later ones are not noted.
-	MaxMachineStalls = 10000
+	MaxMachineStalls = 100_000
 )
 
 // MachineStall is a time in which a bystander did not run.
@@ -92,16 +93,40 @@ func (b *bystander) woke(last, now time.Time) {
 	}
 }
 
-// worst is the longest stall of the machine that touches a time.
-func (b *bystander) worst(from, to time.Time) (longest time.Duration) {
+// touching calls f for the stalls that touch a time, which are in their order.
+func (b *bystander) touching(from, to time.Time, f func(s MachineStall, end time.Time)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, s := range b.stalls {
-		if s.At.Before(to) && s.At.Add(bystanderEvery+s.For).After(from) {
-			longest = max(longest, s.For)
+	for _, s := range slices.Backward(b.stalls) {
+		end := s.At.Add(bystanderEvery + s.For)
+		if !end.After(from) {
+			return
+		}
+		if s.At.Before(to) {
+			f(s, end)
 		}
 	}
+}
+
+// worst is the longest stall of the machine that touches a time.
+func (b *bystander) worst(from, to time.Time) (longest time.Duration) {
+	b.touching(from, to, func(s MachineStall, _ time.Time) { longest = max(longest, s.For) })
 	return longest
+}
+
+// still is for how much of a time the machine stood still, as far as was noted.
+func (b *bystander) still(from, to time.Time) (sum time.Duration) {
+	b.touching(from, to, func(s MachineStall, end time.Time) {
+		begin := s.At
+		if begin.Before(from) {
+			begin = from
+		}
+		if end.After(to) {
+			end = to
+		}
+		sum += end.Sub(begin)
+	})
+	return sum
 }
 
 // all are the stalls that were noted.

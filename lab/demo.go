@@ -131,6 +131,14 @@ func (w *watched) addresses() []from {
 	return out
 }
 
+// vip is the shared address of its family.
+func (f from) vip() netip.Addr {
+	if f.addr.Is6() {
+		return VIP6()
+	}
+	return VIP()
+}
+
 // loginsAtOnce bounds how many clients log in at the same time.
 const loginsAtOnce = 8
 

@@ -57,8 +57,12 @@ func (s *Spec) settings6(mode string) string {
 	if !s.IPv6 {
 		return ""
 	}
-	return fmt.Sprintf("\n[[vip]]\naddress = \"%s/%d\"\n%s\n[[service]]\nname = \"ssh6\"\nlisten = \"[%s]:22\"\nbackend = \"[::1]:22\"\n",
+	text := fmt.Sprintf("\n[[vip]]\naddress = \"%s/%d\"\n%s\n[[service]]\nname = \"ssh6\"\nlisten = \"[%s]:22\"\nbackend = \"[::1]:22\"\n",
 		VIP6(), prefixBits6, mode, VIP6())
+	if s.Beat {
+		text += fmt.Sprintf("\n[[service]]\nname = \"beat6\"\nlisten = \"[%s]:%d\"\nbackend = \"[::1]:%[2]d\"\n", VIP6(), beatPort)
+	}
+	return text
 }
 
 // start6 is the built-in server on ::1; sshd listens there by its configuration.

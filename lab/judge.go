@@ -58,7 +58,7 @@ const (
 	MaxJudgedAskers = 4096
 	// MaxBreaches is how many breaches are kept with their frames; further ones
 	// are only counted.
-	MaxBreaches = 100
+	MaxBreaches = 1000
 	// strayMemory is how many segments of a client in a flow, and questions of
 	// an asker, are remembered as reasons for an answer.
 	strayMemory = 8

@@ -132,10 +132,8 @@ func (l *Lab) Close() error {
 }
 
 func (l *Lab) endBeats() {
-	for _, c := range l.beats {
-		_ = c.Process.Kill()
-		// It was killed, which is what Wait will say.
-		_ = c.Wait()
+	for i := range l.beats {
+		l.endBeat(i)
 	}
 	l.beats = nil
 }

@@ -79,11 +79,11 @@ func (l *liveFlow) start(in io.Reader) {
 	go l.write()
 }
 
-// dialVIP connects to a port of the VIP from a client's address.
+// dialVIP connects to a port of the VIP of a client's address's family.
 func dialVIP(f from, port uint16, timeout time.Duration) (conn *net.TCPConn, err error) {
 	err = f.host.Do(func() error {
 		d := net.Dialer{Timeout: timeout, LocalAddr: &net.TCPAddr{IP: f.addr.AsSlice()}, KeepAlive: -1}
-		c, err := d.Dial("tcp4", netip.AddrPortFrom(VIP(), port).String())
+		c, err := d.Dial("tcp", netip.AddrPortFrom(f.vip(), port).String())
 		if err == nil {
 			conn = c.(*net.TCPConn)
 		}

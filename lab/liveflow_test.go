@@ -72,8 +72,8 @@ func TestClosedFlowIsNotBroken(t *testing.T) {
 
 // Newcomers beyond the bound are left out.
 func TestNewcomersAreBounded(t *testing.T) {
-	n := &newcomers{running: MaxNewcomers}
-	n.begin(from{})
+	n := &newcomers{most: MaxNewcomers, running: MaxNewcomers}
+	n.begin(from{}, 0)
 	if n.missed != 1 || n.running != MaxNewcomers || len(n.all) != 0 {
 		t.Errorf("missed %d, running %d, %d noted", n.missed, n.running, len(n.all))
 	}

@@ -19,6 +19,8 @@ type liveFlows struct {
 	all   []*liveFlow
 	next  int
 	opens waits
+	// sessions of opens were of SSH.
+	sessions int
 }
 
 // How often flows beat. A session of SSH costs several programs a turn.
@@ -97,7 +99,27 @@ func (l *liveFlows) open(overSSH bool) error {
 	defer l.mu.Unlock()
 	l.all = append(l.all, f)
 	l.opens = append(l.opens, time.Since(began))
+	if overSSH {
+		l.sessions++
+	}
 	return nil
+}
+
+// opened tells how many flows were opened, and how many of them are sessions of SSH.
+func (l *liveFlows) opened() (flows, sessions int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.opens), l.sessions
+}
+
+// endOldest ends the oldest living flows of a kind, as users do that go.
+func (l *liveFlows) endOldest(overSSH bool, some int) {
+	for _, f := range l.living() {
+		if some > 0 && f.ssh == overSSH {
+			f.close()
+			some--
+		}
+	}
 }
 
 // close ends all flows.

@@ -128,7 +128,7 @@ panic: the lease is over
 	if err != nil || err2 != nil {
 		t.Fatal(err, err2)
 	}
-	want := []loadEvent{{kind: leaseLost}, {kind: leaseHeld}, {kind: leaseLost}, {kind: workerStill}, {kind: evicted}}
+	want := []loadEvent{{kind: leaseLost}, {kind: leaseHeld}, {kind: leaseBlinked}, {kind: workerStill}, {kind: evicted}}
 	if len(events) != 2*len(want) {
 		t.Fatalf("%v", events)
 	}

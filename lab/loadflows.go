@@ -28,16 +28,22 @@ type loadFlows struct {
 	breaches []string
 }
 
+// newPattern is what is sent, a part of it at a time, and wanted back.
+func newPattern() []byte {
+	p := make([]byte, 2*loadChunkBytes)
+	for i := range p {
+		// Not the same at any two places that a short beat may begin at.
+		p[i] = byte(i * i >> 3)
+	}
+	return p
+}
+
 // loadOpensAtOnce bounds how many flows are opened at the same time.
 const loadOpensAtOnce = 64
 
 func newLoadFlows(lan *LAN) *loadFlows {
-	l := &loadFlows{addresses: clientAddresses(lan), pattern: make([]byte, 2*loadChunkBytes), moved: map[string]*atomic.Uint64{},
+	l := &loadFlows{addresses: clientAddresses(lan), pattern: newPattern(), moved: map[string]*atomic.Uint64{},
 		turns: make(chan []byte, loadTransfers), every: loadBeatEvery, stop: make(chan struct{})}
-	for i := range l.pattern {
-		// Not the same at any two places that a short beat may begin at.
-		l.pattern[i] = byte(i * i >> 3)
-	}
 	for _, h := range lan.Nodes() {
 		l.moved[h.Name] = &atomic.Uint64{}
 	}

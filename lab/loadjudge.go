@@ -50,7 +50,7 @@ func (r *LoadResult) judge(events []loadEvent, heartbeat *bystander, timing clus
 		switch e.kind {
 		case workerStill:
 			still[e.node] = e.at
-		case leaseLost:
+		case leaseLost, leaseBlinked:
 			lost := LostLease{Node: e.node, At: e.at, Stall: heartbeat.worst(e.at.Add(-timing.TTL), e.at)}
 			lost.Excused = lost.Stall >= excusing(timing)
 			s, ok := still[e.node]

@@ -38,6 +38,8 @@ const (
 	workerStill
 	// evicted: the others have taken its buckets.
 	evicted
+	// leaseBlinked: it was over and is held again.
+	leaseBlinked
 )
 
 // openLogs remembers where the logs end now.
@@ -99,7 +101,7 @@ func eventOf(text, node string) (loadEventKind, string) {
 		begins string
 		kind   loadEventKind
 	}{
-		{"the lease is over", leaseLost}, {"the lease was over", leaseLost}, {"answering", leaseHeld},
+		{"the lease is over", leaseLost}, {"the lease was over", leaseBlinked}, {"answering", leaseHeld},
 		{"no worker has ended a turn", workerStill},
 	} {
 		if strings.HasPrefix(text, k.begins) {

@@ -2,6 +2,8 @@ package lab
 
 import (
 	"bufio"
+	"bytes"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -14,15 +16,24 @@ import (
 type newcomers struct {
 	addresses []from
 	every     time.Duration
-	stop      chan struct{}
-	done      chan struct{}
-	wg        sync.WaitGroup
+	// atOnce connect in each turn; at most most of them are there at a time.
+	atOnce, most int
+	// pattern, when not nil, is what they say and want to have back, as much of it
+	// as says tells for each; else they only hear who serves.
+	pattern []byte
+	says    func(turn int) int
+	stop    chan struct{}
+	done    chan struct{}
+	wg      sync.WaitGroup
 
 	mu sync.Mutex
 	// all are those since the last take, and running those not done.
 	all     []*newcomer
 	running int
 	missed  int
+	// begun counts all of them, and moved the bytes that came back.
+	begun int
+	moved uint64
 }
 
 // newcomer is one new connection.
@@ -45,9 +56,14 @@ const (
 )
 
 func newNewcomers(addresses []from, every time.Duration) *newcomers {
-	n := &newcomers{addresses: addresses, every: every, stop: make(chan struct{}), done: make(chan struct{})}
-	go n.run()
+	n := &newcomers{addresses: addresses, every: every, atOnce: 1, most: MaxNewcomers}
+	n.start()
 	return n
+}
+
+func (n *newcomers) start() {
+	n.stop, n.done = make(chan struct{}), make(chan struct{})
+	go n.run()
 }
 
 // run is the goroutine `lab.newcomers.run`; it ends with close.
@@ -55,42 +71,52 @@ func (n *newcomers) run() {
 	defer close(n.done)
 	ticker := time.NewTicker(n.every)
 	defer ticker.Stop()
-	for turn := 0; ; turn++ {
+	for turn := 0; ; {
 		select {
 		case <-n.stop:
 			return
 		case <-ticker.C:
-			n.begin(n.addresses[turn%len(n.addresses)])
+		}
+		for range n.atOnce {
+			n.begin(n.addresses[turn%len(n.addresses)], turn)
+			turn++
 		}
 	}
 }
 
 // begin begins a connection, which is tried by a goroutine of its own.
-func (n *newcomers) begin(f from) {
+func (n *newcomers) begin(f from, turn int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.running >= MaxNewcomers {
+	if n.running >= n.most {
 		n.missed++
 		return
 	}
 	n.running++
+	n.begun++
 	c := &newcomer{addr: f.addr, began: time.Now()}
 	n.all = append(n.all, c)
-	n.wg.Go(func() { n.try(f, c) })
+	n.wg.Go(func() { n.try(f, c, turn) })
 }
 
 // try connects and hears who serves.
-func (n *newcomers) try(f from, c *newcomer) {
+func (n *newcomers) try(f from, c *newcomer, turn int) {
 	conn, err := dialVIP(f, beatPort, newcomerPatience)
 	connected := time.Since(c.began)
-	node := ""
-	if err == nil {
+	node, moved := "", 0
+	switch {
+	case err != nil:
+	case n.pattern == nil:
 		node, err = hearName(conn)
+		conn.Close()
+	default:
+		node, moved, err = converse(conn, n.pattern, turn, n.says(turn))
 		conn.Close()
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.running--
+	n.moved += uint64(moved)
 	c.connected, c.told, c.node, c.err, c.over = connected, time.Since(c.began), node, err, true
 }
 
@@ -106,6 +132,61 @@ func hearName(conn *net.TCPConn) (string, error) {
 	}
 	name, err := bufio.NewReader(conn).ReadString('\n')
 	return strings.TrimSuffix(name, "\n"), err
+}
+
+// converse hears who serves, sends so many bytes of the pattern, from a place that
+// is another one in each turn, and wants the same back and then an end, which the
+// service owes to the client's half-close. It tells how many bytes came back, too.
+func converse(conn *net.TCPConn, pattern []byte, turn, size int) (node string, moved int, err error) {
+	in := bufio.NewReader(conn)
+	// The first part goes out before anything is heard, as a browser's request does.
+	for first := true; moved < size || first; first = false {
+		if err := conn.SetDeadline(time.Now().Add(newcomerPatience)); err != nil {
+			return node, moved, err
+		}
+		part := min(size-moved, loadChunkBytes)
+		at := (turn + moved) % (len(pattern) - loadChunkBytes + 1)
+		want := pattern[at : at+part]
+		if _, err := conn.Write(want); err != nil {
+			return node, moved, err
+		}
+		if moved+part == size {
+			if err := conn.CloseWrite(); err != nil {
+				return node, moved, err
+			}
+		}
+		if first {
+			name, err := in.ReadString('\n')
+			if err != nil {
+				return node, moved, err
+			}
+			node = strings.TrimSuffix(name, "\n")
+		}
+		if err := expect(in, want); err != nil {
+			return node, moved, err
+		}
+		moved += part
+	}
+	switch _, err := in.ReadByte(); err {
+	case io.EOF:
+		return node, moved, nil
+	case nil:
+		return node, moved, errNotEchoed
+	default:
+		return node, moved, err
+	}
+}
+
+// expect reads as many bytes as are wanted, and wants just these.
+func expect(in io.Reader, want []byte) error {
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(in, got); err != nil {
+		return err
+	}
+	if !bytes.Equal(got, want) {
+		return errNotEchoed
+	}
+	return nil
 }
 
 // waiting counts the newcomers who began before an instant and are not served.

@@ -116,7 +116,7 @@ func (d *Daemon) Kill() error {
 func (d *Daemon) KillControl() error { return d.Signal(unix.SIGKILL) }
 
 // goneTimeout bounds how long the kernel may take to end killed processes.
-const goneTimeout = 5 * time.Second
+const goneTimeout = time.Minute
 
 // untilGone waits until no process of the daemon is left: its sockets are open
 // as long as one is.

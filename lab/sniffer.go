@@ -26,8 +26,10 @@ type Sniffer struct {
 	wake  [2]int
 	hosts map[int]Sender
 	pcap  *pcap.Writer
-	calls chan func()
-	done  chan struct{}
+	// recent, when not nil, are the last frames before a breach.
+	recent *recent
+	calls  chan func()
+	done   chan struct{}
 
 	// Of the goroutine run, and of functions that it is called with.
 	judge   *Judge
@@ -102,6 +104,9 @@ func (s *Sniffer) drain() {
 			return
 		}
 		s.judge.Frame(at.Sub(s.began), s.hosts[port], &s.capture)
+		if s.recent != nil {
+			s.recent.add(time.Duration(at.UnixNano()), &s.capture, len(s.judge.byRule) > 0)
+		}
 		if s.pcap != nil {
 			s.pcap.Part(time.Duration(at.UnixNano()), s.capture.Data, s.capture.Bytes)
 		}
@@ -128,6 +133,19 @@ func (s *Sniffer) Ask(fn func(*Judge)) error {
 // Tell tells the judge something beside the frames, at the present time.
 func (s *Sniffer) Tell(fn func(j *Judge, now time.Duration)) error {
 	return s.Ask(func(j *Judge) { fn(j, time.Since(s.began)) })
+}
+
+// Remember keeps the last frames from now on, for WriteRecent.
+func (s *Sniffer) Remember() error { return s.Ask(func(*Judge) { s.recent = &recent{} }) }
+
+// WriteRecent writes the last frames that are kept, cut to recentFrameBytes, in pcap
+// form. After a breach no more were kept than some that followed.
+func (s *Sniffer) WriteRecent(out io.Writer) error {
+	var err error
+	if asked := s.Ask(func(*Judge) { err = s.recent.write(out) }); asked != nil {
+		return asked
+	}
+	return err
 }
 
 // Verdict tells what was judged so far.

@@ -61,6 +61,9 @@ type torture struct {
 	bystander, heartbeat *bystander
 	// settled: every node has its share, so that nothing moves.
 	settled bool
+	// restless: the judge is not told of calms, for on a machine that stands still
+	// for seconds a lease may be lost in the middle of one.
+	restless bool
 	// round is the number of the present one, from 1.
 	round int
 	told  time.Time
@@ -97,12 +100,12 @@ func (t *torture) run(ctx context.Context) (err error) {
 	t.bystander, t.heartbeat = newBystander(false), newBystander(true)
 	defer t.bystander.close()
 	defer t.heartbeat.close()
-	t.flows = newLiveFlows(t.SSH, t.addresses(), t.o.SSH, t.o.TCP)
+	t.flows = newLiveFlows(t.SSH, t.everyone(), t.o.SSH, t.o.TCP)
 	defer t.flows.close()
 	if err := t.replenish(ctx); err != nil {
 		return err
 	}
-	t.newcomers = newNewcomers(t.addresses(), newcomerEvery)
+	t.newcomers = newNewcomers(t.everyone(), newcomerEvery)
 	defer t.newcomers.close()
 	t.n.say("%s, and a new one every %s", count(len(t.flows.living()), "live flow"), newcomerEvery)
 	began := time.Now()
@@ -129,7 +132,7 @@ func (t *torture) plan() []Round {
 	for _, h := range t.LAN.Nodes() {
 		names = append(names, h.Name)
 	}
-	rounds := planTorture(rand.New(rand.NewPCG(t.o.Seed, 0)), names, t.o.Counts)
+	rounds := planTorture(rand.New(rand.NewPCG(t.o.Seed, 0)), names, t.o.Counts, 0)
 	if t.o.Rounds > 0 {
 		rounds = rounds[:min(t.o.Rounds, len(rounds))]
 	}

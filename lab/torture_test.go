@@ -18,8 +18,8 @@ func testNodes() []string { return []string{"n1", "n2", "n3", "n4"} }
 func TestPlanOfTorture(t *testing.T) {
 	counts := FullTorture()
 	counts[TortureControl] = 7
-	rounds := planTorture(rand.New(rand.NewPCG(7, 0)), testNodes(), counts)
-	again := planTorture(rand.New(rand.NewPCG(7, 0)), testNodes(), counts)
+	rounds := planTorture(rand.New(rand.NewPCG(7, 0)), testNodes(), counts, 0)
+	again := planTorture(rand.New(rand.NewPCG(7, 0)), testNodes(), counts, 0)
 	have, harmless, clients := TortureCounts{}, 0, map[string]int{}
 	for i, r := range rounds {
 		have[r.Kind]++
@@ -53,7 +53,7 @@ func TestPlanOfTorture(t *testing.T) {
 	if harmless < 10 || len(clients) != 3 {
 		t.Errorf("%d harmless stalls, clients %v", harmless, clients)
 	}
-	if planTorture(rand.New(rand.NewPCG(8, 0)), testNodes(), counts)[0].String() == rounds[0].String() {
+	if planTorture(rand.New(rand.NewPCG(8, 0)), testNodes(), counts, 0)[0].String() == rounds[0].String() {
 		t.Error("another seed makes the same")
 	}
 }

@@ -26,6 +26,16 @@ const (
 	TortureSplit TortureKind = "split"
 	// TortureOff kills all nodes and starts them all.
 	TortureOff TortureKind = "off"
+	// TortureStop stops a node as its service manager would and starts it again.
+	TortureStop TortureKind = "stop"
+	// TortureDrain drains a node and takes it back, and TortureWeight gives it
+	// another weight for a while.
+	TortureDrain  TortureKind = "drain"
+	TortureWeight TortureKind = "weight"
+	// TortureUpgrade has a node go on in a new process.
+	TortureUpgrade TortureKind = "upgrade"
+	// TortureBackend kills what is behind a node and starts it again.
+	TortureBackend TortureKind = "backend"
 )
 
 // Bounds of the times in a plan.
@@ -48,6 +58,8 @@ type Round struct {
 	// Node is whom it is done to; of a split and of all off, nobody.
 	Node string        `json:"node,omitempty"`
 	For  time.Duration `json:"for_ns"`
+	// Weight is the other one of TortureWeight.
+	Weight int `json:"weight,omitempty"`
 	// Sides of a split, and whether the clients are on Sides[0], on both, or on
 	// Sides[1].
 	Sides   [2][]string `json:"sides,omitzero"`
@@ -71,6 +83,10 @@ func (r Round) String() string {
 		return fmt.Sprintf("all off for %s", d)
 	case TortureControl:
 		return fmt.Sprintf("kill control of %s for %s", r.Node, d)
+	case TortureWeight:
+		return fmt.Sprintf("weight %s %d for %s", r.Node, r.Weight, d)
+	case TortureBackend:
+		return fmt.Sprintf("kill the backend of %s for %s", r.Node, d)
 	}
 	return fmt.Sprintf("%s %s for %s", r.Kind, r.Node, d)
 }
@@ -88,16 +104,34 @@ func ShortTorture() TortureCounts {
 	return TortureCounts{TortureKill: 1, TortureControl: 1, TortureStall: 2, TortureDeafen: 1, TortureMute: 1, TortureSplit: 1, TortureOff: 1}
 }
 
+// kindsInTurn are all kinds of rounds.
+func kindsInTurn() []TortureKind {
+	return []TortureKind{TortureKill, TortureControl, TortureStall, TortureDeafen, TortureMute, TortureSplit, TortureOff,
+		TortureStop, TortureDrain, TortureWeight, TortureUpgrade, TortureBackend}
+}
+
+// ends reports whether processes of a daemon end in a round of the kind.
+func (k TortureKind) ends() bool {
+	return slices.Contains([]TortureKind{TortureKill, TortureControl, TortureOff, TortureStop, TortureUpgrade}, k)
+}
+
 // planTorture makes the rounds, in an order by chance; the same source makes
-// the same. Every tenth stall is one that moves nothing.
-func planTorture(rng *rand.Rand, nodes []string, counts TortureCounts) []Round {
+// the same. Every tenth stall is one that moves nothing. The processes of the
+// first nodes, as many as are spared, are not ended.
+func planTorture(rng *rand.Rand, nodes []string, counts TortureCounts, spared int) []Round {
 	var rounds []Round
-	for _, kind := range []TortureKind{TortureKill, TortureControl, TortureStall, TortureDeafen, TortureMute, TortureSplit, TortureOff} {
+	for _, kind := range kindsInTurn() {
 		for i := range counts[kind] {
-			r := Round{Kind: kind, Node: nodes[rng.IntN(len(nodes))]}
+			some := nodes
+			if kind.ends() {
+				some = nodes[spared:]
+			}
+			r := Round{Kind: kind, Node: some[rng.IntN(len(some))]}
 			switch kind {
-			case TortureKill, TortureControl:
+			case TortureKill, TortureControl, TortureStop, TortureDrain, TortureBackend:
 				r.For = between(rng, shortestDown, longestDown)
+			case TortureWeight:
+				r.For, r.Weight = between(rng, shortestDown, longestDown), []int{0, 50, 300}[i%3]
 			case TortureStall:
 				r.For = between(rng, shortestStall, longestStall)
 				if i%10 == 0 {

@@ -69,6 +69,9 @@ type KindResult struct {
 	Unserved int `json:"unserved"`
 	Late     int `json:"late"`
 	Excused  int `json:"excused"`
+	// Silent flows had heard nothing when it was waited no longer for a machine
+	// that stood still.
+	Silent int `json:"silent"`
 	// Touched are the waits of newcomers whose node it was done to, Others
 	// those of the others, Ownerless how long newcomers of a round began that
 	// had to wait, and Told how long users of a dead node did not know.
@@ -103,10 +106,10 @@ func (r *TortureResult) sum() {
 func (r *TortureResult) tell(n *narrator) {
 	r.sum()
 	n.title("What %.0f s of torture came to", r.Seconds)
-	n.say("%-8s %6s %6s %6s %8s %6s %6s %7s", "", "rounds", "flows", "lost", "orphaned", "broken", "late", "excused")
+	n.say("%-8s %6s %6s %6s %8s %6s %6s %7s %6s", "", "rounds", "flows", "lost", "orphaned", "broken", "late", "excused", "silent")
 	for _, name := range slices.Sorted(maps.Keys(r.Kinds)) {
 		k := r.Kinds[name]
-		n.say("%-8s %6d %6d %6d %8d %6d %6d %7d", name, k.Rounds, k.Flows, k.Lost, k.Orphaned, k.Broken, k.Late, k.Excused)
+		n.say("%-8s %6d %6d %6d %8d %6d %6d %7d %6d", name, k.Rounds, k.Flows, k.Lost, k.Orphaned, k.Broken, k.Late, k.Excused, k.Silent)
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Kinds)) {
 		r.tellWaits(n, name)

@@ -20,6 +20,12 @@ const (
 	// settleEvery so many rounds it is waited until nothing moves. A node that
 	// has come back takes ten seconds to get its share.
 	settleEvery = 10
+	// longestPatience is how long it is waited for a machine that stands still.
+	longestPatience = 10 * time.Minute
+	// restlessSettle is how long it is waited for a calm that may not come.
+	restlessSettle = 20 * time.Second
+	// stillPatience is how long it is waited for flows then: their timers grow.
+	stillPatience = 3 * time.Minute
 	// recoverStep is how often it is looked.
 	recoverStep = 20 * time.Millisecond
 )
@@ -42,7 +48,7 @@ func (t *torture) doRound(ctx context.Context, r Round) error {
 			return err
 		}
 	}
-	tr := &trial{Round: r, owners: t.look(), settled: t.settled, flows: t.flows.living()}
+	tr := &trial{Round: r, owners: t.look(), settled: t.settled && !t.restless, flows: t.flows.living()}
 	// What came before is not of this round.
 	t.judgeCalm(t.newcomers.take())
 	if !r.harmless() {
@@ -67,11 +73,21 @@ func (t *torture) doRound(ctx context.Context, r Round) error {
 	if err := t.agreed(ctx, owned, "every bucket has an owner"); err != nil {
 		return err
 	}
+	if r.Kind == TortureBackend {
+		if err := t.serving(true); err != nil {
+			return err
+		}
+	}
 	tr.after = t.look()
 	broken := t.result.Broken
 	t.judgeRound(tr)
 	if t.result.Broken > broken {
 		t.tellStrays(ctx)
+	}
+	if r.Kind == TortureUpgrade {
+		if err := t.logOut(ctx, r.Node); err != nil {
+			return err
+		}
 	}
 	return t.replenish(ctx)
 }
@@ -98,10 +114,16 @@ func (t *torture) tellStrays(ctx context.Context) {
 // agreed waits until the nodes are as wanted; that they are not in time is a
 // breach.
 func (t *torture) agreed(ctx context.Context, want func([]nodeView) bool, what string) error {
-	if err := t.untilAllSay(ctx, want, what); err != nil {
-		t.breach("%v", err)
+	for began := time.Now(); ; {
+		err := t.untilAllSay(ctx, want, what)
+		if err != nil && t.stoodStill(began) && time.Since(began) < longestPatience && ctx.Err() == nil {
+			continue
+		}
+		if err != nil {
+			t.breach("%v", err)
+		}
+		return ctx.Err()
 	}
-	return ctx.Err()
 }
 
 // settle waits until all nodes have their shares and nothing moves any more, and
@@ -110,11 +132,18 @@ func (t *torture) settle(ctx context.Context) error {
 	if t.settled {
 		return nil
 	}
-	if err := t.agreed(ctx, shared, "all have equal shares"); err != nil {
-		return err
-	}
-	if err := t.sniffer.Tell((*Judge).Settled); err != nil {
-		return err
+	if t.restless {
+		// It may never come to that.
+		if err := t.untilAllSayWithin(ctx, restlessSettle, shared, "all have equal shares"); err != nil {
+			return ctx.Err()
+		}
+	} else {
+		if err := t.agreed(ctx, shared, "all have equal shares"); err != nil {
+			return err
+		}
+		if err := t.sniffer.Tell((*Judge).Settled); err != nil {
+			return err
+		}
 	}
 	t.judgeCalm(t.newcomers.take())
 	t.settled = true
@@ -123,7 +152,8 @@ func (t *torture) settle(ctx context.Context) error {
 
 // replenish opens as many flows as are missing.
 func (t *torture) replenish(ctx context.Context) error {
-	if err := t.flows.replenish(ctx); err != nil && ctx.Err() == nil {
+	began := time.Now()
+	if err := t.flows.replenish(ctx); err != nil && ctx.Err() == nil && !t.stoodStill(began) {
 		t.breach("in a calm: %v", err)
 	}
 	return ctx.Err()
@@ -143,6 +173,9 @@ func (t *torture) inflict(r Round) (undo func() error, err error) {
 	d, err := t.Daemon(r.Node)
 	if err != nil {
 		return nil, err
+	}
+	if order := t.orders()[r.Kind]; order != nil {
+		return order(r, d)
 	}
 	begin, end := map[TortureKind]func() error{
 		TortureKill: d.Kill, TortureControl: d.KillControl, TortureStall: d.Stall,
@@ -206,10 +239,10 @@ func (t *torture) split(r Round) (func() error, error) {
 // newcomer of the fault is served. What has not come by the limit is told by
 // judgeRound.
 func (t *torture) recovered(ctx context.Context, tr *trial) error {
-	for deadline := time.Now().Add(recoverLimit); time.Now().Before(deadline); {
+	for began := time.Now(); time.Since(began) < recoverLimit || time.Since(began) < stillPatience && t.stoodStill(began); {
 		open := slices.ContainsFunc(tr.flows, func(f *liveFlow) bool {
 			heard, _, ended := f.state()
-			return ended == nil && (tr.kills(f.node) || !heard.After(tr.undone))
+			return ended == nil && (tr.ends(f) || !heard.After(tr.undone))
 		})
 		if !open && t.newcomers.waiting(tr.undone) == 0 {
 			return nil
@@ -236,17 +269,30 @@ func (t *torture) askEverybody() error {
 	return nil
 }
 
+// everyone are all clients: each address, and with IPv6 the one beside every third.
+func (t *torture) everyone() []from {
+	const ofSoMany = 3
+	four := t.addresses()
+	all := four
+	for i, f := range four {
+		if t.o.Spec.IPv6 && i%ofSoMany == 0 {
+			all = append(all, from{f.host, beside(f.addr)})
+		}
+	}
+	return all
+}
+
 // look finds out who serves each address.
 func (t *torture) look() map[netip.Addr]string {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	out := map[netip.Addr]string{}
 	slots := make(chan struct{}, loginsAtOnce)
-	for _, f := range t.addresses() {
+	for _, f := range t.everyone() {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			node := ""
+			node, began := "", time.Now()
 			conn, err := dialVIP(f, beatPort, newcomerPatience)
 			if err == nil {
 				node, err = hearName(conn)
@@ -254,7 +300,7 @@ func (t *torture) look() map[netip.Addr]string {
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			if out[f.addr] = node; err != nil {
+			if out[f.addr] = node; err != nil && !(late(err) && t.stoodStill(began)) {
 				t.breach("in a calm, %s was not served: %v", f.addr, err)
 			}
 		})

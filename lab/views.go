@@ -15,7 +15,9 @@ type nodeView struct {
 	Leased  bool   `json:"leased"`
 	Epoch   uint64 `json:"epoch"`
 	Buckets int    `json:"buckets"`
-	Witness bool   `json:"witness"`
+	// Of are its shares of all services' tables.
+	Of      map[string]int `json:"buckets_of"`
+	Witness bool           `json:"witness"`
 }
 
 // views are what a daemon knows of all nodes, but the witness.
@@ -29,12 +31,20 @@ func (d *Daemon) views(ctx context.Context) ([]nodeView, error) {
 
 // owned reports whether every node holds a lease and every bucket has an owner.
 func owned(views []nodeView) bool {
-	sum := 0
+	sum, of := 0, map[string]int{}
 	for _, v := range views {
 		if !v.Leased {
 			return false
 		}
 		sum += v.Buckets
+		for table, n := range v.Of {
+			of[table] += n
+		}
+	}
+	for _, n := range of {
+		if n != hashing.Buckets {
+			return false
+		}
 	}
 	return sum == hashing.Buckets
 }
@@ -44,8 +54,21 @@ func shared(views []nodeView) bool {
 	if !owned(views) {
 		return false
 	}
-	fewer := func(a, b nodeView) int { return a.Buckets - b.Buckets }
-	return slices.MaxFunc(views, fewer).Buckets-slices.MinFunc(views, fewer).Buckets <= 1
+	if !even(views, func(v nodeView) int { return v.Buckets }) {
+		return false
+	}
+	for table := range views[0].Of {
+		if !even(views, func(v nodeView) int { return v.Of[table] }) {
+			return false
+		}
+	}
+	return true
+}
+
+// even reports whether no share is larger than another by more than one bucket.
+func even(views []nodeView, share func(nodeView) int) bool {
+	fewer := func(a, b nodeView) int { return share(a) - share(b) }
+	return share(slices.MaxFunc(views, fewer))-share(slices.MinFunc(views, fewer)) <= 1
 }
 
 // agreeTimeout bounds how long the nodes may take to agree: ten seconds of slow
@@ -58,6 +81,10 @@ const agreeStep = 200 * time.Millisecond
 // untilAllSay waits until each daemon's view of all nodes is as wanted. what
 // ends the sentence of the error.
 func (l *Lab) untilAllSay(ctx context.Context, want func([]nodeView) bool, what string) error {
+	return l.untilAllSayWithin(ctx, agreeTimeout, want, what)
+}
+
+func (l *Lab) untilAllSayWithin(ctx context.Context, limit time.Duration, want func([]nodeView) bool, what string) error {
 	for began := time.Now(); ; {
 		said := 0
 		for _, d := range l.Daemons {
@@ -71,8 +98,8 @@ func (l *Lab) untilAllSay(ctx context.Context, want func([]nodeView) bool, what 
 		if said == len(l.Daemons) {
 			return nil
 		}
-		if time.Since(began) > agreeTimeout {
-			return fmt.Errorf("after %v not all nodes say that %s; see `onevoice status` on them", agreeTimeout, what)
+		if time.Since(began) > limit {
+			return fmt.Errorf("after %v not all nodes say that %s; see `onevoice status` on them", limit, what)
 		}
 		if err := sleep(ctx, agreeStep); err != nil {
 			return err

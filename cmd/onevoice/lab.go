@@ -285,25 +285,6 @@ func newLabDownCommand() *cobra.Command {
 	}
 }
 
-func newLabSoakCommand() *cobra.Command {
-	spec := lab.Spec{}
-	var kind string
-	var duration time.Duration
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "soak",
-		Short: "Log in again and again, and see that nothing is left behind",
-		Args:  cobra.NoArgs,
-		RunE: func(_ *cobra.Command, _ []string) error {
-			return enter("soak", spec, kind, "--for="+duration.String(), fmt.Sprintf("--json=%t", asJSON))
-		},
-	}
-	labFlags(cmd, &spec, &kind)
-	cmd.Flags().DurationVar(&duration, "for", 10*time.Minute, "how long to log in")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON")
-	return cmd
-}
-
 func newLabRollingCommand() *cobra.Command {
 	spec := lab.Spec{}
 	var kind string
@@ -343,8 +324,9 @@ func newLabInsideCommand() *cobra.Command {
 	spec := lab.Spec{}
 	var kind, pcap string
 	var duration time.Duration
-	var flows, times int
+	var flows, times, rate int
 	var asJSON bool
+	var evidence string
 	var torture tortureFlags
 	cmd := &cobra.Command{
 		Use:       "inside",
@@ -369,7 +351,8 @@ func newLabInsideCommand() *cobra.Command {
 			case "demo":
 				return lab.RunDemo(ctx, cmd.OutOrStdout(), lab.DemoOptions{Spec: spec, Colour: paint, Pcap: pcap})
 			case "soak":
-				return lab.RunSoak(ctx, cmd.OutOrStdout(), lab.SoakOptions{Spec: spec, For: duration, JSON: asJSON, Colour: paint})
+				f := soakFlags{duration: duration, rate: rate, evidence: evidence, json: asJSON}
+				return lab.RunSoak(ctx, cmd.OutOrStdout(), f.options(spec, &torture, paint))
 			}
 			return labInside(ctx, spec)
 		},
@@ -379,6 +362,8 @@ func newLabInsideCommand() *cobra.Command {
 	cmd.Flags().DurationVar(&duration, "for", 0, "")
 	cmd.Flags().IntVar(&flows, "flows", 0, "")
 	cmd.Flags().IntVar(&times, "times", 0, "")
+	cmd.Flags().IntVar(&rate, "rate", 0, "")
+	cmd.Flags().StringVar(&evidence, "evidence", "", "")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "")
 	cmd.Flags().BoolVar(&spec.Witness, "witness", false, "")
 	torture.add(cmd)

@@ -102,10 +102,10 @@ than a minute, and exits 0 only if nothing was broken.`,
 
 func newLabBeatCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:    lab.BeatCommand + " NODE ADDRESS",
+		Use:    lab.BeatCommand + " NODE ADDRESS…",
 		Hidden: true,
-		Args:   cobra.ExactArgs(2),
-		RunE:   func(_ *cobra.Command, args []string) error { return lab.ServeBeat(args[0], args[1]) },
+		Args:   cobra.MinimumNArgs(2),
+		RunE:   func(_ *cobra.Command, args []string) error { return lab.ServeBeat(args[0], args[1:]...) },
 	}
 }
 
