@@ -127,6 +127,24 @@ func TestLongestPrefix(t *testing.T) {
 	})
 }
 
+// Of two files that name the same prefix, the one that denies counts, and those of one
+// service count before those of all.
+func TestTiesOfFiles(t *testing.T) {
+	names := [4]string{"deny", "allow", "deny-all", "allow-all"}
+	client := netip.MustParseAddr("10.1.2.3")
+	prefix := []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}
+	for first := range names {
+		for second := first + 1; second < len(names); second++ {
+			g := New([]Service{{Access: Access{Files: Files{Deny: names[0], Allow: names[1], DenyAll: names[2], AllowAll: names[3]}}}}, key)
+			g.SetList(names[first], NewList(prefix))
+			g.SetList(names[second], NewList(prefix))
+			if may := !g.Denies(0, client); may != (first%2 == 1) {
+				t.Errorf("%s and %s: may %v", names[first], names[second], may)
+			}
+		}
+	}
+}
+
 // The rate beside a list of all that was admitted, of a few sources, over times
 // longer than the stamps' clock.
 func TestRateIsExact(t *testing.T) {
