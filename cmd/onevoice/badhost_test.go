@@ -219,3 +219,62 @@ func TestBackendFlaps(t *testing.T) {
 		t.Errorf("status does not tell of it:\n%s", text)
 	}
 }
+
+// Clients that have said their last, and a service that never does: each keeps its
+// place, takes nothing from others, and is gone once the service has ended.
+func TestHalfClosedForEver(t *testing.T) {
+	p := newPair(t)
+	p.configure("[[service]]\nname = \"silent\"\nlisten = \"" + testVIP + ":9\"\nbackend = \"127.0.0.1:7001\"\n")
+	const clients = 200
+	heard, rest := make(chan struct{}, clients), make(chan struct{})
+	p.serve("127.0.0.1:7001", func(c net.Conn) {
+		// The client's half-close arrives, and nothing is said to it.
+		if n, _ := io.Copy(io.Discard, c); n == 1 {
+			heard <- struct{}{}
+		}
+		<-rest
+	})
+	p.start().until("answering: this node holds a lease")
+	var open []net.Conn
+	err := p.client.Do(func() error {
+		for range clients {
+			c, err := net.DialTimeout("tcp4", testVIP+":9", patience)
+			if err != nil {
+				return err
+			}
+			t.Cleanup(func() { c.Close() })
+			if _, err := c.Write([]byte{1}); err != nil {
+				return err
+			}
+			if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+				return err
+			}
+			open = append(open, c)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range clients {
+		<-heard
+	}
+	if running := p.status().Flows.Running; running != clients {
+		t.Errorf("%d flows are counted of %d that are half-closed", running, clients)
+	}
+	p.session().Close()
+	close(rest)
+	for i, c := range open {
+		if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+			t.Fatalf("client %d: %d bytes, %v", i, n, err)
+		}
+	}
+	for begun := time.Now(); p.status().Flows.Running != 0; time.Sleep(50 * time.Millisecond) {
+		if time.Since(begun) > patience {
+			t.Fatalf("%d flows are left", p.status().Flows.Running)
+		}
+	}
+}
