@@ -55,7 +55,7 @@ func tests() []test {
 			{"flood-answered", "SYN flood, answered", "/s", false},
 			{"flood-memory", "SYN flood, memory", "MiB more", true},
 			{"flood-upload", "SYN flood, upload", "Gb/s", false},
-			{"flood-kept", "SYN flood, kept of a running upload", "%", false},
+			{"flood-kept", "SYN flood, upload keeps", "%", false},
 		}, needs: []string{"iperf3"}, nodes: 1, run: underFlood},
 		{Name: "dns", Rows: one("dns", "DNS queries", "/s"), needs: []string{"dnsperf"}, nodes: 1, run: dnsQueries},
 		{Name: "foreign", Rows: []figure{

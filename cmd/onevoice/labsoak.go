@@ -78,7 +78,7 @@ nothing broke, nothing is left behind, and the memory does not grow.`,
 	labFlags(cmd, &spec, &kind)
 	cmd.Flags().DurationVar(&f.duration, "for", soakFor, "how long")
 	cmd.Flags().IntVar(&f.rate, "rate", soakRate, "short connections a second")
-	cmd.Flags().StringVar(&f.evidence, "evidence", "soak", "made when something breaks: a `directory`")
+	cmd.Flags().StringVar(&f.evidence, "evidence", "soak", "made when something breaks: `dir`")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print the result as JSON")
 	cmd.Flags().Uint64Var(&t.seed, "seed", 1, "chooses faults, nodes and times")
 	cmd.Flags().IntVar(&t.ssh, "ssh", tortureSSH, "live SSH sessions")
