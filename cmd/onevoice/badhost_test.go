@@ -10,8 +10,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/vishvananda/netlink"
 )
 
 // starve lets all processes of the node run for a tenth of the time, until the
@@ -72,32 +70,6 @@ func TestProcessorIsStarved(t *testing.T) {
 	if err := echoes(s); err != nil {
 		t.Errorf("the session, when the node runs again: %v", err)
 	}
-	if state := c.end(syscall.SIGTERM); !state.Success() {
-		t.Errorf("stop: %v", state)
-	}
-	c.untilAllEnd()
-}
-
-// An interface that gets another name under a running daemon is as good as removed:
-// the node says so, and serves again once it has its own.
-func TestInterfaceIsRenamed(t *testing.T) {
-	if testing.Short() {
-		t.Skip("an interface is looked at every few seconds")
-	}
-	p := newPair(t)
-	c := p.start()
-	c.until("answering: this node holds a lease")
-	p.session()
-	rename := func(from, to string) {
-		p.link(from, netlink.LinkSetDown)
-		p.link(from, func(l netlink.Link) error { return netlink.LinkSetName(l, to) })
-		p.link(to, netlink.LinkSetUp)
-	}
-	rename("eth0", "wan0")
-	p.untilWarned("interface eth0 was removed; nothing is answered on it until it is back", true)
-	rename("wan0", "eth0")
-	p.untilWarned("was removed", false)
-	p.session()
 	if state := c.end(syscall.SIGTERM); !state.Success() {
 		t.Errorf("stop: %v", state)
 	}
