@@ -25,6 +25,10 @@ import (
 type held struct {
 	user        rights.User
 	confinement rights.Confinement
+	// became: it was another user's before. lacks are capabilities that the daemon can do
+	// without.
+	became bool
+	lacks  []rights.Capability
 }
 
 func (h *held) status() *rights.Status {
@@ -51,17 +55,16 @@ func inheritance() []rights.Capability { return slices.Concat(controlUses(), con
 // takeRights makes this process the user that the file names, before it opens anything,
 // and leaves it the capabilities and files that a control process goes on to need: so
 // what it could open once it can open again. capture is "" for none.
-func takeRights(cfg *config.Config, file, capture string, log *slog.Logger) (*held, error) {
+func takeRights(cfg *config.Config, file, capture string) (*held, error) {
 	if lacks := rights.Names(rights.Missing(controlUses()[:2])); len(lacks) > 0 {
 		return nil, fmt.Errorf("this process lacks %s, without which no frame can be taken or sent; start onevoice as root, or by its unit, or with --inh-caps and --ambient-caps of setpriv(1), both %s", strings.Join(lacks, " and "), setprivCaps())
 	}
-	for _, c := range rights.Missing(inheritance()[2:]) {
-		log.Info("a capability is missing that this daemon can do without", "capability", rights.Name(c), "then", withoutRight(c))
-	}
+	lacks := rights.Missing(inheritance()[2:])
 	if direct(cfg) {
-		return &held{user: rights.Current()}, nil
+		return &held{user: rights.Current(), lacks: lacks}, nil
 	}
-	user, err := becomeUser(cfg, log)
+	before := rights.Current()
+	user, err := becomeUser(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -69,12 +72,25 @@ func takeRights(cfg *config.Config, file, capture string, log *slog.Logger) (*he
 		return nil, err
 	}
 	c, err := rights.Confine(controlFiles(cfg, file, capture))
-	return &held{user, c}, err
+	return &held{user: user, confinement: c, became: user.UID != before.UID, lacks: lacks}, err
+}
+
+// tell logs what has become of the process. It is for a daemon that has started: who
+// reads why another has not needs one line.
+func (h *held) tell(log *slog.Logger) {
+	if h.became {
+		log.Info("runs on as another user", "user", h.user.Name)
+	}
+	for _, c := range h.lacks {
+		log.Info("a capability is missing that this daemon can do without", "capability", rights.Name(c), "then", withoutRight(c))
+	}
+	h.became, h.lacks = false, nil
 }
 
 // takeWitnessRights is takeRights for a witness, which needs neither packets nor routes.
-func takeWitnessRights(cfg *config.Config, file string, log *slog.Logger) (*held, error) {
-	user, err := becomeUser(cfg, log)
+func takeWitnessRights(cfg *config.Config, file string) (*held, error) {
+	before := rights.Current()
+	user, err := becomeUser(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +100,7 @@ func takeWitnessRights(cfg *config.Config, file string, log *slog.Logger) (*held
 	f := controlFiles(cfg, file, "")
 	f.Execute = nil
 	c, err := rights.Confine(f)
-	return &held{user, c}, err
+	return &held{user: user, confinement: c, became: user.UID != before.UID}, err
 }
 
 // direct reports services that the kernel serves. Their programs are kept in a file
@@ -117,7 +133,7 @@ func withoutRight(c rights.Capability) string {
 }
 
 // becomeUser makes this process the user that it is to be, and returns who that is.
-func becomeUser(cfg *config.Config, log *slog.Logger) (rights.User, error) {
+func becomeUser(cfg *config.Config) (rights.User, error) {
 	now, name := rights.Current(), cfg.Node.User
 	// One that has given that up already, or was started without it, stays who it is.
 	may := len(rights.Missing([]rights.Capability{rights.SetUID, rights.SetGID})) == 0
@@ -145,7 +161,6 @@ func becomeUser(cfg *config.Config, log *slog.Logger) (rights.User, error) {
 	if err := wanted.Become(); err != nil {
 		return now, fmt.Errorf("%w; write [node] user = \"root\" to stay root", err)
 	}
-	log.Info("runs on as another user", "user", wanted.Name)
 	return wanted, readable(cfg, wanted)
 }
 
@@ -314,7 +329,7 @@ func (s *serving) giveUp() error {
 	if err != nil {
 		return err
 	}
-	h := &held{user, c}
+	h := &held{user: user, confinement: c}
 	s.parts.Rights = h.status
 	return nil
 }

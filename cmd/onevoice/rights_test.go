@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -75,6 +74,14 @@ func (c *controlProcess) tried(pid int, who string) map[string]string {
 		}
 	}
 	return out
+}
+
+// logged waits for a line that may have come already.
+func (c *controlProcess) logged(text string) {
+	c.t.Helper()
+	if !slices.ContainsFunc(c.log, func(line string) bool { return strings.Contains(line, text) }) {
+		c.until(text)
+	}
 }
 
 // statusOf is /proc/PID/status, and owner who may look further into it.
@@ -160,6 +167,10 @@ func TestRunGivesUpItsRights(t *testing.T) {
 	cmd.Env = append(cmd.Env, triesAt+"="+strings.Join([]string{"read:" + key, "read:/etc/hostname", "write:/tmp/onevoice-test", "exec:/bin/true", "signal", "root"}, " "))
 	c := p.startAs(cmd)
 	c.until("answering: this node holds a lease")
+	c.logged("runs on as another user")
+	for _, lack := range rights.Missing(inheritance()[2:]) {
+		c.logged("capability=" + rights.Name(lack))
+	}
 	p.session()
 	s := p.status()
 	p.hasRights(u, c.cmd.Process.Pid, s.Rights, controlUses(), controlReserves())
@@ -276,7 +287,7 @@ func TestKeyThatItsUserMayNotRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	code, out := runProgram(t, program(t, "run", "--config", p.file), p.Start)
-	if want := "this daemon runs as nobody, who has to be able to read it"; code != 1 || !strings.Contains(out, want) || !strings.Contains(out, "chown nobody "+key) {
+	if want := "this daemon runs as nobody, who has to be able to read it"; code != 1 || strings.Count(out, "\n") != 1 || !strings.Contains(out, want) || !strings.Contains(out, "chown nobody "+key) {
 		t.Errorf("exit %d: %s", code, out)
 	}
 }
@@ -284,7 +295,7 @@ func TestKeyThatItsUserMayNotRead(t *testing.T) {
 // A user that cannot be become is told why.
 func TestUserThatIsNotThere(t *testing.T) {
 	cfg := &config.Config{Node: config.Node{User: "nobody-of-that-name"}}
-	if _, err := becomeUser(cfg, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "useradd --system nobody-of-that-name") {
+	if _, err := becomeUser(cfg); err == nil || !strings.Contains(err.Error(), "useradd --system nobody-of-that-name") {
 		t.Error(err)
 	}
 }

@@ -70,6 +70,7 @@ func (d *daemon) start() (next *control.Successor, err error) {
 		}
 	}
 	defer func() { _ = l.notify.close() }()
+	d.held.tell(d.log)
 	d.log.Info("started", "node", d.cfg.Node.Name, "address", d.self, "vips", addressesOf(d.cfg.VIPs))
 	for !l.over {
 		l.wait()

@@ -60,7 +60,7 @@ func newRunner(p *runner) *runner {
 func (p *runner) run() error {
 	defer signal.Stop(p.signals)
 	control.RaiseProcess()
-	kept, err := takeRights(p.cfg, p.file, p.capture, p.log)
+	kept, err := takeRights(p.cfg, p.file, p.capture)
 	if err != nil {
 		return (&daemon{runner: p}).refused(err)
 	}

@@ -51,7 +51,7 @@ func TestKeyOfAnotherUser(t *testing.T) {
 	cmd.Path = exe
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}, AmbientCaps: []uintptr{unix.CAP_NET_RAW, unix.CAP_NET_ADMIN}}
 	code, out := runProgram(t, cmd, h.Start)
-	if code != 1 || !strings.Contains(out, "may not be read by the user that the daemon has, ") || !strings.Contains(out, "; chown ") || linesOfFailure(out) == 0 {
+	if code != 1 || !strings.Contains(out, "may not be read by the user that the daemon has, ") || !strings.Contains(out, "; chown ") || strings.Count(out, "\n") != 1 {
 		t.Errorf("exit %d: %s", code, out)
 	}
 }

@@ -49,7 +49,7 @@ func runWitness(file string, log *slog.Logger) (err error) {
 		return fmt.Errorf("%s: [cluster] names no witness; write the address of this box there, in the file of every node", file)
 	}
 	control.RaiseProcess()
-	kept, err := takeWitnessRights(cfg, file, log)
+	kept, err := takeWitnessRights(cfg, file)
 	if err != nil {
 		return err
 	}
@@ -136,6 +136,7 @@ func (d *daemon) witness() error {
 	defer signal.Stop(stop)
 	ended := make(chan error, 1)
 	go d.runLoop(ended)
+	d.held.tell(d.log)
 	d.log.Info("started", "witness", d.cfg.Node.Name, "address", d.cfg.Cluster.Witness, "cluster", d.cfg.Cluster.Name)
 	select {
 	case err := <-ended:
