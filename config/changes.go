@@ -98,6 +98,7 @@ func flattenTable(out map[string]string, under string, t map[string]any) {
 // its sessions go on, nil if it can.
 func (c *Config) Continues(before *Config) error {
 	const mend = "stop onevoice here and start it again for that; its sessions end"
+	const together = "write it on all nodes, and then stop onevoice on each and start it again; sessions end"
 	switch {
 	case c.Cluster.Name != before.Cluster.Name:
 		return fmt.Errorf("cluster.name is %q and was %q, which is another cluster; %s", c.Cluster.Name, before.Cluster.Name, mend)
@@ -105,6 +106,14 @@ func (c *Config) Continues(before *Config) error {
 		return fmt.Errorf("node.state_dir is %q and was %q, and what this node has promised is there; %s", c.Node.StateDir, before.Node.StateDir, mend)
 	case c.Admin.Socket != before.Admin.Socket:
 		return fmt.Errorf("admin.socket is %q and was %q, where its answer is waited for; %s", c.Admin.Socket, before.Admin.Socket, mend)
+	}
+	if now, was := c.Cluster.ControlPort, before.Cluster.ControlPort; now != was && len(c.Cluster.Peers) > 1 {
+		return fmt.Errorf("cluster.control_port is %d and was %d, where the other nodes are heard; %s", now, was, together)
+	}
+	for i := range before.VIPs {
+		if err := before.VIPs[i].continuedBy(c); err != nil {
+			return fmt.Errorf("%w, so that nodes with the one and with the other do not hear each other; %s", err, together)
+		}
 	}
 	// By these addresses the workers of the process before are found.
 	for _, u := range before.Uplinks() {
@@ -116,6 +125,25 @@ func (c *Config) Continues(before *Config) error {
 	}
 	if first := before.VIPs[0].Address.Addr(); c.VIPs[0].Address.Addr() != first {
 		return fmt.Errorf("VIP %s has to be the first in the file, as it was, for this host's routes go by it; %s", first, mend)
+	}
+	return nil
+}
+
+// continuedBy is what a file says otherwise of how frames for a VIP are sent, nil for
+// nothing.
+func (v *VIP) continuedBy(c *Config) error {
+	at := slices.IndexFunc(c.VIPs, func(o VIP) bool { return o.Address.Addr() == v.Address.Addr() })
+	if at < 0 {
+		return nil
+	}
+	now := &c.VIPs[at]
+	switch {
+	case now.MACMode != v.MACMode:
+		return fmt.Errorf("mac_mode of VIP %s is %q and was %q", v.Address.Addr(), now.MACMode, v.MACMode)
+	case now.MAC.String() != v.MAC.String():
+		return fmt.Errorf("the MAC of VIP %s is %s and was %s", v.Address.Addr(), now.MAC, v.MAC)
+	case now.Uplink != v.Uplink:
+		return fmt.Errorf("VIP %s is on %s and was on %s", v.Address.Addr(), now.Uplink, v.Uplink)
 	}
 	return nil
 }

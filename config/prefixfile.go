@@ -27,7 +27,7 @@ const (
 func (p *problems) prefixFile(key string, raw *string) string {
 	path := or(raw, "")
 	if raw != nil && !isPath(path) {
-		p.at(key, "%s is no absolute path; write one like \"/etc/onevoice/ssh.deny\"", shown(path))
+		p.at(key, "%s is no absolute path; write one like \"/etc/onevoice/lists/ssh.deny\"", shown(path))
 	}
 	return path
 }
