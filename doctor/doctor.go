@@ -20,7 +20,7 @@ type Finding struct {
 	// a full stop.
 	Text string `json:"text"`
 	Mend string `json:"mend"`
-	// Note: it is told in a status though it does not harm.
+	// Note: it is told in a status though it does not harm; as news where it is Unseen.
 	Note bool `json:"-"`
 }
 

@@ -232,3 +232,17 @@ func TestUnmadeExaminations(t *testing.T) {
 		t.Errorf("of a file that cannot be read %v are fine", fine)
 	}
 }
+
+// A LAN without a querier is told in a status, and before that is sure as what is not
+// known yet.
+func TestNoQuerierIsToldInAStatus(t *testing.T) {
+	for uptime, unseen := range map[time.Duration]bool{membershipTime: true, membershipTime + 1: false} {
+		f := well()
+		group("239.77.0.2", 0)(f)
+		f.Uptime = uptime
+		found := Examine(f)
+		if len(found) != 1 || !found[0].Note || found[0].Unseen != unseen || found[0].Harms {
+			t.Errorf("after %v: %+v", uptime, found)
+		}
+	}
+}

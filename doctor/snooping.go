@@ -35,7 +35,7 @@ func noQuerier(f *Facts) (out []Finding) {
 			protocol = "MLD"
 		}
 		one := Finding{
-			Code: "no-querier",
+			Code: "no-querier", Note: true,
 			Text: fmt.Sprintf("nobody on this LAN asks for members of groups by %s. The nodes tell of %s by themselves each minute, which keeps one switch from forgetting them; behind a second one they are not known", protocol, g.Address),
 			Mend: "let a switch or the router be the querier, or use mac_mode = \"unicast\", or \"multicast\" if the switches do not snoop",
 		}
