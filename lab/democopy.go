@@ -30,7 +30,7 @@ func copies(ctx context.Context, n *narrator, w *watched) error {
 	}
 	defer os.RemoveAll(dir)
 	here, there, back := filepath.Join(dir, "here"), filepath.Join(dir, "there"), filepath.Join(dir, "back")
-	want, err := writeRandom(here)
+	want, err := writeRandom(here, copyBytes)
 	if err != nil {
 		return err
 	}
@@ -57,13 +57,13 @@ func rate(bytes int, took time.Duration) string {
 	return fmt.Sprintf("%.0f MB/s", float64(bytes)/1e6/took.Seconds())
 }
 
-func writeRandom(path string) ([32]byte, error) {
+func writeRandom(path string, bytes int64) ([32]byte, error) {
 	f, err := os.Create(path)
 	if err != nil {
 		return [32]byte{}, err
 	}
 	h := sha256.New()
-	_, err = io.CopyN(io.MultiWriter(f, h), rand.Reader, copyBytes)
+	_, err = io.CopyN(io.MultiWriter(f, h), rand.Reader, bytes)
 	return [32]byte(h.Sum(nil)), errors.Join(err, f.Close())
 }
 

@@ -88,8 +88,8 @@ func (w *watched) upgrades(ctx context.Context, n *narrator, o UpgradeOptions) e
 	}
 	clients, logins := newNewcomers(w.addresses(), rollingEvery), w.newLogins()
 	for i := 0; i < o.Times && err == nil; i++ {
-		for _, d := range w.Daemons {
-			if err = w.upgraded(ctx, n, d, running); err != nil {
+		for k, d := range w.Daemons {
+			if err = w.upgraded(ctx, n, d, running[k].from, running); err != nil {
 				break
 			}
 		}
@@ -101,8 +101,14 @@ func (w *watched) upgrades(ctx context.Context, n *narrator, o UpgradeOptions) e
 
 // upgraded upgrades a node, and sees that all flows go on. Where old workers have flows
 // of newcomers yet, there may be too many of them for a moment.
-func (w *watched) upgraded(ctx context.Context, n *narrator, d *Daemon, running []*liveFlow) error {
+// own is an address whose clients it serves, or served when all began.
+func (w *watched) upgraded(ctx context.Context, n *narrator, d *Daemon, own from, running []*liveFlow) error {
 	n.title("%s is upgraded", d.Host.Name)
+	scp, err := w.copyThrough(ctx, own)
+	if err != nil {
+		return err
+	}
+	before := scp.copied()
 	at := time.Now()
 	text, err := exec.CommandContext(ctx, program, "upgrade", "--socket", d.Socket()).CombinedOutput()
 	first, _, _ := strings.Cut(string(text), "\n")
@@ -110,11 +116,20 @@ func (w *watched) upgraded(ctx context.Context, n *narrator, d *Daemon, running 
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, text)
 	}
+	during := scp.copied()
 	if err := w.untilAllSay(ctx, owned, "every bucket has an owner"); err != nil {
 		return err
 	}
 	n.say("every bucket has an owner %s after the command", short(time.Since(at)))
 	went, err := heardAgain(ctx, running, time.Now(), goOnWithin)
 	n.claim(went == len(running), "%d of %d flows went on", went, len(running))
-	return err
+	if scp == nil || err != nil {
+		return err
+	}
+	if err := scp.finish(); err != nil {
+		n.claim(false, "scp: %v", err)
+		return nil
+	}
+	n.claim(true, "scp had copied %.1f MB when it began and %.1f when it was done, and then all %d, with the same SHA-256", float64(before)/1e6, float64(during)/1e6, liveCopyBytes/1_000_000)
+	return nil
 }
