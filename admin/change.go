@@ -50,21 +50,18 @@ type ChangeStatus struct {
 	Unserved float64 `json:"unserved_seconds,omitempty"`
 }
 
-func serveChanges(mux *http.ServeMux, d *Daemon) {
-	mux.HandleFunc("GET /v1/change", func(w http.ResponseWriter, _ *http.Request) { answerChange(w, d.Changed()) })
-	mux.HandleFunc("POST /v1/change", func(w http.ResponseWriter, r *http.Request) {
-		var c Change
-		if !ReadBody(w, r, &c) {
-			return
-		}
-		s, err := d.Change(c)
-		d.Audit(by(r), err, "for", c.Do)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusConflict)
-			return
-		}
-		answerChange(w, s)
-	})
+func beginChange(w http.ResponseWriter, r *http.Request, d *Daemon) {
+	var c Change
+	if !ReadBody(w, r, &c) {
+		return
+	}
+	s, err := d.Change(c)
+	d.Audit(by(r), err, "for", c.Do)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusConflict)
+		return
+	}
+	answerChange(w, s)
 }
 
 func answerChange(w http.ResponseWriter, s ChangeStatus) {

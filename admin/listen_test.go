@@ -109,7 +109,7 @@ func TestAnotherVersion(t *testing.T) {
 		t.Errorf("a wish that it does not know: %v", err)
 	}
 	// What it has more or less does not matter.
-	if s, err := Ask(ctx, answers("more", "9.9", `{"node":"n1","news":[1]}`, 200), Wanted{}); err != nil || s.Node != "n1" {
+	if s, err := Ask(ctx, answers("more", "9.9", `{"node":"n1","of_a_newer_version":[1]}`, 200), Wanted{}); err != nil || s.Node != "n1" {
 		t.Errorf("%+v, %v", s, err)
 	}
 }

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"onevoice/control"
@@ -78,22 +80,44 @@ func Serve(l net.Listener, d Daemon) *Server {
 	return s
 }
 
+// Routes are what the socket of a daemon answers that knows everything: patterns of
+// http.ServeMux, sorted.
+func Routes() []string {
+	return slices.Sorted(maps.Keys(routesOf(&Daemon{
+		Kill:    func(control.Kill) (int, error) { return 0, nil },
+		Explain: func(string, string) (*Explanation, error) { return nil, nil },
+		Change:  func(Change) (ChangeStatus, error) { return ChangeStatus{}, nil },
+		Examine: func(context.Context) (control.Examined, error) { return control.Examined{}, nil },
+	})))
+}
+
+// routesOf are the answers of d by pattern.
+func routesOf(d *Daemon) map[string]http.HandlerFunc {
+	out := map[string]http.HandlerFunc{
+		"GET /v1/status": func(w http.ResponseWriter, r *http.Request) { answerStatus(w, r, d) },
+		"POST /v1/wish":  func(w http.ResponseWriter, r *http.Request) { answerWish(w, r, d) },
+	}
+	if d.Explain != nil {
+		out["GET /v1/explain"] = func(w http.ResponseWriter, r *http.Request) { answerWhy(w, r, d.Explain) }
+	}
+	if d.Change != nil {
+		out["GET /v1/change"] = func(w http.ResponseWriter, _ *http.Request) { answerChange(w, d.Changed()) }
+		out["POST /v1/change"] = func(w http.ResponseWriter, r *http.Request) { beginChange(w, r, d) }
+	}
+	if d.Examine != nil {
+		out["POST /v1/examine"] = func(w http.ResponseWriter, r *http.Request) { answerExamine(w, r, d) }
+	}
+	if d.Kill != nil {
+		out["POST /v1/kill"] = func(w http.ResponseWriter, r *http.Request) { answerKill(w, r, d) }
+	}
+	return out
+}
+
 // handlerOf answers requests, of which no body is longer than a wish's.
 func handlerOf(d *Daemon) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) { answerStatus(w, r, d) })
-	mux.HandleFunc("POST /v1/wish", func(w http.ResponseWriter, r *http.Request) { answerWish(w, r, d) })
-	if d.Explain != nil {
-		mux.HandleFunc("GET /v1/explain", func(w http.ResponseWriter, r *http.Request) { answerWhy(w, r, d.Explain) })
-	}
-	if d.Change != nil {
-		serveChanges(mux, d)
-	}
-	if d.Examine != nil {
-		mux.HandleFunc("POST /v1/examine", func(w http.ResponseWriter, r *http.Request) { answerExamine(w, r, d) })
-	}
-	if d.Kill != nil {
-		mux.HandleFunc("POST /v1/kill", func(w http.ResponseWriter, r *http.Request) { answerKill(w, r, d) })
+	for pattern, answer := range routesOf(d) {
+		mux.HandleFunc(pattern, answer)
 	}
 	return versioned(d.Version, http.MaxBytesHandler(mux, maxWishBytes))
 }

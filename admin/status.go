@@ -27,8 +27,9 @@ type Status struct {
 	Leased bool   `json:"leased"`
 	// Warnings are sentences about what is wrong now, worst first.
 	Warnings []string `json:"warnings"`
-	// Found are those of Warnings that are no fault of the cluster, or that
-	// `onevoice doctor` finds by itself.
+	// News are sentences about what goes on and harms nobody.
+	News []string `json:"news,omitempty"`
+	// Found are those of Warnings that `onevoice doctor` finds by itself.
 	Found    []string        `json:"found_by_doctor,omitempty"`
 	VIPs     []VIPStatus     `json:"vips"`
 	Services []ServiceStatus `json:"services"`
@@ -211,4 +212,10 @@ type NodeStatus struct {
 	Buckets   int            `json:"buckets"`
 	BucketsOf map[string]int `json:"buckets_of"`
 	DrainsOf  map[string]int `json:"drains_of"`
+	// Flows are those that it serves, and Hears the names of the nodes that it hears on
+	// the shared MAC, as it has told Told seconds ago: negative for never, and then
+	// Flows is so, too. A witness has no flows, and an older version tells of none.
+	Flows int      `json:"flows"`
+	Hears []string `json:"hears,omitempty"`
+	Told  float64  `json:"told_seconds_ago"`
 }

@@ -23,6 +23,9 @@ type Card struct {
 	// Hears are the ids of the nodes that it has lately heard on the shared MAC of
 	// each path, in the order of the paths.
 	Hears []uint64 `json:"hears,omitempty"`
+	// Flows are those that it serves now; nil from one that serves none, or does not
+	// tell.
+	Flows *int `json:"flows,omitempty"`
 	// Wall is CLOCK_REALTIME and Boot CLOCK_BOOTTIME when the card was sent, in
 	// nanoseconds.
 	Wall int64 `json:"wall_ns,omitempty"`

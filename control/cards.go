@@ -147,6 +147,10 @@ func (c *cards) send(now time.Duration, to uint64, m cardMessage) {
 func (c *cards) now(now time.Duration) *Card {
 	card := *c.own
 	card.Wall, card.Boot, card.Hears = int64(c.loop.WallClock()), int64(now), c.hears(now)
+	if c.loop.Evidence != nil {
+		flows := c.loop.Evidence().Flows
+		card.Flows = &flows
+	}
 	return &card
 }
 
@@ -188,6 +192,10 @@ func (c *cards) take(now time.Duration, from uint64, b []byte) {
 			before = &h
 		}
 		c.book[from] = heardCard{card: *m.Card, at: now, wall: c.loop.WallClock()}.follow(before)
+		if before == nil && c.own != nil && m.Answer == 0 {
+			// It is new here, and so is this host there.
+			c.send(now, from, cardMessage{})
+		}
 	}
 	if m.Answer != 0 && m.Answer == c.exam.ask {
 		c.exam.sent[from] = m.Sent

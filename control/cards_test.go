@@ -16,6 +16,7 @@ func cardTown(t *testing.T, n, with int) *town {
 			return
 		}
 		cfg.WallClock = func() time.Duration { return time.Duration(i) * time.Hour }
+		cfg.Evidence = func() Evidence { return Evidence{Flows: 10 + i} }
 		cfg.Card = func(bool) Card {
 			return Card{Version: fmt.Sprintf("v%d", i), MTU: map[string]int{"eth0": 1500}, HostKeys: map[string][]string{"ssh": {"ssh-ed25519 SHA256:x"}}}
 		}
@@ -48,6 +49,9 @@ func TestHostsTellOfThemselves(t *testing.T) {
 	c, p := got.Cards[0], got.Probes[0]
 	if c.Card.Version != "v1" || c.Card.HostKeys["ssh"][0] != "ssh-ed25519 SHA256:x" || len(c.Card.Hears) != 1 || c.Ahead != 3600 || c.Over != 0 {
 		t.Errorf("%+v", c)
+	}
+	if c.Card.Flows == nil || *c.Card.Flows != 11 {
+		t.Errorf("it tells of %v flows", c.Card.Flows)
 	}
 	if want := (Probe{c.ID, p.Path, probeFrames, probeFrames, probeFrames, probeFrames, 1500}); p != want {
 		t.Errorf("%+v, want %+v", p, want)

@@ -71,13 +71,16 @@ type Handed struct {
 	// Leased: the predecessor held a lease. It accepted nothing new from At on.
 	Leased bool
 	At     time.Duration
+	// History is what the page has seen of the last hour, nil without a page.
+	History []byte
 }
 
 // taken is the body of tellTake.
 type taken struct {
-	Path   string
-	Leased bool
-	At     time.Duration
+	Path    string
+	Leased  bool
+	At      time.Duration
+	History []byte
 }
 
 // Close lets go of all that was handed.
@@ -166,7 +169,7 @@ func (s *Successor) Pass(h *Handed) error {
 			return err
 		}
 	}
-	return s.wire.send(newMessage(tellTake, 0, taken{h.Path, h.Leased, h.At}), h.Lock, h.Socket)
+	return s.wire.send(newMessage(tellTake, 0, taken{h.Path, h.Leased, h.At, h.History}), h.Lock, h.Socket)
 }
 
 // Serving waits until the successor serves.
@@ -314,7 +317,7 @@ func (h *Handed) take(m *message, files []*os.File) (err error) {
 		var t taken
 		if t, err = decode[taken](m); err == nil {
 			h.Lock, h.Socket = files[0], files[1]
-			h.Path, h.Leased, h.At = t.Path, t.Leased, t.At
+			h.Path, h.Leased, h.At, h.History = t.Path, t.Leased, t.At, t.History
 			return nil
 		}
 	}

@@ -62,7 +62,7 @@ func handover(t *testing.T) (*Successor, *Predecessor) {
 // What is handed over arrives, file by file, and the successor is let go of once.
 func TestHandover(t *testing.T) {
 	s, p := handover(t)
-	h := &Handed{Claims: map[netip.Addr]*os.File{}, Path: "/run/sock", Leased: true, At: 7}
+	h := &Handed{Claims: map[netip.Addr]*os.File{}, Path: "/run/sock", Leased: true, At: 7, History: []byte("{}")}
 	create := func(name string) *os.File {
 		f, err := os.Create(filepath.Join(t.TempDir(), name))
 		if err != nil {
@@ -84,7 +84,7 @@ func TestHandover(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := <-done
-	if got == nil || got.Path != h.Path || !got.Leased || got.At != 7 || len(got.Claims) != len(vips) {
+	if got == nil || got.Path != h.Path || !got.Leased || got.At != 7 || string(got.History) != "{}" || len(got.Claims) != len(vips) {
 		t.Fatalf("%+v", got)
 	}
 	defer got.Close()

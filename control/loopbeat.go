@@ -84,6 +84,8 @@ type Evidence struct {
 	Gateway bool
 	// Unsent counts acknowledgments of what this host never sent.
 	Unsent uint64
+	// Flows are those that it serves, of old workers as well.
+	Flows int
 }
 
 // alarmTime is for how long an acknowledgment of what was never sent is an alarm,

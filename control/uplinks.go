@@ -228,6 +228,14 @@ func (u *Uplinks) Unsent() (n uint64) {
 	return n
 }
 
+// Flows is of all interfaces, see Workers.
+func (u *Uplinks) Flows() (n int) {
+	for _, l := range u.all {
+		n += l.Flows()
+	}
+	return n
+}
+
 // Survived reports whether workers of an earlier control process were alive, on any
 // interface.
 func (u *Uplinks) Survived() bool {

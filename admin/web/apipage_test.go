@@ -20,6 +20,17 @@ func in(o object, names ...string) object {
 	return o
 }
 
+// listed are the objects of a list.
+func listed(o object, name string) (out []object) {
+	list, _ := o[name].([]any)
+	for _, one := range list {
+		if one, ok := one.(object); ok {
+			out = append(out, one)
+		}
+	}
+	return out
+}
+
 func word(o object, name string) string {
 	s, _ := o[name].(string)
 	return s
@@ -38,8 +49,14 @@ func kindOfField(s object) string {
 		}
 		return strings.Join(words, ", ")
 	}
+	if both, ok := s["type"].([]any); ok {
+		return fmt.Sprintf("%s or %v", kindOfField(object{"type": both[0], "items": s["items"]}), both[1])
+	}
 	switch word(s, "type") {
 	case "array":
+		if in(s, "items") == nil {
+			return "list"
+		}
 		return "list of " + kindOfField(in(s, "items"))
 	case "object":
 		if more := in(s, "additionalProperties"); more != nil {
@@ -91,6 +108,11 @@ func apiPage(t *testing.T) string {
 		for _, method := range slices.Sorted(maps.Keys(methods)) {
 			m := in(methods, method)
 			fmt.Fprintf(&b, "\n## %s %s\n\n%s.\n", strings.ToUpper(method), path, word(m, "summary"))
+			for _, tag := range listed(d, "tags") {
+				if tags, _ := m["tags"].([]any); slices.Contains(tags, tag["name"]) {
+					fmt.Fprintf(&b, "%s.\n", word(tag, "description"))
+				}
+			}
 			if list, _ := m["parameters"].([]any); len(list) > 0 {
 				b.WriteString("\n| in the query | |\n|---|---|\n")
 				for _, p := range list {

@@ -1,6 +1,8 @@
 package web
 
 import (
+	"encoding/json"
+	"slices"
 	"sync"
 	"time"
 
@@ -75,6 +77,21 @@ func (h *History) Recent() Recent {
 		r.Events = append(r.Events, h.events[i])
 	}
 	return r
+}
+
+// restore takes in what a History before this one had. What cannot be read, as that of
+// another version may be, is left out.
+func (h *History) restore(text []byte, at time.Time) {
+	var r Recent
+	if len(text) == 0 || json.Unmarshal(text, &r) != nil {
+		return
+	}
+	h.mu.Lock()
+	h.samples = newest(r.Samples, MaxSamples)
+	slices.Reverse(r.Events)
+	h.events = newest(r.Events, MaxEvents)
+	h.mu.Unlock()
+	h.Note(at, Info, "another process of this daemon has taken over, after an upgrade or a reload")
 }
 
 // Observe takes in a look at the daemon. s stays as it is.

@@ -2,6 +2,7 @@ package web
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -43,6 +44,32 @@ func eventsOf(statuses []*admin.Status) (out []string) {
 		out = append(out, fmt.Sprintf("%s: %s", e.Level, e.Text))
 	}
 	return out[1:]
+}
+
+// The server of a process that takes over goes on with what the one before has seen, and
+// leaves out what it cannot read.
+func TestHistoryIsHandedOver(t *testing.T) {
+	var h History
+	all := looks(func(s *admin.Status) { s.Flows.Running = 7 })
+	for i, s := range all {
+		h.Observe(epoch().Add(time.Duration(i)*SampleInterval), s)
+	}
+	_, before := handler(&daemon{now: epoch()}, "")
+	before.history.restore([]byte("no history"), epoch())
+	if r := before.history.Recent(); len(r.Samples)+len(r.Events) != 0 {
+		t.Errorf("of what cannot be read it has taken %+v", r)
+	}
+	before.history.samples, before.history.events = h.samples, h.events
+	var after History
+	at := epoch().Add(time.Minute)
+	after.restore(before.Remembered(), at)
+	was, now := h.Recent(), after.Recent()
+	if !reflect.DeepEqual(now.Samples, was.Samples) || len(was.Samples) != 2 {
+		t.Errorf("samples %+v, were %+v", now.Samples, was.Samples)
+	}
+	if !reflect.DeepEqual(now.Events[1:], was.Events) || now.Events[0].At != at.Unix() || !strings.Contains(now.Events[0].Text, "taken over") {
+		t.Errorf("events %+v, were %+v", now.Events, was.Events)
+	}
 }
 
 // Each change is told once, in words, and what stays is not told.

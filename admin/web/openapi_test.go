@@ -2,18 +2,22 @@ package web
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"onevoice/admin"
+	"onevoice/control"
 )
 
 // described is what the API's description says, as far as it is checked.
 type described struct {
 	Paths map[string]map[string]struct {
+		Tags      []string
 		Responses map[string]any
 	}
 	Components struct {
@@ -41,6 +45,9 @@ func TestDescribedPathsAreThere(t *testing.T) {
 		h, _ := handler(d, token)
 		for path, methods := range describedAPI(t, h).Paths {
 			for method, is := range methods {
+				if slices.Contains(is.Tags, "socket") {
+					continue
+				}
 				for _, bearer := range []string{"", secret} {
 					for _, body := range []string{"", drainBody, `{"token":"` + secret + `"}`} {
 						w := ask(h, asking{method: strings.ToUpper(method), path: path, body: body, headers: map[string]string{"Authorization": "Bearer " + bearer}})
@@ -78,8 +85,75 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		}
 	}
 	wishes := api.Components.Schemas["Wish"].Properties["do"].Enum
-	want := []string{admin.DoDrain, admin.DoUndrain, admin.DoEndFlows, admin.DoWeight, admin.DoPin, admin.DoUnpin, admin.DoMove, admin.DoForget}
+	want := []string{admin.DoDrain, admin.DoUndrain, admin.DoEndFlows, admin.DoWeight, admin.DoPin, admin.DoUnpin, admin.DoMove, admin.DoForget, admin.DoTakeover, admin.DoRemap}
 	if !slices.Equal(wishes, want) {
 		t.Errorf("wishes %v, want %v", wishes, want)
+	}
+}
+
+// Each route is described, with the door at which it is, and nothing else is.
+func TestRoutesAreDescribed(t *testing.T) {
+	h, s := handler(&daemon{now: epoch()}, "")
+	doors := map[string][]string{}
+	for _, route := range admin.Routes() {
+		doors[route] = []string{"socket"}
+	}
+	for route := range s.routes() {
+		if doors[route] != nil {
+			doors[route] = nil // at both
+			continue
+		}
+		doors[route] = []string{"listen"}
+	}
+	for path, methods := range describedAPI(t, h).Paths {
+		for method, is := range methods {
+			route := strings.ToUpper(method) + " " + path
+			want, there := doors[route]
+			if !there || !slices.Equal(is.Tags, want) {
+				t.Errorf("%s is described at %v; it is there: %v, at %v", route, is.Tags, there, want)
+			}
+			delete(doors, route)
+		}
+	}
+	for route := range doors {
+		t.Errorf("%s is not described", route)
+	}
+}
+
+// fieldsOf are the keys that a type has as JSON, and those that it always has.
+func fieldsOf(of reflect.Type) (all, always []string) {
+	for i := range of.NumField() {
+		f := of.Field(i)
+		if f.Anonymous {
+			a, b := fieldsOf(f.Type)
+			all, always = append(all, a...), append(always, b...)
+			continue
+		}
+		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		all = append(all, name)
+		if options != "omitempty" {
+			always = append(always, name)
+		}
+	}
+	slices.Sort(all)
+	slices.Sort(always)
+	return all, always
+}
+
+// The description of what is answered has the keys that answers have.
+func TestTypesAreAsDescribed(t *testing.T) {
+	h, _ := handler(&daemon{now: epoch()}, "")
+	schemas := describedAPI(t, h).Components.Schemas
+	for name, of := range map[string]any{
+		"VIP": admin.VIPStatus{}, "Service": admin.ServiceStatus{}, "Node": admin.NodeStatus{}, "Wish": admin.Wish{},
+		"Explanation": admin.Explanation{}, "ChangeStatus": admin.ChangeStatus{}, "Killed": admin.Killed{},
+		"Examined": control.Examined{}, "Card": control.Card{}, "History": Recent{}, "PrefixFile": control.PrefixFileStatus{},
+	} {
+		all, always := fieldsOf(reflect.TypeOf(of))
+		s := schemas[name]
+		slices.Sort(s.Required)
+		if got := slices.Sorted(maps.Keys(s.Properties)); !slices.Equal(got, all) || !slices.Equal(s.Required, always) {
+			t.Errorf("%s is described with %v, always %v; it has %v, always %v", name, got, s.Required, all, always)
+		}
 	}
 }

@@ -43,6 +43,8 @@ type Config struct {
 	// Version is this daemon's: a page of another one is told to load itself anew.
 	Version string
 	Log     *slog.Logger
+	// Before is what the Server of a process before this one has Remembered, nil for none.
+	Before []byte
 	// Now is the clock of sessions and of the history. Nil for the system's.
 	Now func() time.Time
 }
@@ -77,9 +79,17 @@ func Serve(cfg Config) *Server {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
 	}
+	s.history.restore(cfg.Before, cfg.Now())
 	go s.serve()
 	go s.watch()
 	return s
+}
+
+// Remembered is the last hour for the Server of a process that takes over.
+func (s *Server) Remembered() []byte {
+	// It consists of numbers and words.
+	text, _ := json.Marshal(s.history.Recent())
+	return text
 }
 
 func (s *Server) serve() {
@@ -126,17 +136,24 @@ func (s *Server) handler() http.Handler {
 	mux.Handle("GET /", http.FileServerFS(page))
 	mux.HandleFunc("GET /{$}", s.index)
 	mux.HandleFunc("GET /index.html", s.index)
-	mux.HandleFunc("GET /v1/openapi.json", func(w http.ResponseWriter, r *http.Request) {
-		http.ServeFileFS(w, r, files, "openapi.json")
-	})
-	mux.HandleFunc("GET /v1/status", s.allow(see, s.status))
-	mux.HandleFunc("GET /v1/history", s.allow(see, s.recent))
-	mux.HandleFunc("GET /metrics", s.allow(see, s.metrics))
-	mux.HandleFunc("POST /v1/wish", s.allow(all, s.wish))
-	mux.HandleFunc("POST /v1/session", s.login)
-	mux.HandleFunc("DELETE /v1/session", s.logout)
+	for pattern, answer := range s.routes() {
+		mux.HandleFunc(pattern, answer)
+	}
 	guard := http.NewCrossOriginProtection()
 	return hardened(http.MaxBytesHandler(guard.Handler(mux), maxBodyBytes))
+}
+
+// routes are the answers of the API, by pattern of http.ServeMux.
+func (s *Server) routes() map[string]http.HandlerFunc {
+	return map[string]http.HandlerFunc{
+		"GET /v1/openapi.json": func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, files, "openapi.json") },
+		"GET /v1/status":       s.allow(see, s.status),
+		"GET /v1/history":      s.allow(see, s.recent),
+		"GET /metrics":         s.allow(see, s.metrics),
+		"POST /v1/wish":        s.allow(all, s.wish),
+		"POST /v1/session":     s.login,
+		"DELETE /v1/session":   s.logout,
+	}
 }
 
 // hardened keeps other pages from using ours, and ours from loading anything from

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
+
+	"github.com/vishvananda/netlink"
 
 	"onevoice/admin"
 	"onevoice/cluster"
@@ -37,17 +37,18 @@ func fileFacts(c *config.Config) *doctor.Facts {
 }
 
 // snoopingBridge is the bridge that an interface is, or is a port of, if it snoops
-// (Documentation/ABI/testing/sysfs-class-net, brport and bridge).
+// (IFLA_BR_MCAST_SNOOPING of rtnetlink, which tells of this network namespace; /sys may be
+// that of another).
 func snoopingBridge(name string) string {
-	device := filepath.Join("/sys/class/net", name)
-	for _, at := range []string{device, filepath.Join(device, "brport", "bridge")} {
-		b, err := os.ReadFile(filepath.Join(at, "bridge", "multicast_snooping"))
-		if err != nil || strings.TrimSpace(string(b)) != "1" {
-			continue
-		}
-		if real, err := filepath.EvalSymlinks(at); err == nil {
-			return filepath.Base(real)
-		}
+	device, err := netlink.LinkByName(name)
+	if err == nil && device.Type() != "bridge" && device.Attrs().MasterIndex != 0 {
+		device, err = netlink.LinkByIndex(device.Attrs().MasterIndex)
+	}
+	if err != nil {
+		return ""
+	}
+	if b, is := device.(*netlink.Bridge); is && b.MulticastSnooping != nil && *b.MulticastSnooping {
+		return b.Name
 	}
 	return ""
 }
@@ -134,8 +135,8 @@ const unbelieverFor = 15 * time.Minute
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
 // lanWarnings is what the doctor finds in what the daemon has seen, for those who ask
-// for its status: what harms, and notes.
-func (d *daemon) lanWarnings(s *admin.Status) (harms, notes []string) {
+// for its status: what harms, notes, and what is not known yet.
+func (d *daemon) lanWarnings(s *admin.Status) (harms, notes, news []string) {
 	f := fileFacts(d.cfg)
 	f.Warnings = nil
 	addHolders(f)
@@ -150,11 +151,13 @@ func (d *daemon) lanWarnings(s *admin.Status) (harms, notes []string) {
 		switch {
 		case x.Harms:
 			harms = append(harms, x.Text+"; "+x.Mend)
+		case x.Note && x.Unseen:
+			news = append(news, x.Text)
 		case x.Note:
 			notes = append(notes, x.Text+"; "+x.Mend)
 		}
 	}
-	return harms, notes
+	return harms, notes, news
 }
 
 // fillSpoke fills in when the nodes have last sent a datagram to this one alone.

@@ -90,8 +90,8 @@ func TestPlantedFaultsAreFound(t *testing.T) {
 	l := newMACLab(t, "igmp")
 	l.until("all nodes serve", func() bool { return strings.Count(l.prints("ov-n1", "status"), " serving ") == 3 })
 
-	// No querier. Status does not tell, for it does not harm.
-	l.planted("no querier", "ov-n2", "", "no-querier", "nobody has asked for the members of 239.77.0.2 by IGMP", "let a switch or the router be the querier")
+	// No querier. It takes 260 s until that is sure, which TestNoQuerierIsToldInAStatus has.
+	l.planted("no querier", "ov-n2", "nobody has asked for the members of 239.77.0.2 by IGMP", "no-querier", "nobody has asked for the members of 239.77.0.2 by IGMP", "let a switch or the router be the querier")
 	routerThatRefuses(t, l)
 	vipOnAnInterface(l)
 	mtuMismatch(l)

@@ -14,9 +14,10 @@ func newLabUpgradeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "upgrade",
 		Short: "Upgrade the nodes in turn, and see that nobody notices",
-		Long: `Upgrade every node, one after the other, under a session by SSH on each, many
-flows, a new client each 100 ms and a login each second. It exits 0 only if all
-were served and no session was broken.`,
+		Long: `Upgrade every node, one after the other, under a session by SSH on each, a scp
+that is under way (where the machine has sshd and scp), many flows, a new client
+each 100 ms and a login each second. It exits 0 only if all were served and no
+session was broken.`,
 		Args: cobra.NoArgs,
 		RunE: func(_ *cobra.Command, _ []string) error {
 			if err := o.Check(); err != nil {

@@ -76,6 +76,8 @@ type daemon struct {
 	runner *runner
 	claims map[netip.Addr]*net.UnixListener
 	socket *net.UnixListener
+	// page is nil without one.
+	page *web.Server
 
 	// directBefore: an earlier run, or the process before this one, has left the direct
 	// path in force. keepDirect: it stays when this daemon is closed.
@@ -206,8 +208,12 @@ func (d *daemon) openPage() error {
 	if err != nil {
 		return fmt.Errorf("[admin] listen: %w", err)
 	}
-	page := web.Serve(web.Config{Listener: l, Token: token, Daemon: d.asked(), Version: version(), Log: d.log})
-	d.fronts = append(d.fronts, page.Close)
+	cfg := web.Config{Listener: l, Token: token, Daemon: d.asked(), Version: version(), Log: d.log}
+	if heir := d.runner.heir; heir != nil {
+		cfg.Before = heir.History
+	}
+	d.page = web.Serve(cfg)
+	d.fronts = append(d.fronts, d.page.Close)
 	d.log.Info("the page is served", "at", "http://"+c.Listen.String(), "token", c.TokenFile != "")
 	return nil
 }

@@ -72,7 +72,7 @@ func (d *daemon) openCluster(key []byte) error {
 	}
 	cfg.ListKey = d.workers.ListKey()
 	cfg.Evidence = func() control.Evidence {
-		return control.Evidence{Clients: d.workers.Frames(), Gateway: d.gateway.Load(), Unsent: d.workers.Unsent()}
+		return control.Evidence{Clients: d.workers.Frames(), Gateway: d.gateway.Load(), Unsent: d.workers.Unsent(), Flows: d.workers.Flows()}
 	}
 	d.loop, err = control.NewLoop(cfg)
 	return err

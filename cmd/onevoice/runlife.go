@@ -24,8 +24,10 @@ type life struct {
 	// stopped is told by the workers, and ended by the loop; it is nil then.
 	stopped, ended chan error
 	failure        error
-	notify         *notifier
-	look           *time.Ticker
+	// begun is when its loop began.
+	begun  time.Duration
+	notify *notifier
+	look   *time.Ticker
 
 	// asked: a signal has asked for the end. While leaving this node gives its
 	// buckets to the others, until leaveBy.
@@ -48,7 +50,7 @@ type life struct {
 // the next process when that is to take over; then nothing runs any more.
 func (d *daemon) start() (next *control.Successor, err error) {
 	l := &life{
-		daemon: d, stopped: make(chan error, 1), ended: make(chan error, 1),
+		daemon: d, stopped: make(chan error, 1), ended: make(chan error, 1), begun: boottime(),
 		grace: d.cfg.Node.StopTimeout, look: time.NewTicker(leaveLook), serving: true,
 	}
 	defer l.look.Stop()

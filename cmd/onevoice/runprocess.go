@@ -200,6 +200,9 @@ func (d *daemon) keep(h *control.Handed) error {
 		return err
 	}
 	h.Socket = file
+	if d.page != nil {
+		h.History = d.page.Remembered()
+	}
 	d.socket.SetUnlinkOnClose(false)
 	return nil
 }

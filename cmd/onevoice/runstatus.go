@@ -35,13 +35,15 @@ func (d *daemon) status(want admin.Wanted) (*admin.Status, error) {
 	}
 	d.fillCluster(s, &c, want.Table)
 	d.fillSpoke(s, &c)
+	d.fillTold(s)
 	d.services(s, &c)
 	s.Sum()
 	s.PrefixFiles = d.prefixes.Status()
-	stuck, retired := d.workerWarnings(workers)
-	harms, notes := d.lanWarnings(s)
-	s.Warnings = slices.Concat([]string{}, stuck, harms, prefixWarnings(s.PrefixFiles), s.Warnings, retired, notes)
-	s.Found = slices.Concat(harms, retired, notes)
+	stuck := d.workerWarnings(workers)
+	harms, notes, unseen := d.lanWarnings(s)
+	s.News = slices.Concat(oldWorkers(workers), unseen)
+	s.Warnings = slices.Concat([]string{}, stuck, harms, prefixWarnings(s.PrefixFiles), s.Warnings, notes)
+	s.Found = slices.Concat(harms, notes)
 	return s, nil
 }
 
@@ -100,9 +102,8 @@ func (d *daemon) unfit() (out []string) {
 	return out
 }
 
-// workerWarnings are about the workers: that the one in use is stuck, and that others
-// serve flows to their end.
-func (d *daemon) workerWarnings(workers []control.WorkerStatus) (stuck, out []string) {
+// workerWarnings are about the workers that take what is new.
+func (d *daemon) workerWarnings(workers []control.WorkerStatus) (stuck []string) {
 	still := d.workers.Stuck(staleBeat)
 	for _, name := range d.cfg.Uplinks() {
 		switch there, err := link.Exists(name.Interface); {
@@ -112,7 +113,7 @@ func (d *daemon) workerWarnings(workers []control.WorkerStatus) (stuck, out []st
 			stuck = append(stuck, fmt.Sprintf("the worker that serves this node's frames of %s does not turn; nothing new is accepted there", name))
 		}
 	}
-	return stuck, oldWorkers(workers)
+	return stuck
 }
 
 // staleBeat is when a worker counts as stuck in a status.

@@ -111,7 +111,10 @@ func (l *life) serveInPlace() {
 		l.abandon(err)
 		return
 	}
-	l.log.Info("this process has taken over", "change", s.Do, "from", s.From, "to", s.To, "nothing_new_was_accepted_for", (now - p.heir.At).Round(time.Millisecond).String())
+	// Of the time in which nothing new was accepted the first part was the process before's,
+	// the second this one's until its loop began, the third until it had a lease again.
+	l.log.Info("this process has taken over", "change", s.Do, "from", s.From, "to", s.To, "nothing_new_was_accepted_for", (now - p.heir.At).Round(time.Millisecond).String(),
+		"handed_after", (l.began - p.heir.At).Round(time.Millisecond).String(), "opened_after", (l.begun - l.began).Round(time.Millisecond).String(), "serves_after", (now - l.begun).Round(time.Millisecond).String())
 	for _, c := range s.Changes {
 		l.log.Info("changed in the file: " + c.String())
 	}

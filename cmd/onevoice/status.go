@@ -16,7 +16,6 @@ import (
 
 	"onevoice/admin"
 	"onevoice/admission"
-	"onevoice/hashing"
 	"onevoice/stack"
 )
 
@@ -32,10 +31,15 @@ func newStatusCommand() *cobra.Command {
 and what to do, worst first. The environment's ONEVOICE_SOCKET names the
 daemon's socket for this and all other commands that ask it.
 
-HEARD is when a node was last heard. DRAINS is in how many buckets a node may
-hold flows that it does not own any more. A node is coming while it takes its
-share bit by bit, drained when it has nothing left, OUT when the others have its
-buckets, and DEAD when they reset its flows.`,
+HEARD is when a node was last heard on the shared MAC. EPOCH counts its starts
+and returns. BUCKETS is its share of the first service. FLOWS are those that it
+serves, as each node tells every 10 s. DRAINS is in how many buckets it may hold
+flows that it does not own any more. HEARS, below, is what each node says that
+it hears of the others.
+
+A node that is serving, coming or draining holds a lease: it may answer. It is
+coming while it takes its share bit by bit, drained when it has nothing left, OUT
+when the others have its buckets, and DEAD when they reset its flows.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := admin.Ask(cmd.Context(), socket, admin.Wanted{Table: asJSON, Flows: flows || asJSON, Collect: collect})
@@ -69,7 +73,10 @@ func printStatus(out io.Writer, s *admin.Status) error {
 	for _, w := range s.Warnings {
 		fmt.Fprintln(out, wrapped("WARNING  ", w))
 	}
-	if len(s.Warnings) > 0 {
+	for _, n := range s.News {
+		fmt.Fprintln(out, wrapped("NEWS     ", n))
+	}
+	if len(s.Warnings)+len(s.News) > 0 {
 		fmt.Fprintln(out)
 	}
 	fmt.Fprintf(out, "%s of cluster %s, %s, up %s, onevoice %s\n\n", s.Node, s.Cluster, leaseText(s), duration(s.Uptime), s.Version)
@@ -184,25 +191,10 @@ func printCluster(out io.Writer, s *admin.Status) error {
 		}
 		fmt.Fprintln(w)
 	}
-	if len(s.Nodes) > 0 {
-		fmt.Fprintln(w, "NODE\tADDRESS\tSTATE\tHEARD\tBUCKETS\tDRAINS\tVOTE\t")
-	}
-	for i := range s.Nodes {
-		n := &s.Nodes[i]
-		buckets, drains := "", ""
-		if !n.Witness {
-			k, of := n.Buckets, hashing.Buckets
-			if len(s.Services) > 0 {
-				k, of = n.BucketsOf[s.Services[0].Name], max(s.Services[0].BucketsIn, 1)
-			}
-			buckets, drains = fmt.Sprintf("%3d %3.0f %%", k, 100*float64(k)/float64(of)), fmt.Sprint(admin.Most(n.DrainsOf))
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", n.Name, n.Address, n.State, heardText(n), buckets, drains, voteText(n), nodeNotes(n))
-	}
-	if len(s.Nodes) > 0 {
-		fmt.Fprintln(w)
-	}
 	if err := w.Flush(); err != nil {
+		return err
+	}
+	if err := printNodes(out, s); err != nil {
 		return err
 	}
 	for _, f := range s.Foreign {
@@ -222,47 +214,6 @@ func foreignText(f *admin.ForeignStatus) string {
 		of = append(of, fmt.Sprintf("%s of %s", strings.Trim(numbers, "[]"), service))
 	}
 	return fmt.Sprintf("%s, another system's node, answers for number %s", f.Name, strings.Join(of, ", "))
-}
-
-func voteText(n *admin.NodeStatus) string {
-	switch {
-	case n.Leader:
-		return "leads"
-	case n.Voter:
-		return "votes"
-	}
-	return "-"
-}
-
-// heardText is how long ago this node heard another.
-func heardText(n *admin.NodeStatus) string {
-	switch {
-	case n.Self:
-		return "this one"
-	case n.Heard < 0:
-		return "never"
-	case n.Heard < 1:
-		return fmt.Sprintf("%.0f ms", 1000*n.Heard)
-	}
-	return duration(n.Heard)
-}
-
-// defaultWeight is a node's when nobody has said another.
-const defaultWeight = 100
-
-// nodeNotes says what else there is to a node.
-func nodeNotes(n *admin.NodeStatus) string {
-	var out []string
-	for _, s := range n.Down {
-		out = append(out, s+" DOWN")
-	}
-	if n.Weight != defaultWeight && !n.Witness {
-		out = append(out, fmt.Sprintf("weight %d", n.Weight))
-	}
-	if n.Percent < 100 && !n.Witness {
-		out = append(out, fmt.Sprintf("at %d %%", n.Percent))
-	}
-	return strings.Join(out, ", ")
 }
 
 // printFilter says where other nodes' frames are dropped, by the workers in use, and

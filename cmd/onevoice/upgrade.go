@@ -156,7 +156,11 @@ func oldWorkers(workers []control.WorkerStatus) (out []string) {
 			worker = fmt.Sprintf("%d old workers serve", count[v])
 		}
 		flow := "1 flow to its end"
-		if flows[v] != 1 {
+		switch flows[v] {
+		case 0:
+			flow = "no flow any more and will end"
+		case 1:
+		default:
 			flow = fmt.Sprintf("%d flows to their end", flows[v])
 		}
 		out = append(out, fmt.Sprintf("%s %s, of version %s", worker, flow, v))

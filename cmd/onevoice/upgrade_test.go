@@ -38,6 +38,7 @@ func TestUpgradeCostsNoSession(t *testing.T) {
 	c := p.start()
 	c.until("answering: this node holds a lease")
 	var sessions []net.Conn
+	epoch := p.status().Nodes[0].Epoch
 	for round := range 3 {
 		sessions = append(sessions, p.session())
 		code, out := p.upgrade("upgrade")
@@ -49,8 +50,14 @@ func TestUpgradeCostsNoSession(t *testing.T) {
 				t.Fatalf("round %d: session %d: %v", round, i, err)
 			}
 		}
-		if s := p.status(); len(s.Workers) < round+2 || s.Workers[0].Retired || s.Process.PID == c.cmd.Process.Pid || !strings.Contains(strings.Join(s.Warnings, "\n"), fmt.Sprintf("%d flow", round+1)) {
-			t.Errorf("round %d: process %d, workers %+v, warnings %q", round, s.Process.PID, s.Workers, s.Warnings)
+		if s := p.status(); len(s.Workers) < round+2 || s.Workers[0].Retired || s.Process.PID == c.cmd.Process.Pid || len(s.Warnings) > 0 || !strings.Contains(strings.Join(s.News, "\n"), fmt.Sprintf("%d flow", round+1)) {
+			t.Errorf("round %d: process %d, workers %+v, warnings %q, news %q", round, s.Process.PID, s.Workers, s.Warnings, s.News)
+		}
+		// It serves under the epoch before until the log has the new one.
+		for begun, was := time.Now(), epoch; epoch <= was; epoch = p.status().Nodes[0].Epoch {
+			if time.Since(begun) > patience {
+				t.Fatalf("round %d: the epoch is %d, and was %d before", round, epoch, was)
+			}
 		}
 	}
 	for _, s := range sessions {
@@ -219,6 +226,7 @@ func TestReload(t *testing.T) {
 		{"a fault", good + "[[service]]\nnam = 1\n", 1, []string{"nothing was changed: ", "service[1].nam: there is no such key"}},
 		{"another cluster", strings.Replace(good, `"pair"`, `"pear"`, 1), 1, []string{`cluster.name is "pear" and was "pair"`, "stop onevoice here"}},
 		{"another state", strings.Replace(good, "/state", "/states", 1), 1, []string{"node.state_dir is"}},
+		{"another mac_mode", strings.Replace(good, "[[vip]]\n", "[[vip]]\nmac_mode = \"unicast\"\n", 1), 1, []string{`nothing was changed: mac_mode of VIP 10.77.0.2 is "unicast" and was "multicast"`, "write it on all nodes"}},
 		{"another VIP", strings.ReplaceAll(good, testVIP, "10.77.0.3"), 1, []string{"VIP 10.77.0.2 has to be the first"}},
 		{"another service", other, 0, []string{"reloaded in", `service other.backend is new: "127.0.0.1:7001"`, "1 old worker serves"}},
 		{"another backend", strings.Replace(other, `"127.0.0.1:7000"`, `"127.0.0.1:7001"`, 1), 0, []string{`service echo.backend is "127.0.0.1:7001", was "127.0.0.1:7000"`}},

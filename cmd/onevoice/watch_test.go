@@ -17,9 +17,9 @@ func watched() *admin.Status {
 		Node: "unix1", Cluster: "campus-ssh", Leased: true, Uptime: 3725,
 		Warnings: []string{"unix3 (10.77.0.13) was not heard for 12 s; its buckets have gone to the others, and its users are reset; look at that host, and start onevoice there again"},
 		Nodes: []admin.NodeStatus{
-			{Name: "unix1", Address: "10.77.0.11", State: "serving", Self: true, Weight: 100, Percent: 100, Buckets: 120},
-			{Name: "unix2", Address: "10.77.0.12", State: "serving", Heard: 0.02, Weight: 50, Percent: 100, Buckets: 120, DrainsOf: map[string]int{"ssh": 3}},
-			{Name: "unix3", Address: "10.77.0.13", State: "DEAD", Heard: 12, Weight: 100, Percent: 100, Down: []string{"ssh"}},
+			{Name: "unix1", Address: "10.77.0.11", State: "serving", Self: true, Weight: 100, Percent: 100, Buckets: 120, In: true, Epoch: 3, Flows: 17, Hears: []string{"unix2", "gw"}},
+			{Name: "unix2", Address: "10.77.0.12", State: "serving", Heard: 0.02, Weight: 50, Percent: 100, Buckets: 120, DrainsOf: map[string]int{"ssh": 3}, In: true, Epoch: 5, Flows: 8, Hears: []string{"unix1"}, Told: 4},
+			{Name: "unix3", Address: "10.77.0.13", State: "DEAD", Heard: 12, Weight: 100, Percent: 100, Down: []string{"ssh"}, Epoch: 2, Flows: 9, Hears: []string{"unix1", "unix2"}, Told: 31},
 			{Name: "gw", Address: "10.0.0.9", State: "witness", Heard: 0.02, Witness: true},
 		},
 	}
@@ -47,11 +47,11 @@ func TestWatchAt80Columns(t *testing.T) {
   others, and its users are reset; look at that host, and start onevoice there
   again
 
-   NODE   ADDRESS     STATE    HEARD     BUCKETS  DRAINS
-A  unix1  10.77.0.11  serving  this one  120      0
-B  unix2  10.77.0.12  serving  20 ms     120      3       weight 50
-C  unix3  10.77.0.13  DEAD     12s       0        0       ssh DOWN
--  gw     10.0.0.9    witness  20 ms     0        0
+   NODE   ADDRESS     STATE    HEARD  EPOCH  BUCKETS  FLOWS  DRAINS
+A  unix1  10.77.0.11  serving  self   3      120      17     0
+B  unix2  10.77.0.12  serving  20 ms  5      120      8      3       weight 50
+C  unix3  10.77.0.13  DEAD     12s    2      0        ?      0       ssh DOWN
+-  gw     10.0.0.9    witness  20 ms         0               0
 
 BUCKETS OF dns
   0  ....

@@ -56,6 +56,9 @@ func (v *view) draw(width int, colour bool) string {
 	for _, w := range s.Warnings {
 		fmt.Fprintln(&b, p.text("31", wrapped("! ", w)))
 	}
+	for _, n := range s.News {
+		fmt.Fprintln(&b, wrapped("  ", n))
+	}
 	b.WriteByte('\n')
 	v.nodes(&b, p)
 	v.tables(&b, p, width)
@@ -67,10 +70,10 @@ func (v *view) draw(width int, colour bool) string {
 func (v *view) nodes(b *strings.Builder, p painter) {
 	var plain strings.Builder
 	w := tabwriter.NewWriter(&plain, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, " \tNODE\tADDRESS\tSTATE\tHEARD\tBUCKETS\tDRAINS\t")
+	fmt.Fprintln(w, " \tNODE\tADDRESS\tSTATE\tHEARD\tEPOCH\tBUCKETS\tFLOWS\tDRAINS\t")
 	for i := range v.now.Nodes {
 		n := &v.now.Nodes[i]
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", letter(i, n), n.Name, n.Address, n.State, heardText(n), n.Buckets, admin.Most(n.DrainsOf), nodeNotes(n))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%d\t%s\n", letter(i, n), n.Name, n.Address, n.State, heardText(n), epochText(n), n.Buckets, flowsText(n), admin.Most(n.DrainsOf), nodeNotes(n))
 	}
 	// A strings.Builder takes everything.
 	_ = w.Flush()

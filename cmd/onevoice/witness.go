@@ -159,6 +159,8 @@ func (d *daemon) witnessStatus(want admin.Wanted) (*admin.Status, error) {
 		return nil, err
 	}
 	d.fillCluster(s, &c, want.Table)
+	d.fillSpoke(s, &c)
+	d.fillTold(s)
 	s.Sum()
 	return s, nil
 }

@@ -172,7 +172,12 @@ function nodeTexts(s, n, li) {
   const drains = Object.values(n.drains_of || {}).reduce((a, b) => a + b, 0);
   const facts = n.witness ? [] : [`${n.buckets} buckets`];
   if (drains) facts.push(`older flows in ${drains}`);
+  const told = !n.witness && n.told_seconds_ago >= 0 && n.told_seconds_ago < 30;
+  if (told && n.flows >= 0) facts.push(n.flows === 1 ? '1 flow' : `${number(n.flows)} flows`);
+  if (!n.witness) facts.push(`epoch ${n.epoch}`);
   if (!n.self) facts.push(n.heard_seconds_ago < 0 ? 'never heard' : `heard ${n.heard_seconds_ago < 1 ? 'now' : time(n.heard_seconds_ago) + ' ago'}`);
+  const unheard = s.nodes.filter(o => o.id !== n.id && o.in && !o.witness && !(n.hears || []).includes(o.name)).map(o => o.name);
+  if (told && n.in && unheard.length) facts.push(`does not hear ${unheard.join(', ')}`);
   if (n.percent < 100 && !n.witness) facts.push(`${n.percent} % by its load`);
   if (n.down && n.down.length) facts.push(`down: ${n.down.join(', ')}`);
   say(q('.facts'), facts.join(' · '));
@@ -220,6 +225,12 @@ function warnings(s) {
     list.replaceChildren(...s.warnings.map(w => make('li', '', w)));
 }
 
+function news(s) {
+  const box = $('news');
+  box.hidden = !(s.news || []).length;
+  if (!box.hidden && box.textContent !== s.news.join('; ')) box.textContent = s.news.join('; ');
+}
+
 function counters(s) {
   const rows = Object.entries(s.verdicts).filter(([, n]) => n).sort((a, b) => b[1] - a[1]);
   $('counters').querySelector('tbody').replaceChildren(...rows.map(([name, n]) => {
@@ -240,7 +251,7 @@ async function look() {
     $('whoami').textContent = `seen by ${s.node}, ${s.leased ? 'which may answer' : 'which may not answer now'}, up ${time(s.uptime_seconds)}`;
     $('logout').hidden = !s.may_change;
     $('version').textContent = `onevoice ${s.version} · ${s.vips.map(v => v.address).join(', ')}`;
-    warnings(s); ring(s); nodes(s); services(s); counters(s);
+    warnings(s); news(s); ring(s); nodes(s); services(s); counters(s);
   } catch (e) {
     if (e.message) trouble(e.message);
   }
