@@ -49,18 +49,30 @@ it, whoever owns the directory, as the daemon's user does /etc/onevoice.`,
 
 // writeKey makes a new file; a key that is there is never overwritten.
 func writeKey(file, text string) error {
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	err := writeNew(file, text, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%s is there already, and a key in use must not be lost; name another file, or move it away", file)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("there is no directory %s; make it first: mkdir -p %[1]s", filepath.Dir(file))
 	}
+	return err
+}
+
+// writeNew makes a new file, or none where it cannot be written to its end.
+func writeNew(file, text string, mode fs.FileMode) error {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}
 	_, err = f.WriteString(text)
-	return errors.Join(err, giveToOwner(f, filepath.Dir(file)), f.Close())
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, giveToOwner(f, filepath.Dir(file)), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(file))
+	}
+	return nil
 }
 
 // giveToOwner gives what root has made to the owner of the directory, which is the

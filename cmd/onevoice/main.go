@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 )
 
 // Exit codes: 0 done, 1 failed, 2 wrong use.
@@ -37,11 +38,19 @@ func execute(args []string) int {
 	if errors.As(err, &code) {
 		return int(code)
 	}
-	fmt.Fprintln(os.Stderr, "onevoice:", err)
+	fmt.Fprintln(os.Stderr, "onevoice:", withMend(err))
 	if errors.As(err, new(usageError)) {
 		return exitWrongUse
 	}
 	return exitFailed
+}
+
+// withMend adds what to do about an error that the system words.
+func withMend(err error) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return fmt.Errorf("%w; make room there, and try again", err)
+	}
+	return err
 }
 
 func newRootCommand() *cobra.Command {

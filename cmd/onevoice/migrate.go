@@ -49,12 +49,7 @@ docs/migrate.md tells how to go on with the file, host by host.`,
 				return err
 			}
 			// A file that is there is somebody's.
-			f, err := os.OpenFile(out, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
-			if err != nil {
-				return err
-			}
-			_, err = f.WriteString(text)
-			return errors.Join(err, f.Close())
+			return writeNew(out, text, 0o644)
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", "", "write to this new `file`, not to standard output")
