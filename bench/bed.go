@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -16,13 +17,17 @@ import (
 // bed is a LAN with nodes, one client, and the services behind all paths on its
 // first node.
 type bed struct {
-	lan     *lab.LAN
+	lan *lab.LAN
+	// macMode is the mac_mode of ours.
+	macMode string
 	node    *lab.Host
 	client  *lab.Host
 	dir     string
 	servers []*server
-	// daemons are ours, one for each node, once they were started.
-	daemons []*lab.Daemon
+	// prepared are ours by their files, one for each node, once they were started;
+	// daemons are those that run.
+	prepared map[string][]*lab.Daemon
+	daemons  []*lab.Daemon
 	// rate of requests, in a second, at which latency is measured.
 	rate float64
 	// socketBytes is what the kernel takes for one idle connection's end.
@@ -36,12 +41,12 @@ const (
 )
 
 // newBed builds a LAN of so many nodes and starts the services.
-func newBed(nodes int) (b *bed, err error) {
-	b = &bed{dir: filepath.Join(runDir(), fmt.Sprintf("bed%d", nodes))}
+func newBed(nodes int, macMode string) (b *bed, err error) {
+	b = &bed{macMode: cmp.Or(macMode, MulticastMode), prepared: map[string][]*lab.Daemon{}, dir: filepath.Join(runDir(), fmt.Sprintf("bed%d", nodes))}
 	if err := os.MkdirAll(b.dir, 0o755); err != nil {
 		return nil, err
 	}
-	b.lan, err = lab.BuildLAN(lab.Spec{Nodes: nodes, Clients: 1, Addresses: 1, LAN: lab.Switch})
+	b.lan, err = lab.BuildLAN(lab.Spec{Nodes: nodes, Clients: 1, Addresses: 1, LAN: lab.Switch, MACMode: macMode})
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,8 @@ type chartRow struct {
 type bar struct {
 	Label string
 	Ours  bool
-	// Value, Spread and Ratio are texts; Ratio is of ours to this one.
+	// Value, Spread and Ratio are texts; Ratio is of ours to this one, and then of our
+	// direct path.
 	Value, Spread, Ratio string
 	// Percent is the length, of the longest bar in the row; Low and High are where
 	// the samples lie.
@@ -99,7 +100,7 @@ func (row *Row) bars(paths []PathInfo) (out []bar) {
 		if c == nil {
 			continue
 		}
-		b := bar{Label: p.Title, Ours: p.Name == OneVoice || p.Name == OneVoiceTransparent}
+		b := bar{Label: p.Title, Ours: strings.HasPrefix(p.Name, OneVoice)}
 		switch {
 		case c.NotSupported:
 			b.Value = "not supported"
@@ -113,12 +114,22 @@ func (row *Row) bars(paths []PathInfo) (out []bar) {
 				b.Spread += fmt.Sprintf(", %d failed", len(c.Failed))
 			}
 		}
-		if times, ok := row.ratio(OneVoice, p.Name); ok && p.Name != OneVoice {
-			b.Ratio = digits(times)
-		}
+		b.Ratio = row.ratioText(p.Name)
 		out = append(out, b)
 	}
 	return out
+}
+
+// ratioText is what ours is to a peer, and then our direct path.
+func (row *Row) ratioText(peer string) string {
+	var texts []string
+	if times, ok := row.ratio(OneVoice, peer); ok && peer != OneVoice {
+		texts = append(texts, digits(times))
+	}
+	if times, ok := row.ratio(OneVoiceDirect, peer); ok && peer != OneVoiceDirect {
+		texts = append(texts, "direct "+digits(times))
+	}
+	return strings.Join(texts, ", ")
 }
 
 func failedWord(c *Cell) string {

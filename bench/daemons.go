@@ -13,13 +13,23 @@ import (
 	"onevoice/lab"
 )
 
-// startDaemons starts ours on every node of the bed.
-func (b *bed) startDaemons(ctx context.Context) error {
-	if b.daemons == nil {
-		if err := b.prepareDaemons(); err != nil {
+// Files of ours: what netstack and the proxy serve, and what the host's own stack does.
+// They are daemons of their own, so that neither pays for what the other has loaded.
+const (
+	ownProxy  = "onevoice.toml"
+	ownDirect = "onevoice-direct.toml"
+)
+
+// startDaemons starts ours on every node of the bed, with one of its files.
+func (b *bed) startDaemons(ctx context.Context, file string) error {
+	if b.prepared[file] == nil {
+		all, err := b.prepareDaemons(file)
+		if err != nil {
 			return err
 		}
+		b.prepared[file] = all
 	}
+	b.daemons = b.prepared[file]
 	for _, d := range b.daemons {
 		if err := errors.Join(ctx.Err(), d.Start()); err != nil {
 			return err
@@ -84,38 +94,40 @@ func (s *clusterStatus) settled(nodes int) bool {
 	return len(s.Nodes) == nodes
 }
 
-// ownFile is what peers/onevoice.toml leaves open.
+// ownFile is what our files leave open.
 type ownFile struct {
 	Dir, Peers string
 	Nodes      int
+	MACMode    string
 	// Idle: there is no backend on this node.
 	Idle bool
 }
 
 // prepareDaemons writes their files.
-func (b *bed) prepareDaemons() error {
+func (b *bed) prepareDaemons(file string) (all []*lab.Daemon, err error) {
 	key := lab.NewKey()
 	var peers []string
 	for _, h := range b.lan.Nodes() {
 		peers = append(peers, fmt.Sprintf("%q", h.Addrs[0]))
 	}
 	for _, h := range b.lan.Nodes() {
-		dir := filepath.Join(b.dir, h.Name)
-		config, err := peerFile("onevoice.toml", ownFile{dir, strings.Join(peers, ", "), len(peers), h != b.node})
+		dir := filepath.Join(b.dir, h.Name, strings.TrimSuffix(file, ".toml"))
+		config, err := peerFile(file, ownFile{dir, strings.Join(peers, ", "), len(peers), b.macMode, h != b.node})
 		if err != nil {
-			return err
+			return nil, err
 		}
 		d, err := lab.NewDaemon(h, dir, key, config)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		b.daemons = append(b.daemons, d)
+		all = append(all, d)
 	}
-	return nil
+	return all, nil
 }
 
 // stopDaemons ends those that run.
 func (b *bed) stopDaemons() error {
+	defer func() { b.daemons = nil }()
 	return lab.StopDaemons(b.daemons)
 }
 

@@ -76,7 +76,7 @@ func dnsQueries(ctx context.Context, b *bed, p *path, d time.Duration) (_ []floa
 		return nil, errNotSupported
 	}
 	behind := p.dns.Addr().String()
-	if p.processes != nil {
+	if !p.host {
 		behind = "127.0.0.1"
 	}
 	s, err := startServer(b.node, "dns", "onevoice", "lab", DNSCommand, behind)

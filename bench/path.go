@@ -27,6 +27,8 @@ type path struct {
 	// failed.
 	on  func(context.Context, *bed) error
 	off func(*bed) error
+	// host: the host's own stack serves, at the address of http, bulk and dns.
+	host bool
 	// processes are its programs while it is on; nil for what is in the kernel.
 	processes func(*bed) ([]int, error)
 }
@@ -39,11 +41,12 @@ const (
 	Nginx               = "nginx"
 	OneVoice            = "onevoice"
 	OneVoiceTransparent = "onevoice-transparent"
+	OneVoiceDirect      = "onevoice-direct"
 )
 
 // PathNames are all of them, in the order of tables.
 func PathNames() []string {
-	return []string{Kernel, XTCluster, HAProxy, Nginx, OneVoice, OneVoiceTransparent}
+	return []string{Kernel, XTCluster, HAProxy, Nginx, OneVoice, OneVoiceTransparent, OneVoiceDirect}
 }
 
 // node1 is the address of the first node of every bed.
@@ -61,7 +64,7 @@ func nodesMAC(b *bed) net.HardwareAddr { return b.node.MAC }
 func newPath(name string) (*path, error) {
 	switch name {
 	case Kernel:
-		return &path{Name: name, Title: "kernel", http: at(node1(), portHTTP), bulk: at(node1(), portBulk), dns: at(node1(), portDNS), mac: nodesMAC,
+		return &path{Name: name, Title: "kernel", http: at(node1(), portHTTP), bulk: at(node1(), portBulk), dns: at(node1(), portDNS), mac: nodesMAC, host: true,
 			on: func(context.Context, *bed) error { return nil }, off: func(*bed) error { return nil }}, nil
 	case XTCluster:
 		return newXTCluster(), nil
@@ -72,9 +75,13 @@ func newPath(name string) (*path, error) {
 		p.dns = at(node1(), 5301)
 		return p, nil
 	case OneVoice:
-		return newOneVoice(name, "onevoice", 8083, 5204, 5305), nil
+		return newOneVoice(name, "onevoice", ownProxy, 8083, 5204, 5305), nil
 	case OneVoiceTransparent:
-		return newOneVoice(name, "onevoice, transparent", 8084, 5205, 5306), nil
+		return newOneVoice(name, "onevoice, transparent", ownProxy, 8084, 5205, 5306), nil
+	case OneVoiceDirect:
+		p := newOneVoice(name, "onevoice, direct", ownDirect, portHTTP, portBulk, portDNS)
+		p.host = true
+		return p, nil
 	}
 	return nil, fmt.Errorf("there is no path %q; write some of %s", name, strings.Join(PathNames(), ", "))
 }
@@ -102,12 +109,13 @@ func newServerPath(name, title string, http, bulk uint16, file string, argv ...s
 	return p
 }
 
-// newOneVoice is ours, by one of the ports on which it serves the same services.
-func newOneVoice(name, title string, http, bulk, dns uint16) *path {
+// newOneVoice is ours with one of its files, by one of the ports on which it serves the
+// same services.
+func newOneVoice(name, title, file string, http, bulk, dns uint16) *path {
 	p := &path{Name: name, Title: title, http: at(lab.VIP(), http), bulk: at(lab.VIP(), bulk), dns: at(lab.VIP(), dns),
-		mac: func(*bed) net.HardwareAddr { return lab.ClusterMAC() }}
+		mac: func(b *bed) net.HardwareAddr { return b.lan.Spec.ClusterMAC() }}
 	p.on = func(ctx context.Context, b *bed) error {
-		if err := b.startDaemons(ctx); err != nil {
+		if err := b.startDaemons(ctx, file); err != nil {
 			return err
 		}
 		return b.untilAccepts(p.http, b.daemonEnded)

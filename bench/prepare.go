@@ -9,7 +9,7 @@ import (
 // referenceNames are the paths that may say what full load is, the first that is
 // asked for and there.
 func referenceNames() []string {
-	return []string{HAProxy, Nginx, OneVoice, OneVoiceTransparent, XTCluster, Kernel}
+	return []string{HAProxy, Nginx, OneVoice, OneVoiceTransparent, OneVoiceDirect, XTCluster, Kernel}
 }
 
 // loadShare of what the reference does at most is the load of latency.

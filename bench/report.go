@@ -10,8 +10,10 @@ type Report struct {
 	Began   time.Time `json:"began"`
 	Seconds float64   `json:"seconds"`
 	// Rounds that were wanted, and SecondsEach of a measurement.
-	Rounds      int         `json:"rounds"`
-	SecondsEach float64     `json:"seconds_each"`
+	Rounds      int     `json:"rounds"`
+	SecondsEach float64 `json:"seconds_each"`
+	// MACMode is the mac_mode of ours, empty for the default.
+	MACMode     string      `json:"mac_mode,omitempty"`
 	Environment Environment `json:"environment"`
 	// LatencyRate is the load of the latency rows in requests a second, half of what
 	// the path named by LatencyReference can do. SocketBytes is what the kernel takes

@@ -45,7 +45,7 @@ func example() *Report {
 		r.Rows = append(r.Rows, row)
 		return &r.Rows[len(r.Rows)-1]
 	}
-	row := add(figure{"upload", "upload", "Gb/s", false}, map[string][]float64{Kernel: {40, 41, 42}, XTCluster: {30, 29, 28}, HAProxy: {8, 10, 9}, OneVoice: {11, 12, 10.8}, OneVoiceTransparent: {12}})
+	row := add(figure{"upload", "upload", "Gb/s", false}, map[string][]float64{Kernel: {40, 41, 42}, XTCluster: {30, 29, 28}, HAProxy: {8, 10, 9}, OneVoice: {11, 12, 10.8}, OneVoiceTransparent: {12}, OneVoiceDirect: {39, 38, 40}})
 	row.Cells[OneVoiceTransparent].Failed = []string{"round 2: iperf3: it broke", "round 3: iperf3: it broke"}
 	add(figure{"latency-p99", "latency, p99", "µs", true}, map[string][]float64{Kernel: {2793, 2800, 2700}, HAProxy: {4764, 4800, 4700}, OneVoice: {189_000, 190_000, 150_000}})
 	row = add(figure{"dns", "DNS queries", "/s", false}, map[string][]float64{Kernel: {54_916, 55_000, 54_000}, HAProxy: nil, OneVoice: nil, XTCluster: nil})
@@ -83,7 +83,7 @@ func TestTable(t *testing.T) {
 	if strings.Contains(out.String(), "\x1b") {
 		t.Error("there are colours")
 	}
-	for _, text := range []string{"upload                         41.0     29.0     9.00     11.0     12.0", "±11%", "nginx was skipped", "! upload, onevoice, transparent, round 2: iperf3: it broke"} {
+	for _, text := range []string{"upload                      41.0    29.0    9.00    11.0    12.0    39.0", "direct to each            0.95    1.34    4.33", "±11%", "nginx was skipped", "! upload, onevoice, transparent, round 2: iperf3: it broke"} {
 		if !strings.Contains(out.String(), text) {
 			t.Errorf("no %q in\n%s", text, &out)
 		}

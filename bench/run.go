@@ -18,7 +18,15 @@ type Options struct {
 	Seconds int
 	// Only are names of rows, and Peers of paths.
 	Only, Peers []string
+	// MACMode is the mac_mode of ours, "" for the default.
+	MACMode string
 }
+
+// Modes of our cluster MAC. igmp is multicast, as a switch without snooping has it.
+const (
+	MulticastMode = "multicast"
+	UnicastMode   = "unicast"
+)
 
 // Bounds of a run.
 const (
@@ -61,6 +69,9 @@ func (o *Options) Check() error {
 	}
 	if o.Seconds < 1 || o.Seconds > MaxSeconds {
 		return fmt.Errorf("--seconds is %d; write 1 to %d", o.Seconds, MaxSeconds)
+	}
+	if !slices.Contains([]string{"", MulticastMode, UnicastMode}, o.MACMode) {
+		return fmt.Errorf("--mac-mode is %q; write %s or %s", o.MACMode, MulticastMode, UnicastMode)
 	}
 	if _, err := chooseTests(o.Only); err != nil {
 		return err
@@ -123,7 +134,7 @@ func Run(ctx context.Context, told io.Writer, o Options) (_ *Report, err error) 
 		if r.beds[t.nodes] != nil {
 			continue
 		}
-		b, err := newBed(t.nodes)
+		b, err := newBed(t.nodes, r.o.MACMode)
 		if err != nil {
 			return nil, err
 		}
@@ -160,7 +171,7 @@ func (r *run) choose() error {
 	if missing := missingOf([]string{"nginx"}); missing != "" {
 		return fmt.Errorf("%s, which is the service behind every path; install it with `make bench-deps`", missing)
 	}
-	r.report = &Report{Began: time.Now().UTC().Truncate(time.Second), Rounds: r.o.Rounds, SecondsEach: float64(r.o.Seconds), Environment: environment()}
+	r.report = &Report{Began: time.Now().UTC().Truncate(time.Second), Rounds: r.o.Rounds, SecondsEach: float64(r.o.Seconds), MACMode: r.o.MACMode, Environment: environment()}
 	r.version("nginx")
 	for _, p := range paths {
 		info := PathInfo{Name: p.Name, Title: p.Title, Missing: missingOf(p.needs)}

@@ -127,12 +127,14 @@ func TestOwnFileIsValid(t *testing.T) {
 			for i := range nodes {
 				peers = append(peers, fmt.Sprintf("\"10.77.0.%d\"", 11+i))
 			}
-			text, err := peerFile("onevoice.toml", ownFile{"/run/x", strings.Join(peers, ", "), nodes, idle})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := config.Parse("onevoice.toml", []byte(text), "n1"); err != nil {
-				t.Errorf("%d nodes: %v\n%s", nodes, err, text)
+			for _, file := range []string{ownProxy, ownDirect} {
+				text, err := peerFile(file, ownFile{"/run/x", strings.Join(peers, ", "), nodes, []string{MulticastMode, UnicastMode}[nodes%2], idle})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := config.Parse(file, []byte(text), "n1"); err != nil {
+					t.Errorf("%s, %d nodes: %v\n%s", file, nodes, err, text)
+				}
 			}
 		}
 	}

@@ -12,19 +12,23 @@ import (
 
 // Widths of a table of all paths, in columns: 80 in all.
 const (
-	labelColumns = 26
-	cellColumns  = 9
+	labelColumns = 24
+	cellColumns  = 8
 )
 
 // shortTitle is a path's name in the head of a table.
 func shortTitle(name string) string {
 	switch name {
 	case XTCluster:
-		return "xt_clust"
+		return "xt_clu."
 	case HAProxy:
 		return "HAProxy"
+	case OneVoice:
+		return "ours"
 	case OneVoiceTransparent:
 		return "transp."
+	case OneVoiceDirect:
+		return "direct"
 	}
 	return name
 }
@@ -50,16 +54,16 @@ func (r *Report) Table(out io.Writer, bold bool) {
 	r.notes(out)
 }
 
-// write writes a row in three lines: medians, spreads, and ratios of ours.
+// write writes a row in lines: medians, spreads, and ratios of ours, of both paths.
 func (row *Row) write(out io.Writer, shown []PathInfo, paint func(string) string) {
 	if row.Missing != "" {
 		fmt.Fprintf(out, "%-*s%s; skipped\n", labelColumns, row.Title, row.Missing)
 		return
 	}
-	medians, spreads, ratios := "", "", ""
+	medians, spreads := "", ""
 	for _, p := range shown {
 		c := row.Cells[p.Name]
-		median, apart, ratio := "-", "", ""
+		median, apart := "-", ""
 		switch {
 		case c == nil:
 		case c.NotSupported:
@@ -72,17 +76,31 @@ func (row *Row) write(out io.Writer, shown []PathInfo, paint func(string) string
 		case len(c.Failed) > 0:
 			median = "failed"
 		}
-		if times, ok := row.ratio(OneVoice, p.Name); ok && p.Name != OneVoice {
-			ratio = digits(times)
-		}
 		medians += fmt.Sprintf("%*s", cellColumns, median)
 		spreads += fmt.Sprintf("%*s", cellColumns, apart)
-		ratios += fmt.Sprintf("%*s", cellColumns, ratio)
 	}
 	fmt.Fprintln(out, paint(fmt.Sprintf("%-*s", labelColumns, row.Title)+medians))
-	fmt.Fprintln(out, strings.TrimRight(fmt.Sprintf("  %-*s", labelColumns-2, row.unit())+spreads, " "))
+	unit := row.Unit
+	if row.LessIsBetter {
+		unit += ", less better"
+	}
+	fmt.Fprintln(out, strings.TrimRight(fmt.Sprintf("  %-*s", labelColumns-2, unit)+spreads, " "))
+	row.writeRatios(out, shown, OneVoice)
+	row.writeRatios(out, shown, OneVoiceDirect)
+}
+
+// writeRatios writes what one of ours is to each, if there is anything to say.
+func (row *Row) writeRatios(out io.Writer, shown []PathInfo, ours string) {
+	ratios := ""
+	for _, p := range shown {
+		ratio := ""
+		if times, ok := row.ratio(ours, p.Name); ok && p.Name != ours {
+			ratio = digits(times)
+		}
+		ratios += fmt.Sprintf("%*s", cellColumns, ratio)
+	}
 	if strings.TrimSpace(ratios) != "" {
-		fmt.Fprintln(out, strings.TrimRight(fmt.Sprintf("  %-*s", labelColumns-2, "onevoice to each")+ratios, " "))
+		fmt.Fprintln(out, strings.TrimRight(fmt.Sprintf("  %-*s", labelColumns-2, shortTitle(ours)+" to each")+ratios, " "))
 	}
 }
 
@@ -119,6 +137,9 @@ func (r *Report) noteLines() (out []string) {
 	}
 	say("%d %s of %s s each on %s, %d processors, Linux %s", r.Rounds, rounds, digits(r.SecondsEach), e.CPU, e.Processors, e.Kernel)
 	say("onevoice %s; %s", cmp.Or(e.Commit, "of an unknown commit"), e.versions())
+	if r.MACMode != "" {
+		say("onevoice with mac_mode %q", r.MACMode)
+	}
 	if e.BusyPercent > busyWarning {
 		say("others used %.0f %% of the machine just before; figures may be wrong", e.BusyPercent)
 	}

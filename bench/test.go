@@ -39,8 +39,8 @@ func tests() []test {
 	return []test{
 		{Name: "upload", Rows: one("upload", "upload", "Gb/s"), needs: []string{"iperf3"}, nodes: 1, run: upload},
 		{Name: "download", Rows: one("download", "download", "Gb/s"), needs: []string{"iperf3"}, nodes: 1, run: download},
-		{Name: "upload-1500", Rows: one("upload-1500", "upload, 1500-byte frames", "Gb/s"), needs: []string{"iperf3"}, nodes: 1, run: smallUp(upload)},
-		{Name: "download-1500", Rows: one("download-1500", "download, 1500-byte frames", "Gb/s"), needs: []string{"iperf3"}, nodes: 1, run: smallDown(download)},
+		{Name: "upload-1500", Rows: one("upload-1500", "upload, 1500 B frames", "Gb/s"), needs: []string{"iperf3"}, nodes: 1, run: smallUp(upload)},
+		{Name: "download-1500", Rows: one("download-1500", "download, 1500 B frames", "Gb/s"), needs: []string{"iperf3"}, nodes: 1, run: smallDown(download)},
 		{Name: "requests", Rows: one("requests", "requests, keep-alive", "/s"), needs: []string{"wrk"}, nodes: 1, run: requests},
 		{Name: "connections", Rows: one("connections", "connection per request", "/s"), needs: []string{"wrk"}, nodes: 1, run: connections},
 		{Name: "latency", Rows: []figure{
@@ -64,6 +64,7 @@ func tests() []test {
 		}, nodes: foreignNodes, about: clusters, run: foreignFrame},
 		hearTest("upload", "upload", "Gb/s", "iperf3", 2, upload), hearTest("requests", "requests", "/s", "wrk", 2, requests),
 		hearTest("upload", "upload", "Gb/s", "iperf3", 4, upload), hearTest("requests", "requests", "/s", "wrk", 4, requests),
+		hearTest("download", "download", "Gb/s", "iperf3", 4, download), hearTest("connections", "connections", "/s", "wrk", 4, connections),
 		hearTest("upload", "upload", "Gb/s", "iperf3", 8, upload), hearTest("requests", "requests", "/s", "wrk", 8, requests),
 	}
 }
@@ -72,16 +73,18 @@ func tests() []test {
 // the first serves the client. Frames to a proxy's own address are heard by the
 // proxy alone.
 func hearTest(name, title, unit, tool string, nodes int, run measure) test {
-	f := figure{Name: fmt.Sprintf("%s-%d-nodes", name, nodes), Title: fmt.Sprintf("%s, %d nodes hear", title, nodes), Unit: unit}
+	f := figure{Name: fmt.Sprintf("%s-%d-nodes", name, nodes), Title: fmt.Sprintf("%s, %d hearing", title, nodes), Unit: unit}
 	return test{Name: f.Name, Rows: []figure{f}, needs: []string{tool}, nodes: nodes, about: heard, run: run}
 }
 
 // clusters are the paths that hear frames for other nodes.
-func clusters(path string) bool { return path == XTCluster || path == OneVoice }
+func clusters(path string) bool {
+	return path == XTCluster || path == OneVoice || path == OneVoiceDirect
+}
 
 // heard are the paths of clusters, and the kernel alone to compare with.
 func heard(path string) bool {
-	return path == Kernel || path == XTCluster || path == OneVoice
+	return path == Kernel || clusters(path)
 }
 
 // idleTest is about n connections that do nothing.

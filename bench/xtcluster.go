@@ -26,7 +26,7 @@ func xtMAC() net.HardwareAddr { return net.HardwareAddr{0x01, 0x00, 0x5e, 0x4d, 
 func newXTCluster() *path {
 	p := &path{Name: XTCluster, Title: "xt_cluster", needs: []string{"iptables-restore"},
 		http: at(sharedByKernel(), portHTTP), bulk: at(sharedByKernel(), portBulk), dns: at(sharedByKernel(), portDNS),
-		mac: func(*bed) net.HardwareAddr { return xtMAC() }}
+		host: true, mac: func(*bed) net.HardwareAddr { return xtMAC() }}
 	p.on = func(ctx context.Context, b *bed) error {
 		if err := b.client.Do(func() error { return setNeighbour(netlink.NeighSet) }); err != nil {
 			return err

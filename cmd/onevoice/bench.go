@@ -31,12 +31,13 @@ func (f *benchFlags) add(cmd *cobra.Command) {
 	cmd.Flags().IntVar(&f.o.Seconds, "seconds", 0, fmt.Sprintf("how long each measurement takes (default %d)", bench.DefaultSeconds))
 	cmd.Flags().StringSliceVar(&f.o.Only, "only", nil, "these `rows` alone, with commas between")
 	cmd.Flags().StringSliceVar(&f.o.Peers, "peers", nil, "these `paths` alone, with commas between")
+	cmd.Flags().StringVar(&f.o.MACMode, "mac-mode", "", "`mode` of ours: multicast (default) or unicast")
 }
 
 // args are the same flags for the process inside.
 func (f *benchFlags) args() []string {
 	return []string{fmt.Sprintf("--rounds=%d", f.o.Rounds), fmt.Sprintf("--seconds=%d", f.o.Seconds),
-		"--only=" + strings.Join(f.o.Only, ","), "--peers=" + strings.Join(f.o.Peers, ",")}
+		"--only=" + strings.Join(f.o.Only, ","), "--peers=" + strings.Join(f.o.Peers, ","), "--mac-mode=" + f.o.MACMode}
 }
 
 func newBenchCommand() *cobra.Command {

@@ -135,6 +135,7 @@ func TestBenchRefuses(t *testing.T) {
 		{"--rounds=-1", exitWrongUse, "--rounds is -1; write 1 to 100"},
 		{"--seconds=61", exitWrongUse, "--seconds is 61; write 1 to 60"},
 		{"--rounds=many", exitWrongUse, "invalid argument"},
+		{"--mac-mode=igmp", exitWrongUse, `--mac-mode is "igmp"; write multicast or unicast`},
 		{"now", exitWrongUse, "bench --help"},
 		{"--read=/nonexistent", exitFailed, "no such file"},
 		{"--read=" + notReport, exitFailed, "is no report of `onevoice bench --json`"},
