@@ -51,26 +51,24 @@ func SteerIn(flags uint8, s KernelSocket, b BucketState) ingress.Ruling {
 	case !b.Owned && !b.Lingering:
 		return ingress.Foreign
 	}
+	// Whatever socket there is, the kernel knows best.
+	if b.Owned && b.Settled {
+		return ingress.PassAlone
+	}
 	// Where others may hold flows, the tuple of an old one of ours may be in use again.
-	alone := b.Owned && b.Settled
 	switch s {
 	case HalfOpenSocket, OpenSocket:
 		return ingress.PassHeld
 	case DistantSocket:
-		if alone {
-			return ingress.PassHeld
-		}
 		return ingress.Outside
 	case TimeWaitSocket:
-		if alone || flags&flagFIN != 0 {
+		if flags&flagFIN != 0 {
 			return ingress.PassHeld
 		}
 		return ingress.ForeignTimeWait
 	}
 	mayComplete := s == ListeningSocket && flags&(flagSYN|flagACK|flagRST) == flagACK
 	switch {
-	case alone:
-		return ingress.PassStray
 	case mayComplete:
 		return ingress.PassCookie
 	case b.Owned:

@@ -119,16 +119,18 @@ func (d *Direct) load() (err error) {
 	if err := d.Publish(slices.Repeat([]DirectRow{all}, services)); err != nil {
 		return err
 	}
-	if d.in, err = d.program("onevoice_in", ebpf.AttachTCXIngress, false); err != nil {
+	if d.in, err = d.program("onevoice_in", ebpf.AttachTCXIngress, steerer{}); err != nil {
 		return err
 	}
-	d.leave, err = d.program("onevoice_out", ebpf.AttachTCXEgress, false)
+	d.leave, err = d.program("onevoice_out", ebpf.AttachTCXEgress, steerer{})
 	return err
 }
 
-// program makes one of the two. No helper that they call is for GPL programs alone.
-func (d *Direct) program(name string, at ebpf.AttachType, tell bool) (*ebpf.Program, error) {
-	s := newSteerer(&d.config, steerMaps{d.state.FD(), d.fragments.FD(), d.counts.FD()}, ebpf.MustPossibleCPU(), tell)
+// program makes one of the two, of the kind that a steerer says. No helper that they call
+// is for GPL programs alone.
+func (d *Direct) program(name string, at ebpf.AttachType, kind steerer) (*ebpf.Program, error) {
+	s := newSteerer(&d.config, steerMaps{d.state.FD(), d.fragments.FD(), d.counts.FD()}, ebpf.MustPossibleCPU())
+	s.tell, s.inPieces = kind.tell, kind.inPieces
 	code := s.in
 	if at == ebpf.AttachTCXEgress {
 		code = s.leave
@@ -201,21 +203,24 @@ func (d *Direct) Rulings() (out [RulingCount]uint64) {
 	return out
 }
 
-// Asked are a twin of each program, which tells the ruling instead of obeying it. It is
-// for tests and questions.
-type Asked struct{ in, leave *ebpf.Program }
+// Asked are twins of each program, which tell the ruling instead of obeying it: the second
+// reads each frame as one that does not lie in one piece. They are for tests and questions.
+type Asked struct{ in, leave [2]*ebpf.Program }
 
 // Ask makes the twins. They look at the same maps.
 func (d *Direct) Ask() (*Asked, error) {
-	in, err := d.program("onevoice_ask", ebpf.AttachTCXIngress, true)
-	if err != nil {
-		return nil, fmt.Errorf("ingress: %w", named(err))
+	a := &Asked{}
+	for i := range a.in {
+		kind := steerer{tell: true, inPieces: i == 1}
+		var err error
+		if a.in[i], err = d.program("onevoice_ask", ebpf.AttachTCXIngress, kind); err == nil {
+			a.leave[i], err = d.program("onevoice_ask", ebpf.AttachTCXEgress, kind)
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("ingress: %w", named(err)), a.Close())
+		}
 	}
-	leave, err := d.program("onevoice_ask", ebpf.AttachTCXEgress, true)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("ingress: %w", named(err)), in.Close())
-	}
-	return &Asked{in, leave}, nil
+	return a, nil
 }
 
 // In is the ruling on a frame that comes in.
@@ -224,16 +229,30 @@ func (a *Asked) In(frame []byte) (Ruling, error) { return ask(a.in, frame) }
 // Out is the ruling on a frame that leaves, which no socket sends.
 func (a *Asked) Out(frame []byte) (Ruling, error) { return ask(a.leave, frame) }
 
-func ask(p *ebpf.Program, frame []byte) (Ruling, error) {
-	v, err := p.Run(&ebpf.RunOptions{Data: frame})
-	if err != nil {
-		return Elsewhere, fmt.Errorf("ingress: %w", err)
+// ask asks both twins, who have to agree.
+func ask(twins [2]*ebpf.Program, frame []byte) (Ruling, error) {
+	var said [2]Ruling
+	for i, p := range twins {
+		v, err := p.Run(&ebpf.RunOptions{Data: frame})
+		if err != nil {
+			return Elsewhere, fmt.Errorf("ingress: %w", err)
+		}
+		said[i] = Ruling(v)
 	}
-	return Ruling(v), nil
+	if said[0] != said[1] {
+		return said[0], fmt.Errorf("ingress: in one piece it is %v, and in several %v", said[0], said[1])
+	}
+	return said[0], nil
 }
 
 // Close lets go of the twins.
-func (a *Asked) Close() error { return errors.Join(a.in.Close(), a.leave.Close()) }
+func (a *Asked) Close() error {
+	var errs []error
+	for i := range a.in {
+		errs = append(errs, a.in[i].Close(), a.leave[i].Close())
+	}
+	return errors.Join(errs...)
+}
 
 // Close lets go of the programs. Where they are pinned they stay on the interface, as
 // they were last told; a second Close does nothing.

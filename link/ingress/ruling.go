@@ -13,14 +13,16 @@ const (
 
 	// PassSYN: opens a connection in a bucket that is ours.
 	PassSYN
-	// PassHeld: of a connection, or of a half-open one, that the kernel has.
+	// PassAlone: anything else in a bucket that is ours and where nobody else can hold
+	// a connection: the kernel has it, or resets it, or takes it for the end of a SYN
+	// cookie. It is not asked which.
+	PassAlone
+	// PassHeld: of a connection, or of a half-open one, that the kernel has, in a bucket
+	// where others may hold some, too.
 	PassHeld
 	// PassCookie: an acknowledgment for a listening socket, in a bucket where others
 	// may hold flows: it completes a SYN cookie, or draws a reset that is kept back.
 	PassCookie
-	// PassStray: of no connection that the kernel has, in a bucket where nobody else
-	// can hold one: the kernel resets it, or takes it for the end of a SYN cookie.
-	PassStray
 	// PassError: an ICMP error that quotes a connection which the kernel has.
 	PassError
 	// PassDatagram: of a UDP service, in a bucket that is ours.
@@ -72,7 +74,7 @@ const (
 // String is the ruling's name in counters: lower case, words joined by hyphens.
 func (r Ruling) String() string {
 	names := [RulingCount]string{
-		Elsewhere: "elsewhere", PassSYN: "pass-syn", PassHeld: "pass-held", PassCookie: "pass-cookie", PassStray: "pass-stray",
+		Elsewhere: "elsewhere", PassSYN: "pass-syn", PassAlone: "pass-alone", PassHeld: "pass-held", PassCookie: "pass-cookie",
 		PassError: "pass-error", PassDatagram: "pass-datagram", PassFragment: "pass-fragment",
 		ForeignSYN: "foreign-syn", Foreign: "foreign", ForeignTimeWait: "foreign-time-wait", Outside: "outside-windows",
 		Unsettled: "unsettled", UnknownQuoted: "unknown-quote", LostFragment: "lost-fragment", Malformed: "malformed", NotForKernel: "not-for-kernel",

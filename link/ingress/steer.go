@@ -43,6 +43,8 @@ const (
 	fragmentAt = -192
 	quote      = -320 // a header that an ICMP error quotes, from its ICMP header on
 	quotePorts = -328
+	// headAt is where the transport's header is in the frame if it is at tcp4 already.
+	headAt = -336
 )
 
 // How much of a bucket is ours, in the register rights.
@@ -106,13 +108,16 @@ type steerer struct {
 	paths []int
 	// other is the ruling on a port that is no service's.
 	other Ruling
+	// inPieces: headers are copied by calls alone, as of frames that do not lie in one
+	// piece. It is for tests.
+	inPieces bool
 	// tell: the program returns the ruling, and counts nothing.
 	tell bool
 	used [RulingCount]bool
 }
 
-func newSteerer(c *DirectConfig, m steerMaps, processors int, tell bool) *steerer {
-	s := &steerer{builder: builder{Config: &c.Config, processors: processors}, fds: m, paths: c.Paths, other: NotForKernel, tell: tell}
+func newSteerer(c *DirectConfig, m steerMaps, processors int) *steerer {
+	s := &steerer{builder: builder{Config: &c.Config, processors: processors}, fds: m, paths: c.Paths, other: NotForKernel}
 	s.row = s.serviceRow
 	return s
 }
@@ -123,34 +128,13 @@ func (s *steerer) out(r Ruling) string {
 	return r.String()
 }
 
-// fetch copies n bytes of the frame, from where R2 is told by at, to the stack; it goes
-// to a label when the frame is too short.
-func (s *steerer) fetch(at asm.Instructions, to, n int32, short string) {
-	s.add(asm.Mov.Reg(asm.R1, skb))
-	s.add(at...)
-	s.add(
-		asm.Mov.Reg(asm.R3, asm.R10),
-		asm.Add.Imm(asm.R3, to),
-		asm.Mov.Imm(asm.R4, n),
-		asm.FnSkbLoadBytes.Call(),
-		asm.JNE.Imm(asm.R0, 0, short),
-	)
-}
-
-func fromStart() asm.Instructions { return asm.Instructions{asm.Mov.Imm(asm.R2, 0)} }
-
-// fromTransport is so many bytes behind the transport's first.
-func fromTransport(plus int32) asm.Instructions {
-	return asm.Instructions{asm.Mov.Reg(asm.R2, offset), asm.Add.Imm(asm.R2, plus)}
-}
-
 // in is the program on the way in: the rule is node.SteerIn, and here is what it is
 // asked about.
 func (s *steerer) in() asm.Instructions {
 	s.begin()
 	// A tag that the interface does not take out leads to another device.
 	s.add(asm.LoadMem(asm.R1, skb, skbVLANPresent, asm.Word), asm.JNE.Imm(asm.R1, 0, s.out(Elsewhere)))
-	s.fetch(fromStart(), frame, ethernetBytes+ipv4Bytes, s.out(Elsewhere))
+	s.head()
 	s.add(asm.LoadMem(asm.R1, asm.R10, frame+12, asm.Half))
 	if s.has4() {
 		s.add(asm.JEq.Imm(asm.R1, be16(typeIPv4), "ipv4"))
@@ -274,7 +258,14 @@ func (s *steerer) judge(family string) {
 		asm.Ja.Label(s.out(ForeignSYN)),
 	)
 	s.at("known "+family, asm.Mov.Reg(asm.R1, rights))
-	s.add(asm.And.Imm(asm.R1, isOwned|isLingering), asm.JEq.Imm(asm.R1, 0, s.out(Foreign)))
+	s.add(
+		asm.And.Imm(asm.R1, isOwned|isLingering),
+		asm.JEq.Imm(asm.R1, 0, s.out(Foreign)),
+		// The kernel looks for the socket anyway.
+		asm.Mov.Reg(asm.R2, rights),
+		asm.And.Imm(asm.R2, isOwned|isSettled),
+		asm.JEq.Imm(asm.R2, isOwned|isSettled, s.out(PassAlone)),
+	)
 	s.find(family)
 	s.add(
 		asm.LoadMem(asm.R1, asm.R10, flags, asm.Byte),
@@ -282,17 +273,11 @@ func (s *steerer) judge(family string) {
 		asm.JEq.Imm(found, tcpListen, stray),
 		asm.JEq.Imm(found, tcpDistant, s.out(Outside)),
 		asm.JNE.Imm(found, tcpTimeWait, s.out(PassHeld)),
-		asm.Mov.Reg(asm.R2, rights),
-		asm.And.Imm(asm.R2, isOwned|isSettled),
-		asm.JEq.Imm(asm.R2, isOwned|isSettled, s.out(PassHeld)),
 		asm.JSet.Imm(asm.R1, finFlag, s.out(PassHeld)),
 		asm.Ja.Label(s.out(ForeignTimeWait)),
 	)
-	s.at(stray, asm.Mov.Reg(asm.R2, rights))
+	s.at(stray, asm.JNE.Imm(found, tcpListen, "nobody "+family))
 	s.add(
-		asm.And.Imm(asm.R2, isOwned|isSettled),
-		asm.JEq.Imm(asm.R2, isOwned|isSettled, s.out(PassStray)),
-		asm.JNE.Imm(found, tcpListen, "nobody "+family),
 		asm.And.Imm(asm.R1, synFlag|ackFlag|rstFlag),
 		asm.JEq.Imm(asm.R1, ackFlag, s.out(PassCookie)),
 	)
@@ -317,9 +302,6 @@ func (s *steerer) find(family string) {
 		asm.JEq.Imm(found, tcpListen, "release "+family),
 		asm.JEq.Imm(found, tcpNewSYNRecv, "release "+family),
 		asm.JEq.Imm(found, tcpSYNRecv, "release "+family),
-		asm.Mov.Reg(asm.R2, rights),
-		asm.And.Imm(asm.R2, isOwned|isSettled),
-		asm.JEq.Imm(asm.R2, isOwned|isSettled, "release "+family),
 		asm.Mov.Reg(asm.R1, socket),
 		asm.FnTcpSock.Call(),
 		asm.JEq.Imm(asm.R0, 0, "release "+family),

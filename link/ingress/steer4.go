@@ -106,7 +106,7 @@ func (s *steerer) protocols(family string, icmp int32) {
 	}
 	if s.servesTCP(family) {
 		s.at("tcp"+family, asm.Mov.Imm(asm.R1, 0))
-		s.fetch(fromTransport(0), int32(tcp), tcpBytes, s.out(Malformed))
+		s.fetchTCP(family, tcp, s.out(Malformed))
 		s.tcpHeader(tcp)
 		s.add(asm.LoadMem(asm.R1, asm.R10, tcp+2, asm.Half))
 		s.ports(family, false)

@@ -14,7 +14,7 @@ const (
 func (s *steerer) leave() asm.Instructions {
 	s.other = Elsewhere
 	s.begin()
-	s.fetch(fromStart(), frame, ethernetBytes+ipv4Bytes, s.out(Elsewhere))
+	s.head()
 	s.add(ifMAC(asm.R10, frame+6, s.Groups, s.out(KeptSource))...)
 	s.add(asm.LoadMem(asm.R1, asm.R10, frame+12, asm.Half))
 	if s.has4() {
@@ -117,7 +117,7 @@ func (s *steerer) out6() {
 // segmentOut reads the TCP header, lets go what is neither a SYN-ACK nor a reset, and
 // finds the service by the VIP's port.
 func (s *steerer) segmentOut(family string, tcp int16) {
-	s.fetch(fromTransport(0), int32(tcp), tcpBytes, s.out(Elsewhere))
+	s.fetchTCP(family, tcp, s.out(Elsewhere))
 	s.add(
 		asm.LoadMem(asm.R1, asm.R10, tcp+13, asm.Byte),
 		asm.JSet.Imm(asm.R1, rstFlag, "word "+family),
