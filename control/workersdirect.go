@@ -24,9 +24,21 @@ type DirectService struct {
 	UDP      bool
 }
 
+// DirectPrograms are the programs of the direct path, as package ingress has them.
+type DirectPrograms interface {
+	Publish([]ingress.DirectRow) error
+	Settle() error
+	SetLease(path int, end time.Duration)
+	Silence(until time.Duration)
+	Rulings() [ingress.RulingCount]uint64
+	Leave() error
+}
+
+var _ DirectPrograms = (*ingress.Direct)(nil)
+
 // DirectConfig is what a DirectPath is made of; the programs stay the caller's.
 type DirectConfig struct {
-	Programs *ingress.Direct
+	Programs DirectPrograms
 	Services []DirectService
 	// Self are addresses of this host: what comes from there came by no wire.
 	Self []netip.Addr
@@ -44,6 +56,8 @@ type DirectConfig struct {
 	// Sockets and Destroy are those of package inetdiag, nil for these.
 	Sockets func(port uint16, counts bool) ([]inetdiag.Socket, error)
 	Destroy func(*inetdiag.Socket) error
+	// Cookies is how many SYN cookies the host has sent, nil for what the kernel says.
+	Cookies func() (uint64, error)
 }
 
 // Times of a DirectPath.
@@ -99,6 +113,9 @@ func NewDirectPath(cfg DirectConfig) *DirectPath {
 	if cfg.Sockets == nil {
 		cfg.Sockets, cfg.Destroy = inetdiag.Sockets, inetdiag.Destroy
 	}
+	if cfg.Cookies == nil {
+		cfg.Cookies = cookiesSent
+	}
 	n := len(cfg.Services)
 	d := &DirectPath{
 		cfg: cfg, kick: make(chan struct{}, 1), done: make(chan struct{}),
@@ -108,7 +125,7 @@ func NewDirectPath(cfg DirectConfig) *DirectPath {
 	for i := range d.rows {
 		d.rows[i].Lingering, d.held[i], d.listens[i] = every(), node.Bitmap(every()), true
 	}
-	d.cookies, _ = cookiesSent()
+	d.cookies, _ = cfg.Cookies()
 	d.attached = cfg.Attach == nil
 	return d
 }
@@ -335,7 +352,7 @@ func (d *DirectPath) look() {
 	if errors.Is(err, node.ErrEnded) {
 		return
 	}
-	sent, cookieErr := cookiesSent()
+	sent, cookieErr := d.cfg.Cookies()
 	if err = errors.Join(err, cookieErr); err != nil {
 		if !d.failed {
 			d.failed = true
