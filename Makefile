@@ -159,7 +159,7 @@ scaling: ## docs/scaling.svg, from simulations of 1 to 32 nodes
 	$(GO) test -count=1 ./sim/library -run '^TestScaling$$' -v -args -scaling $(CURDIR)/docs/scaling.svg
 
 .PHONY: torture
-torture: build ## nodes killed, stalled and cut off for an hour, under live flows
+torture: build ## nodes killed, stalled and cut off for an hour, under live flows; ARGS=--path=direct
 	./$(BINARY) lab torture $(ARGS)
 
 .PHONY: rolling
@@ -169,6 +169,11 @@ rolling: build ## a rolling restart: no login may fail
 .PHONY: upgrades
 upgrades: build ## each node upgraded in turn; no flow may end
 	./$(BINARY) lab upgrade $(ARGS)
+
+.PHONY: moves
+moves: build ## a bucket moved 100 times under 100 flows each, on both paths (as root)
+	./$(BINARY) lab moves
+	./$(BINARY) lab moves --path=direct
 
 .PHONY: soak
 soak: build ## all loads and faults by chance, for ten minutes; ARGS="--for 8h"

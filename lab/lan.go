@@ -105,8 +105,8 @@ func VIP() netip.Addr { return netip.MustParseAddr("10.77.0.2") }
 // ClusterMAC is the VIP's, by the rule of mode multicast.
 func ClusterMAC() net.HardwareAddr { return net.HardwareAddr{0x01, 0x00, 0x5e, 0x4d, 0x00, 0x02} }
 
-// clusterMAC is the VIP's in the mode that the lab is in.
-func (s *Spec) clusterMAC() net.HardwareAddr {
+// ClusterMAC is the VIP's in the mode that the lab is in.
+func (s *Spec) ClusterMAC() net.HardwareAddr {
 	if s.MACMode == "unicast" {
 		return net.HardwareAddr{0x02, 0xbf, 0x0a, 0x4d, 0x00, 0x02}
 	}
@@ -285,7 +285,7 @@ func (l *LAN) addHost(h *Host) error {
 	if err != nil {
 		return err
 	}
-	h.ns, h.cluster, h.ipv6 = ns, l.Spec.clusterMAC(), l.Spec.IPv6
+	h.ns, h.cluster, h.ipv6 = ns, l.Spec.ClusterMAC(), l.Spec.IPv6
 	l.Hosts = append(l.Hosts, h)
 	family := quiet
 	if h.ipv6 {

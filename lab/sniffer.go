@@ -50,7 +50,7 @@ func NewSniffer(l *LAN, capture io.Writer) (*Sniffer, error) {
 		hosts: map[int]Sender{},
 		calls: make(chan func()),
 		done:  make(chan struct{}),
-		judge: NewJudge([]JudgedAddress{{VIP(), responder.MAC(l.Spec.clusterMAC())}}, services),
+		judge: NewJudge([]JudgedAddress{{VIP(), responder.MAC(l.Spec.ClusterMAC())}}, services),
 		began: time.Now(),
 	}
 	ports := make([]int, 0, len(l.Hosts))

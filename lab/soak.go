@@ -198,6 +198,7 @@ func (s *soak) rounds(ctx context.Context) error {
 	rng := rand.New(rand.NewPCG(s.o.Seed, 0))
 	for {
 		for _, r := range planTorture(rng, names, soakCounts(), spared) {
+			r.Direct = s.LAN.Spec.Path == pathDirect
 			s.round++
 			s.tell(r)
 			if err := s.doRound(ctx, r); err != nil && ctx.Err() == nil {

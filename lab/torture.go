@@ -133,6 +133,9 @@ func (t *torture) plan() []Round {
 		names = append(names, h.Name)
 	}
 	rounds := planTorture(rand.New(rand.NewPCG(t.o.Seed, 0)), names, t.o.Counts, 0)
+	for i := range rounds {
+		rounds[i].Direct = t.o.Spec.Path == pathDirect
+	}
 	if t.o.Rounds > 0 {
 		rounds = rounds[:min(t.o.Rounds, len(rounds))]
 	}

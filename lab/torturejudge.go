@@ -33,8 +33,12 @@ const (
 	excuseStall = 100 * time.Millisecond
 )
 
-// kills reports whether a round ends the node's flows.
+// kills reports whether a round ends the node's flows. Those of the hosts' own TCP go on
+// without the daemon.
 func (r *Round) kills(node string) bool {
+	if r.Direct && r.Kind != TortureStop {
+		return false
+	}
 	return r.Kind == TortureOff || (r.Kind == TortureKill || r.Kind == TortureStop) && r.Node == node
 }
 
@@ -200,7 +204,7 @@ func (tr *trial) mayLose(owner string) bool {
 	case tr.settled:
 		return tr.orphans(owner)
 	case tr.Kind == TortureOff || tr.Kind == TortureKill:
-		return true
+		return !tr.Direct || tr.For >= orphanTime-orphanSlack
 	}
 	cuts := tr.Kind == TortureStall || tr.Kind == TortureDeafen || tr.Kind == TortureMute || tr.Kind == TortureSplit || tr.Kind == TortureControl
 	return cuts && tr.For >= orphanTime-orphanSlack

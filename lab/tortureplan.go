@@ -64,6 +64,8 @@ type Round struct {
 	// Sides[1].
 	Sides   [2][]string `json:"sides,omitzero"`
 	Clients string      `json:"clients,omitempty"`
+	// Direct: the hosts' own TCP serves, so that a kill ends no flow by itself.
+	Direct bool `json:"direct,omitempty"`
 }
 
 // Where clients are in a split.

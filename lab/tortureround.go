@@ -166,7 +166,7 @@ func (r *Round) harmless() bool { return r.Kind == TortureStall && r.For <= harm
 func (t *torture) inflict(r Round) (undo func() error, err error) {
 	switch r.Kind {
 	case TortureOff:
-		return t.allOff()
+		return t.allOff(r)
 	case TortureSplit:
 		return t.split(r)
 	}
@@ -187,7 +187,7 @@ func (t *torture) inflict(r Round) (undo func() error, err error) {
 		TortureMute:   func() error { return t.LAN.Mute(d.Host, false) },
 	}[r.Kind]
 	gone, back := (*Judge).Cut, (*Judge).Whole
-	if r.Kind == TortureKill {
+	if r.kills(r.Node) {
 		gone, back = (*Judge).Dead, (*Judge).Alive
 	}
 	if err := errors.Join(begin(), t.fates(gone, r.Node)); err != nil {
@@ -205,15 +205,19 @@ func (t *torture) fates(fate func(*Judge, string, time.Duration), nodes ...strin
 	})
 }
 
-func (t *torture) allOff() (func() error, error) {
+func (t *torture) allOff(r Round) (func() error, error) {
+	gone, back := (*Judge).Dead, (*Judge).Alive
+	if r.Direct {
+		gone, back = (*Judge).Cut, (*Judge).Whole
+	}
 	var all []string
 	for _, d := range t.Daemons {
 		all = append(all, d.Host.Name)
 	}
-	if err := errors.Join(t.atOnce((*Daemon).Kill), t.fates((*Judge).Dead, all...)); err != nil {
+	if err := errors.Join(t.atOnce((*Daemon).Kill), t.fates(gone, all...)); err != nil {
 		return nil, err
 	}
-	return func() error { return errors.Join(t.fates((*Judge).Alive, all...), t.atOnce((*Daemon).launch)) }, nil
+	return func() error { return errors.Join(t.fates(back, all...), t.atOnce((*Daemon).launch)) }, nil
 }
 
 func (t *torture) split(r Round) (func() error, error) {

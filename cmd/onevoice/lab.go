@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"onevoice/lab"
@@ -49,7 +50,7 @@ address is 10.77.0.2. Root is not needed where user namespaces are allowed.`,
 	}
 	labFlags(cmd, &spec, &kind)
 	cmd.Flags().StringVar(&pcap, "pcap", "", "write the headers of all frames on the LAN to this `file`")
-	cmd.AddCommand(newLabUpCommand(), newLabExecCommand(), newLabStatusCommand(), newLabDownCommand(), newLabSoakCommand(), newLabRollingCommand(), newLabUpgradeCommand(),
+	cmd.AddCommand(newLabUpCommand(), newLabExecCommand(), newLabStatusCommand(), newLabDownCommand(), newLabSoakCommand(), newLabRollingCommand(), newLabUpgradeCommand(), newLabMovesCommand(),
 		newLabKillCommand(), newLabEachCommand("stop", "Stop a node's daemon as `systemctl stop` would"),
 		newLabEachCommand("start", "Start a node's daemon again"),
 		newLabDeafenCommand(), newLabMuteCommand(), newLabStallCommand(), newLabSplitCommand(), newLabHealCommand(),
@@ -117,6 +118,7 @@ func colour() bool {
 func newLabUpCommand() *cobra.Command {
 	spec := lab.Spec{}
 	var kind string
+	var with int
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Build a cluster and keep it running",
@@ -131,29 +133,39 @@ inside. Nodes have their files in /run/onevoice/n1 and so on.`,
 			if err := spec.Check(); err != nil {
 				return usageError{err}
 			}
-			return labUp(cmd.Context(), cmd.OutOrStdout(), spec, kind)
+			return labUp(cmd.Context(), cmd.OutOrStdout(), spec, kind, with)
 		},
 	}
 	labFlags(cmd, &spec, &kind)
 	cmd.Flags().BoolVar(&spec.Witness, "witness", false, "a witness as well, on another LAN behind ov-router")
+	cmd.Flags().IntVar(&with, "with", 0, "take it down when the process with this `pid` has ended")
 	return cmd
 }
 
 // labUp starts the lab in the background, tells its progress, and returns when
-// it is ready.
-func labUp(ctx context.Context, out io.Writer, spec lab.Spec, kind string) error {
+// it is ready. With a process, it ends with that.
+func labUp(ctx context.Context, out io.Writer, spec lab.Spec, kind string, with int) error {
+	var more []*os.File
+	if with != 0 {
+		fd, err := unix.PidfdOpen(with, 0)
+		if err != nil {
+			return usageError{fmt.Errorf("--with is %d, which is no process: %w", with, err)}
+		}
+		more = append(more, os.NewFile(uintptr(fd), "process"))
+		defer more[0].Close()
+	}
 	place, err := lab.OpenStateDir()
 	if err != nil {
 		return err
 	}
 	defer place.Close()
-	if err := startLab(ctx, out, place, insideArgs("up", spec, kind, fmt.Sprintf("--witness=%t", spec.Witness))); err != nil {
+	if err := startLab(ctx, out, place, insideArgs("up", spec, kind, fmt.Sprintf("--witness=%t", spec.Witness), fmt.Sprintf("--with=%t", with != 0)), more...); err != nil {
 		return errors.Join(err, place.Remove())
 	}
 	return nil
 }
 
-func startLab(ctx context.Context, out io.Writer, place *lab.Place, args []string) error {
+func startLab(ctx context.Context, out io.Writer, place *lab.Place, args []string, more ...*os.File) error {
 	socket, err := place.Listener.File()
 	if err != nil {
 		return err
@@ -169,7 +181,7 @@ func startLab(ctx context.Context, out io.Writer, place *lab.Place, args []strin
 		return err
 	}
 	defer progress.Close()
-	cmd := lab.Enter(args, false, socket, child)
+	cmd := lab.Enter(args, false, append([]*os.File{socket, child}, more...)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	err = cmd.Start()
 	child.Close()
@@ -325,14 +337,14 @@ func newLabInsideCommand() *cobra.Command {
 	var kind, pcap string
 	var duration time.Duration
 	var flows, times, rate int
-	var asJSON bool
+	var asJSON, with bool
 	var evidence string
 	var torture tortureFlags
 	cmd := &cobra.Command{
 		Use:       "inside",
 		Hidden:    true,
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
-		ValidArgs: []string{"demo", "up", "soak", "rolling", "upgrade", "torture", "load"},
+		ValidArgs: []string{"demo", "up", "soak", "rolling", "upgrade", "moves", "torture", "load"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			spec.LAN = lab.Kind(kind)
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
@@ -348,11 +360,18 @@ func newLabInsideCommand() *cobra.Command {
 				return lab.RunRolling(ctx, cmd.OutOrStdout(), spec, paint)
 			case "upgrade":
 				return lab.RunUpgrades(ctx, cmd.OutOrStdout(), lab.UpgradeOptions{Spec: spec, Times: times, Flows: flows, Colour: paint})
+			case "moves":
+				return lab.RunMoves(ctx, cmd.OutOrStdout(), lab.MoveOptions{Spec: spec, Times: times, Flows: flows, Colour: paint})
 			case "demo":
 				return lab.RunDemo(ctx, cmd.OutOrStdout(), lab.DemoOptions{Spec: spec, Colour: paint, Pcap: pcap})
 			case "soak":
 				f := soakFlags{duration: duration, rate: rate, evidence: evidence, json: asJSON}
 				return lab.RunSoak(ctx, cmd.OutOrStdout(), f.options(spec, &torture, paint))
+			}
+			if with {
+				var ends func()
+				ctx, ends = context.WithCancel(ctx)
+				go untilEnds(lab.PassedFile(2), ends)
 			}
 			return labInside(ctx, spec)
 		},
@@ -366,8 +385,22 @@ func newLabInsideCommand() *cobra.Command {
 	cmd.Flags().StringVar(&evidence, "evidence", "", "")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "")
 	cmd.Flags().BoolVar(&spec.Witness, "witness", false, "")
+	cmd.Flags().BoolVar(&with, "with", false, "")
 	torture.add(cmd)
 	return cmd
+}
+
+// untilEnds is the goroutine `main.untilEnds`: it waits for the end of a process by its
+// descriptor, and then takes the lab down; it ends with either.
+func untilEnds(process *os.File, down func()) {
+	defer down()
+	for {
+		// pidfd_open(2): it is readable when the process has ended.
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(process.Fd()), Events: unix.POLLIN}}, -1)
+		if !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
 }
 
 // labInside builds the lab and serves requests until it is taken down. The

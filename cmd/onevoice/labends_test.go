@@ -27,6 +27,10 @@ const patience = time.Minute
 // by which its processes are known.
 func labProgram(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
+	if args[0] == "up" {
+		// It ends with the test, however that ends.
+		args = append(args, fmt.Sprintf("--with=%d", os.Getpid()))
+	}
 	return program(t, append([]string{"lab"}, args...)...)
 }
 
@@ -216,6 +220,40 @@ func TestNothingOutlivesTheSupervisor(t *testing.T) {
 				t.Errorf("files are left: %v %v", files, err)
 			}
 		})
+	}
+}
+
+// A lab that was bound to a process ends when that has ended, however it did.
+func TestLabEndsWithItsProcess(t *testing.T) {
+	mark := ownStateDir(t)
+	bound := exec.Command("sleep", "3600")
+	if err := bound.Start(); err != nil {
+		t.Fatal(err)
+	}
+	code, out := runProgram(t, program(t, "lab", "up", "--nodes=1", "--clients=1", "--addresses=1", fmt.Sprintf("--with=%d", bound.Process.Pid)), (*exec.Cmd).Start)
+	if code != 0 {
+		_ = bound.Process.Kill()
+		_ = bound.Wait()
+		skipWithoutLab(t, out)
+		t.Fatalf("lab up: exit %d:\n%s", code, out)
+	}
+	var ends []func()
+	for _, p := range labProcesses(t, mark) {
+		if !strings.HasPrefix(p.args, "sleep") {
+			ends = append(ends, p.watch(t))
+		}
+	}
+	if len(ends) < 3 {
+		t.Errorf("only %d processes belong to the lab", len(ends))
+	}
+	_ = bound.Process.Kill()
+	_ = bound.Wait()
+	for _, ended := range ends {
+		ended()
+	}
+	nothingIsLeft(t, mark)
+	if code, out := runProgram(t, program(t, "lab", "up", "--with=2147483647"), (*exec.Cmd).Start); code != exitWrongUse || !strings.Contains(out, "which is no process") {
+		t.Errorf("bound to nothing: exit %d: %s", code, out)
 	}
 }
 
