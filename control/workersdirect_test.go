@@ -334,6 +334,7 @@ func TestDirectHolds(t *testing.T) {
 	if n := r.d.Running(); n != 2 {
 		t.Errorf("%d flows run, want 2", n)
 	}
+	r.settled()
 	r.grant(2, node.Rows{})
 	if _, generation := r.holding(); generation != 1 {
 		t.Errorf("what was found under table 1 is said to be of %d", generation)

@@ -94,6 +94,9 @@ func (l *modelLAN) receive(at, client int, flags uint8, ack int) (out []said) {
 	case s.state == TimeWaitSocket && s.isn != ack:
 		// A FIN alone comes here: it is answered with an acknowledgment of old, which the
 		// client ignores. The program cannot tell its number.
+		if flags&flagFIN == 0 && !(h.bucket.Owned && h.bucket.Settled) {
+			l.fail("host %d hears of a connection with the tuple of an old one of its own", at)
+		}
 		l.counts["late FINs"]++
 	case flags&flagFIN != 0:
 		s.state = TimeWaitSocket
