@@ -38,8 +38,8 @@ flows that it does not own any more. HEARS, below, is what each node says that
 it hears of the others.
 
 A node that is serving, coming or draining holds a lease: it may answer. It is
-coming while it takes its share bit by bit, drained when it has nothing left, OUT
-when the others have its buckets, and DEAD when they reset its flows.`,
+coming while it takes its share bit by bit, drained when it has nothing left,
+OUT when the others have its buckets, and DEAD when they reset its flows.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := admin.Ask(cmd.Context(), socket, admin.Wanted{Table: asJSON, Flows: flows || asJSON, Collect: collect})
