@@ -128,6 +128,8 @@ func hearsTexts(s *admin.Status) (out []string) {
 		}
 		all = all && len(not) == 0 && tells(n)
 		switch {
+		case n.Told < 0:
+			out = append(out, n.Name+" has not told yet")
 		case !tells(n):
 			out = append(out, n.Name+" has not told lately")
 		case len(hears) == 0:

@@ -72,7 +72,7 @@ func TestWhatNodesHear(t *testing.T) {
 		{[]admin.NodeStatus{node("a", 0, "b"), node("b", 9, "a"), witness}, []string{"each node hears all others on the shared MAC"}},
 		{[]admin.NodeStatus{node("a", 0, "b"), node("b", 9)}, []string{"a hears all others", "b hears none of the others"}},
 		{[]admin.NodeStatus{node("a", 0, "b"), node("b", 31, "a")}, []string{"a hears all others", "b has not told lately"}},
-		{[]admin.NodeStatus{node("a", 0, "b"), node("b", -1)}, []string{"a hears all others", "b has not told lately"}},
+		{[]admin.NodeStatus{node("a", 0, "b"), node("b", -1)}, []string{"a hears all others", "b has not told yet"}},
 		{[]admin.NodeStatus{node("a", 0, "b"), node("b", 9, "a"), {Name: "dead", Told: 40}}, []string{"each node hears all others on the shared MAC"}},
 		{[]admin.NodeStatus{node("a", 0, "b", "c"), node("b", 9, "a"), node("c", 3, "a", "b")}, []string{"a hears all others", "b hears a, and not c", "c hears all others"}},
 	} {
