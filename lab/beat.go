@@ -26,7 +26,16 @@ func beatService() netip.AddrPort { return netip.AddrPortFrom(VIP(), beatPort) }
 func ServeBeat(node string, at ...string) error {
 	ended := make(chan error, len(at))
 	for _, a := range at {
-		l, err := net.Listen("tcp", a)
+		addr, err := netip.ParseAddrPort(a)
+		if err != nil {
+			return err
+		}
+		network := "tcp4"
+		if addr.Addr().Is6() {
+			network = "tcp6"
+		}
+		// With "tcp", 0.0.0.0 would be a socket of IPv6 that takes both.
+		l, err := net.Listen(network, a)
 		if err != nil {
 			return err
 		}

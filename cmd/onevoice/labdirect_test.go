@@ -192,3 +192,23 @@ func (l *directLab) serves(node string) bool {
 	s := l.status(node)
 	return s.Leased && len(s.Services) > 0 && s.Services[0].Buckets > 0
 }
+
+// Moves under flows on this path: the command starts its lab, whose services listen at
+// all addresses, and no flow ends.
+func TestMovesOnTheDirectPath(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a lab")
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to load programs (CAP_BPF, CAP_NET_ADMIN)")
+	}
+	ownStateDir(t)
+	code, out := runProgram(t, labProgram(t, "moves", "--path=direct", "--nodes=3", "--clients=1", "--addresses=2", "--timing=calm", "--times=2", "--flows=6"), (*exec.Cmd).Start)
+	skipWithoutLab(t, out)
+	if strings.Contains(out, "cannot be had on this host") {
+		t.Skip(out)
+	}
+	if code != 0 {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+}
