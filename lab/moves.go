@@ -3,7 +3,6 @@ package lab
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -53,29 +52,13 @@ func (o *MoveOptions) Check() error {
 // RunMoves moves the bucket of one client from node to node under flows of that client,
 // of which one is replaced at each move, so that in the end all nodes hold some. No flow
 // may end, and no node may send a reset. It runs inside the namespaces that Enter makes.
-func RunMoves(ctx context.Context, out io.Writer, o MoveOptions) (err error) {
+func RunMoves(ctx context.Context, out io.Writer, o MoveOptions) error {
 	if err := o.Check(); err != nil {
 		return err
 	}
 	n := newNarrator(out, o.Colour)
 	n.title("%d moves under %d flows each, %d nodes on a %s", o.Times, o.Flows, o.Spec.Nodes, o.Spec.LAN)
-	before := hostSettings{}
-	o.Spec.Beat = true
-	w, err := newWatched(DemoOptions{Spec: o.Spec}, n, &before)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, w.Close()) }()
-	if err := w.moves(ctx, n, o); err != nil {
-		n.fail(err)
-	}
-	if err := w.takeDown(n, before); err != nil {
-		return errors.Join(n.err(), err)
-	}
-	if n.err() == nil {
-		n.title("Every claim held.")
-	}
-	return n.err()
+	return underWatch(o.Spec, n, func(w *watched) error { return w.moves(ctx, n, o) })
 }
 
 func (w *watched) moves(ctx context.Context, n *narrator, o MoveOptions) error {

@@ -28,26 +28,10 @@ const (
 
 // RunRolling restarts every node, one after the other, under a session on each,
 // and new clients and logins all the time. It runs inside the namespaces that Enter makes.
-func RunRolling(ctx context.Context, out io.Writer, spec Spec, colour bool) (err error) {
+func RunRolling(ctx context.Context, out io.Writer, spec Spec, colour bool) error {
 	n := newNarrator(out, colour)
 	n.title("A rolling restart of %d nodes on a %s", spec.Nodes, spec.LAN)
-	before := hostSettings{}
-	spec.Beat = true
-	w, err := newWatched(DemoOptions{Spec: spec}, n, &before)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, w.Close()) }()
-	if err := w.rolling(ctx, n); err != nil {
-		n.fail(err)
-	}
-	if err := w.takeDown(n, before); err != nil {
-		return errors.Join(n.err(), err)
-	}
-	if n.err() == nil {
-		n.title("Every claim held.")
-	}
-	return n.err()
+	return underWatch(spec, n, func(w *watched) error { return w.rolling(ctx, n) })
 }
 
 func (w *watched) rolling(ctx context.Context, n *narrator) error {

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -51,6 +52,29 @@ func settingsNow() ([]string, error) {
 	}
 	slices.Sort(out)
 	return out, nil
+}
+
+// underWatch makes a lab with a light service beside SSH, lets something happen in it,
+// and takes it down. What n was told of that did not hold, the sniffer's verdict among
+// it, is the error.
+func underWatch(spec Spec, n *narrator, happens func(*watched) error) (err error) {
+	before := hostSettings{}
+	spec.Beat = true
+	w, err := newWatched(DemoOptions{Spec: spec}, n, &before)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	if err := happens(w); err != nil {
+		n.fail(err)
+	}
+	if err := w.takeDown(n, before); err != nil {
+		return errors.Join(n.err(), err)
+	}
+	if n.err() == nil {
+		n.title("Every claim held.")
+	}
+	return n.err()
 }
 
 // takeDown stops the daemons, compares the nodes' settings with those before,

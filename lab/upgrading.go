@@ -44,26 +44,10 @@ func (o *UpgradeOptions) Check() error {
 // RunUpgrades upgrades every node, one after the other and as often as wanted, under
 // sessions, flows, and new clients and logins all the time. It runs inside the
 // namespaces that Enter makes.
-func RunUpgrades(ctx context.Context, out io.Writer, o UpgradeOptions) (err error) {
+func RunUpgrades(ctx context.Context, out io.Writer, o UpgradeOptions) error {
 	n := newNarrator(out, o.Colour)
 	n.title("%d upgrades of %d nodes on a %s", o.Times, o.Spec.Nodes, o.Spec.LAN)
-	before := hostSettings{}
-	o.Spec.Beat = true
-	w, err := newWatched(DemoOptions{Spec: o.Spec}, n, &before)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, w.Close()) }()
-	if err := w.upgrades(ctx, n, o); err != nil {
-		n.fail(err)
-	}
-	if err := w.takeDown(n, before); err != nil {
-		return errors.Join(n.err(), err)
-	}
-	if n.err() == nil {
-		n.title("Every claim held.")
-	}
-	return n.err()
+	return underWatch(o.Spec, n, func(w *watched) error { return w.upgrades(ctx, n, o) })
 }
 
 func (w *watched) upgrades(ctx context.Context, n *narrator, o UpgradeOptions) error {
