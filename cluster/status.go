@@ -122,6 +122,21 @@ func (c *Core) hostStatus(h *Host, leader uint64, now time.Duration) HostStatus 
 	return out
 }
 
+// Hears are the ids of the other hosts of the table whose last heartbeat is at most
+// within old, in the order of the table.
+func (c *Core) Hears(now, within time.Duration) (out []uint64) {
+	if c.table == nil {
+		return nil
+	}
+	for i := range c.table.Hosts {
+		id := c.table.Hosts[i].ID
+		if m := c.voter.of(id); id != c.id && m.heard >= 0 && now-m.heard <= within {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
 // Members are the hosts of the table with the addresses that name them.
 func (c *Core) Members() map[uint64]netip.Addr {
 	out := map[uint64]netip.Addr{}

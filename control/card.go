@@ -20,8 +20,8 @@ type Card struct {
 	HostKeys map[string][]string `json:"host_keys,omitempty"`
 	// Sysctls are settings of the kernel that ought to be the same, by name.
 	Sysctls map[string]string `json:"sysctls,omitempty"`
-	// Hears are the ids of the nodes that it has lately heard on the shared MAC of
-	// each path, in the order of the paths.
+	// Hears are the ids of the nodes that it has lately heard, on the shared MAC of any
+	// path.
 	Hears []uint64 `json:"hears,omitempty"`
 	// Flows are those that it serves now; nil from one that serves none, or does not
 	// tell.
@@ -59,6 +59,8 @@ const (
 // cardMessage is a datagram of kindCards.
 type cardMessage struct {
 	Card *Card `json:"card,omitempty"`
+	// Hello: the sender has no card of whom this is for.
+	Hello bool `json:"hello,omitempty"`
 	// Ask, not 0, wants the card of now and probes; Answer is the Ask that this is
 	// the answer to, and Sent the probes that left for it, by path.
 	Ask    uint64      `json:"ask,omitempty"`

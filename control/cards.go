@@ -19,9 +19,11 @@ const (
 	// one that asks.
 	examineAgain = 2 * time.Second
 	// heardFor is for how long a node counts as heard on a card, and spokeFor for how
-	// long as alive by its datagrams.
-	heardFor = time.Second
-	spokeFor = 3 * time.Second
+	// long as alive by its datagrams. Who is heard is told again when it changes,
+	// hearsAgain after the card before at the earliest.
+	heardFor   = time.Second
+	hearsAgain = 250 * time.Millisecond
+	spokeFor   = 3 * time.Second
 	// framesFor is how long after the last answer frames are waited for: they left
 	// before it.
 	framesFor = 300 * time.Millisecond
@@ -44,7 +46,10 @@ type cards struct {
 	making bool
 	// madeAt is when own was found out, sentAt when it was last sent; both 0 for never.
 	madeAt, sentAt time.Duration
-	book           map[uint64]heardCard
+	// beganAt is when this host began to listen, and told whom it said that it hears.
+	beganAt time.Duration
+	told    []uint64
+	book    map[uint64]heardCard
 	// asked are members that wait for this host's card, with the number of their
 	// question and the probes that were sent for it; answered is when each was last
 	// answered.
@@ -102,9 +107,29 @@ func (c *cards) turn(now time.Duration) {
 	switch {
 	case c.own == nil || now-c.madeAt >= cardAnew:
 		c.make(false)
-	case now-c.sentAt >= cardEvery:
+	case c.sentAt > 0 && now-c.sentAt >= cardEvery:
 		c.sendAll(now)
 	}
+}
+
+// look tells the card at once when it says of others that they are heard, or are not, and
+// did not say so before. It is for every turn of the loop.
+func (c *cards) look(now time.Duration) {
+	if c.loop.Core.Applied() == 0 {
+		return
+	}
+	if c.beganAt == 0 {
+		c.beganAt = now
+	}
+	if c.own != nil && !c.making && now-c.sentAt >= hearsAgain && (c.sentAt == 0 || !slices.Equal(c.hears(now), c.told)) {
+		c.tell(now)
+	}
+}
+
+// tooSoon: this host is a member for too short a time to say of others that it does not
+// hear them.
+func (c *cards) tooSoon(now time.Duration) bool {
+	return c.beganAt == 0 || now-c.beganAt < heardFor && len(c.hears(now)) < min(len(c.loop.Core.Members())-1, maxCardEntries)
 }
 
 // make finds out what is on this host's card, unless that is under way.
@@ -119,17 +144,25 @@ func (c *cards) make(asked bool) {
 func (c *cards) made(now time.Duration, card Card) {
 	c.making, c.own, c.madeAt = false, &card, now
 	delete(c.exam.waits, c.loop.Core.ID())
+	c.tell(now)
+	c.exam.finish()
+}
+
+// tell answers who has asked, and sends the card to all members.
+func (c *cards) tell(now time.Duration) {
+	if c.tooSoon(now) {
+		return
+	}
 	for id, m := range c.asked {
 		c.send(now, id, m)
 	}
 	clear(c.asked)
 	c.sendAll(now)
-	c.exam.finish()
 }
 
 // sendAll sends the card to all members.
 func (c *cards) sendAll(now time.Duration) {
-	c.sentAt = now
+	c.sentAt, c.told = now, c.hears(now)
 	for id := range c.loop.Core.Members() {
 		if id != c.loop.Core.ID() {
 			c.send(now, id, cardMessage{})
@@ -140,6 +173,8 @@ func (c *cards) sendAll(now time.Duration) {
 // send sends the card to one member, as an answer or by itself.
 func (c *cards) send(now time.Duration, to uint64, m cardMessage) {
 	m.Card = c.now(now)
+	_, known := c.book[to]
+	m.Hello = !known
 	c.put(now, to, m)
 }
 
@@ -165,14 +200,9 @@ func (c *cards) put(now time.Duration, to uint64, m cardMessage) {
 }
 
 // hears are the members that this host hears on the shared MACs.
-func (c *cards) hears(now time.Duration) (out []uint64) {
-	s := c.loop.Core.Status(now)
-	for i := range s.Hosts {
-		if h := &s.Hosts[i]; !h.Self && h.Heard >= 0 && h.Heard <= heardFor && len(out) < maxCardEntries {
-			out = append(out, h.ID)
-		}
-	}
-	return out
+func (c *cards) hears(now time.Duration) []uint64 {
+	heard := c.loop.Core.Hears(now, heardFor)
+	return heard[:min(len(heard), maxCardEntries)]
 }
 
 // take takes a message of a member.
@@ -192,8 +222,10 @@ func (c *cards) take(now time.Duration, from uint64, b []byte) {
 			before = &h
 		}
 		c.book[from] = heardCard{card: *m.Card, at: now, wall: c.loop.WallClock()}.follow(before)
-		if before == nil && c.own != nil && m.Answer == 0 {
-			// It is new here, and so is this host there.
+		// Who is new here has not been told of this host, and one that has started anew
+		// has forgotten it.
+		unknown := before == nil || m.Hello && now-before.at >= hearsAgain
+		if unknown && c.own != nil && c.sentAt > 0 && m.Answer == 0 {
 			c.send(now, from, cardMessage{})
 		}
 	}
@@ -327,14 +359,17 @@ func compareIDs(a, b string) int {
 	return slices.Compare([]byte(a), []byte(b))
 }
 
-// Cards are what this host and others have told of themselves. It is for functions
-// that Call runs.
+// Cards are what this host and others have told of themselves; Own is nil while it has
+// told nothing. It is for functions that Call runs.
 func (l *Loop) Cards(now time.Duration) Examined {
 	if l.cards == nil {
 		return Examined{}
 	}
 	out := l.cards.result(now)
 	out.Probes, out.Silent = nil, nil
+	if l.cards.sentAt == 0 {
+		out.Own = nil
+	}
 	return out
 }
 

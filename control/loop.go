@@ -338,6 +338,9 @@ func (l *Loop) upkeep(now time.Duration) {
 			l.cards.turn(now)
 		}
 	}
+	if l.cards != nil {
+		l.cards.look(now)
+	}
 	if l.Servers == nil {
 		return
 	}
