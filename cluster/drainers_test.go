@@ -3,6 +3,7 @@ package cluster
 import (
 	"reflect"
 	"testing"
+	"time"
 )
 
 // rowsCore is host 10 of three, with slots 0 to 2 and epochs 100 to 300, and a
@@ -70,5 +71,64 @@ func TestAnotherDrainerMakesOtherRights(t *testing.T) {
 	row.Since = 70
 	if after := []ServiceRights{c.serviceRights(spec)}; !equalRights(before, after) {
 		t.Error("drainers of another's bucket change our rights")
+	}
+}
+
+// What is said to be drained are rows that this host drains, of which the workers have
+// looked since and hold no flow; of a service that is not in the file a worker of an
+// earlier file may hold any.
+func TestDrainedOf(t *testing.T) {
+	rows := map[uint8]Row{
+		1: {Owner: 2, Since: 50, Drainers: bit(0)},
+		2: {Owner: 2, Since: 50, Drainers: bit(0)},          // held
+		3: {Owner: 2, Since: 51, Drainers: bit(0)},          // nobody has looked since
+		4: {Owner: 2, Since: 10, Drainers: bit(1) | bit(2)}, // others drain it
+		5: {Owner: 1, Since: 10, Drainers: bit(0) | bit(2)}, // it has come back
+		6: {Owner: 2, Since: 10},
+	}
+	set := func(all ...uint8) (out buckets) {
+		for _, b := range all {
+			out.set(b)
+		}
+		return out
+	}
+	for name, tt := range map[string]struct {
+		file   string
+		others bool
+		want   buckets
+	}{
+		"in the file": {"ssh", false, set(1, 5)},
+		"in the file, beside a worker of an earlier one":     {"ssh", true, set(1, 5)},
+		"in an earlier file":                                 {"http", false, set(1, 2, 5)},
+		"in an earlier file, a worker of which may hold any": {"http", true, set()},
+	} {
+		c := rowsCore(rows)
+		c.o.Services[1].Name = tt.file
+		c.rights.looked, c.outside.others = 50, tt.others
+		// What is held of another service says nothing about this one.
+		c.outside.holding = []buckets{set(1), set(2)}
+		if got := c.drainedOf(&c.table.Services[0], 0); got != tt.want {
+			t.Errorf("%s: %v, want %v", name, got, tt.want)
+		}
+	}
+}
+
+// A service that a file has no more is said to be drained, and the others may speak for
+// its rows, when no worker of an earlier file is left, and not before.
+func TestDrainedOfAnEarlierFile(t *testing.T) {
+	a := newAlone(t)
+	a.o.Services = a.o.Services[:1]
+	ssh := a.table.service("ssh")
+	row := &ssh.Rows[7]
+	row.Drainers, row.Since = bit(0), 1
+	for _, others := range []bool{true, false} {
+		for range 100 {
+			generation := a.rights.last.Generation
+			a.step(Report{Written: generation, Looked: generation, Others: others})
+			a.pass(5 * time.Millisecond)
+		}
+		if row = &a.table.service("ssh").Rows[7]; row.Drainers.has(0) != others {
+			t.Errorf("with a worker of an earlier file %v: drained %v", others, !row.Drainers.has(0))
+		}
 	}
 }

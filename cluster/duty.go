@@ -275,23 +275,28 @@ func (c *Core) doDrained(me *Host) {
 	}
 	for i := range c.table.Services {
 		s := &c.table.Services[i]
-		var held buckets
-		if j := slices.IndexFunc(c.o.Services, func(x ServiceSpec) bool { return x.Name == s.Name }); j >= 0 {
-			held = c.outside.holding[j]
-		} else if c.outside.others {
-			// A worker of an earlier file may hold any.
-			continue
-		}
-		var done buckets
-		for b := range s.Rows {
-			if r := &s.Rows[b]; r.Drainers.has(me.Slot) && r.Since <= c.rights.looked && !held.has(uint8(b)) {
-				done.set(uint8(b))
-			}
-		}
-		if !done.empty() {
+		if done := c.drainedOf(s, me.Slot); !done.empty() {
 			c.propose("drained "+s.Name, &command{Kind: kindDrained, ID: c.id, Epoch: me.Epoch, Service: s.Name, Buckets: done, Index: c.rights.looked})
 		}
 	}
+}
+
+// drainedOf are the rows of a service that this host drains, and of which its workers
+// hold no flow since they have looked.
+func (c *Core) drainedOf(s *Service, slot uint8) (done buckets) {
+	var held buckets
+	if j := slices.IndexFunc(c.o.Services, func(x ServiceSpec) bool { return x.Name == s.Name }); j >= 0 {
+		held = c.outside.holding[j]
+	} else if c.outside.others {
+		// A worker of an earlier file may hold any.
+		return done
+	}
+	for b := range s.Rows {
+		if r := &s.Rows[b]; r.Drainers.has(slot) && r.Since <= c.rights.looked && !held.has(uint8(b)) {
+			done.set(uint8(b))
+		}
+	}
+	return done
 }
 
 // doHealth tells what this host's services are.

@@ -37,6 +37,8 @@ type PrefixFiles struct {
 	clock func() time.Duration
 	// pace is how much faster than the host's the clock runs: 1, but in tests.
 	pace time.Duration
+	// slow is how often a file is looked at unasked: slowLook, but in tests.
+	slow time.Duration
 	log  *slog.Logger
 	tell func(PrefixList)
 	// events is nil where the kernel tells of no changes.
@@ -61,7 +63,7 @@ type prefixFile struct {
 // ReadPrefixFiles reads the files that a configuration names. The error is about one
 // that cannot be used, for there is nothing yet that could stay in force.
 func ReadPrefixFiles(c *config.Config, clock func() time.Duration, log *slog.Logger) (*PrefixFiles, error) {
-	f := &PrefixFiles{clock: clock, pace: 1, log: log, stop: make(chan struct{}), done: make(chan struct{})}
+	f := &PrefixFiles{clock: clock, pace: 1, slow: slowLook, log: log, stop: make(chan struct{}), done: make(chan struct{})}
 	for _, path := range c.PrefixFiles() {
 		one := &prefixFile{path: path, needed: c.NeedsPrefixes(path)}
 		list, info, err := config.ReadPrefixes(path, one.needed)
@@ -184,7 +186,7 @@ func (f *PrefixFiles) listen() {
 
 // lookAll looks at every file, and returns how long it is until the next look.
 func (f *PrefixFiles) lookAll() time.Duration {
-	until := slowLook
+	until := f.slow
 	for _, one := range f.files {
 		now := f.clock()
 		// One that cannot be found has no stamp.
@@ -192,9 +194,8 @@ func (f *PrefixFiles) lookAll() time.Duration {
 		read, next := one.look.at(now, stampOf(info))
 		if read {
 			f.read(one, stampOf(info))
-			next = now + slowLook
-			if one.look.waiting {
-				next = now + readInterval
+			if next = now + readInterval; !one.look.waiting {
+				_, next = one.look.at(now, one.look.taken)
 			}
 		}
 		until = min(until, next-now)

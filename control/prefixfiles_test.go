@@ -43,8 +43,8 @@ func (b *lockedBuffer) String() string {
 
 const pace = 10
 
-// watchPrefixes watches path as deny_file.
-func watchPrefixes(t *testing.T, path string) *prefixFilesOf {
+// watchPrefixes watches path as deny_file, and looks at it unasked each slow.
+func watchPrefixes(t *testing.T, path string, slow time.Duration) *prefixFilesOf {
 	t.Helper()
 	f := &prefixFilesOf{T: t, path: path, told: make(chan PrefixList, 100), log: &lockedBuffer{}}
 	begun := time.Now()
@@ -54,7 +54,7 @@ func watchPrefixes(t *testing.T, path string) *prefixFilesOf {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.pace = pace
+	f.pace, f.slow = pace, slow
 	f.Watch(func(l PrefixList) { f.told <- l })
 	t.Cleanup(func() { f.Close() })
 	return f
@@ -123,7 +123,7 @@ func TestPrefixFilesAreWatched(t *testing.T) {
 	if err := os.WriteFile(path, []byte("192.0.2.1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f := watchPrefixes(t, path)
+	f := watchPrefixes(t, path, slowLook)
 	if got := f.Lists(); len(got) != 1 || got[0].File != path || len(got[0].Prefixes) != 1 || got[0].Prefixes[0] != netip.MustParsePrefix("192.0.2.1/32") {
 		t.Fatalf("at first %v", got)
 	}
@@ -179,6 +179,29 @@ func TestPrefixFilesAreWatched(t *testing.T) {
 	if n := strings.Count(log, "level=WARN"); n != 3 {
 		t.Errorf("%d warnings instead of 3:\n%s", n, log)
 	}
+}
+
+// The kernel tells of a change, so that nobody waits for the next look; also where a link
+// leads.
+func TestTheKernelTellsOfPrefixFiles(t *testing.T) {
+	dir, elsewhere := t.TempDir(), filepath.Join(t.TempDir(), "list")
+	path := filepath.Join(dir, "deny")
+	for _, name := range []string{path, elsewhere} {
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := watchPrefixes(t, path, 1000*time.Hour)
+	f.write(path, "192.0.2.1\n")
+	f.until("written over", "192.0.2.1")
+	f.write(path+"~", "192.0.2.2\n")
+	f.must(os.Rename(path+"~", path))
+	f.until("another in its place", "192.0.2.2")
+	f.must(os.Symlink(elsewhere, path+"~"))
+	f.must(os.Rename(path+"~", path))
+	f.until("a link in its place")
+	f.write(elsewhere, "192.0.2.3\n")
+	f.until("written where the link leads", "192.0.2.3")
 }
 
 // What cannot be read at the start keeps the daemon from starting.

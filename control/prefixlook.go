@@ -1,6 +1,7 @@
 package control
 
 import (
+	"math"
 	"os"
 	"syscall"
 	"time"
@@ -16,7 +17,7 @@ const (
 	// that a file is waited for that is written to all the time.
 	readInterval = time.Second
 	// slowLook is how often a file is looked at unasked: not every change of a
-	// file system is told.
+	// file system is told. So often is one that could not be used tried again.
 	slowLook = 5 * time.Second
 )
 
@@ -50,11 +51,17 @@ type look struct {
 	waiting               bool
 }
 
+// never is when nothing has to be looked at again by itself.
+const never = time.Duration(math.MaxInt64)
+
 // at is what to do about a file in a state: read it now, or look again at next.
 func (l *look) at(now time.Duration, s stamp) (read bool, next time.Duration) {
 	if s == l.taken && !(l.failed && now-l.readAt >= slowLook) {
 		l.seen, l.waiting = s, false
-		return false, now + slowLook
+		if l.failed {
+			return false, l.readAt + slowLook
+		}
+		return false, never
 	}
 	if !l.waiting || l.seen == (stamp{}) && s != l.seen {
 		l.waiting, l.since = true, now

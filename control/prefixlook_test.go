@@ -29,7 +29,8 @@ func TestLook(t *testing.T) {
 		l.read(0, state(0), false)
 		for i, s := range steps {
 			read, next := l.at(s.at, s.state)
-			if read != s.read || next < s.at || next > s.at+slowLook || !read && next == s.at {
+			waits := s.state != l.taken
+			if read != s.read || next < s.at || waits && next > s.at+goneTime || !waits && next != never || !read && next == s.at {
 				t.Errorf("%s: step %d, at %v: read %v, next at %v", name, i, s.at, read, next)
 			}
 			if read {

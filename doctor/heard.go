@@ -13,7 +13,7 @@ const (
 	// spokeLately: those who look for a leader send datagrams more often.
 	spokeLately = 3 * time.Second
 	// heardAfter is when a node that has started should be heard by all others, and
-	// their cards, sent each 10 seconds, should say so.
+	// their cards should say so.
 	heardAfter = 20 * time.Second
 )
 
