@@ -16,6 +16,7 @@ func (n *Node) MayLeave(now time.Duration, ip []byte) Verdict {
 	if !s.read(ip) {
 		return Undecided
 	}
+	s.packet = ip
 	v := n.mayLeave(now, s)
 	if v != Undecided {
 		n.counts[v]++
@@ -75,6 +76,7 @@ func (n *Node) maySYNACK(now time.Duration, service int, e *tracked, s *outgoing
 	}
 	if n.flows.State(&s.flow) != flowstate.HalfOpen {
 		n.cookies[service], n.cookiesOf[service][bucket] = now, now
+		n.answered(now, service, s, false)
 		return Undecided
 	}
 	if e != nil {
@@ -88,6 +90,7 @@ func (n *Node) maySYNACK(now time.Duration, service int, e *tracked, s *outgoing
 	e.ownISN, e.clientISN, e.windows.scale = s.seq, s.ack-1, s.scale()
 	_, e.stamped = tcpOptions(s.options)
 	e.windows.told(s)
+	n.answered(now, service, s, true)
 	return Undecided
 }
 

@@ -57,7 +57,7 @@ func (d *fakeDevice) Close() error                   { return nil }
 
 // bench is a loop on a fake device and clocks that the test sets.
 type bench struct {
-	t      *testing.T
+	t      testing.TB
 	loop   *Loop
 	node   *Node
 	stack  *stack.Stack
@@ -77,7 +77,7 @@ func newBench(t *testing.T) *bench {
 }
 
 // newBenchFor makes a bench whose service has that backend.
-func newBenchFor(t *testing.T, backend netip.AddrPort) *bench {
+func newBenchFor(t testing.TB, backend netip.AddrPort) *bench {
 	t.Helper()
 	p, err := poller.New()
 	if err != nil {
@@ -105,7 +105,7 @@ func newBenchFor(t *testing.T, backend netip.AddrPort) *bench {
 		Own: ownMAC, Address: ownAddr, MTU: 1500,
 		VIPs:     []VIP{{VIP: responder.VIP{Addr: vipAddr, MAC: clusterMAC}, LAN: lan}},
 		Services: []Service{{Proto: TCP, Listen: listen}},
-		Hasher:   hashing.NewHasher(key), Flows: b.stack,
+		Hasher:   hashing.NewHasher(key), Flows: b.stack, Cookies: b.stack,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 
 // echoBackend is a service on loopback that sends back what it hears, and ends
 // a connection when it hears a q.
-func echoBackend(t *testing.T) netip.AddrPort {
+func echoBackend(t testing.TB) netip.AddrPort {
 	t.Helper()
 	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {

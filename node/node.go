@@ -82,6 +82,9 @@ type Config struct {
 	AdmissionKey [16]byte
 	// Flows is asked what netstack has and can take.
 	Flows Flows
+	// Cookies answers SYNs in Flows' place while those are answered with cookies; nil
+	// for nobody.
+	Cookies Cookies
 	// Datagrams are the UDP flows, nil where no service is of UDP.
 	Datagrams Datagrams
 	// ControlPort is the UDP port of heartbeats, which are nobody's question. 0 for
@@ -132,6 +135,7 @@ type Node struct {
 	// compatible are the first services with another system's hash, by VIP, or -1.
 	compatible    []int
 	flows         Flows
+	answers       Cookies // nil for nobody
 	datagrams     Datagrams
 	places        []int // by service: how many of its protocol are before it
 	controlPort   uint16
@@ -230,6 +234,7 @@ func New(cfg Config) (*Node, error) {
 		mappings:    make([]mapping, len(cfg.Services)),
 		vipMappings: make([]mapping, len(cfg.VIPs)),
 		flows:       cfg.Flows,
+		answers:     cfg.Cookies,
 		datagrams:   cfg.Datagrams,
 		places:      placesOf(cfg.Services),
 		controlPort: cfg.ControlPort,

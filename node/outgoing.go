@@ -15,6 +15,7 @@ type outgoing struct {
 	window   uint16
 	payload  int
 	options  []byte
+	packet   []byte // its IP packet, all headers of it at least
 }
 
 // length is SEG.LEN: SYN and FIN count (RFC 9293 §3.4).

@@ -103,6 +103,7 @@ func judge(t *testing.T, s situation, want map[string]Verdict) {
 		if delivered := h.Packet != nil; delivered != (v >= DeliverSYN && v <= DeliverError) {
 			t.Errorf("%+v, %s: delivered is %v", s, name, delivered)
 		}
+		judgeAnswered(t, s, name, v)
 	}
 }
 

@@ -58,6 +58,9 @@ func (n *Node) handleSYN(now time.Duration, service int, bucket uint8, verdict V
 	case n.flows.Crowded(d.Flow.Src):
 		return SourceFull
 	}
+	if v := n.answerSYN(now, service, bucket); v != Undecided {
+		return v
+	}
 	return n.deliver(now, DeliverSYN)
 }
 

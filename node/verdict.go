@@ -25,6 +25,9 @@ const (
 	// DeliverDatagram: of a UDP service, in a bucket that this node owns.
 	DeliverDatagram
 
+	// AnsweredSYN: opens a connection in a bucket of ours, while netstack has as many
+	// half-open flows as it may have: answered here with netstack's SYN cookie.
+	AnsweredSYN
 	// AnsweredARP: an ARP request for a VIP from an asker of ours.
 	AnsweredARP
 	// AnsweredNDP: a neighbour solicitation for a VIP from an asker of ours.
@@ -247,6 +250,7 @@ func (v Verdict) String() string {
 		DeliverUnsent:     "deliver-unsent",
 		DeliverStray:      "deliver-stray",
 		DeliverError:      "deliver-error",
+		AnsweredSYN:       "answered-syn",
 		AnsweredARP:       "answered-arp",
 		AnsweredNDP:       "answered-ndp",
 		AnsweredEcho:      "answered-echo",

@@ -20,6 +20,8 @@ type listener struct {
 	queue   waiter.Queue
 	entry   waiter.Entry
 	pending atomic.Bool
+	// overflow is the loop's.
+	overflow overflow
 }
 
 func (l *listener) open(s *Stack) error {
@@ -36,7 +38,8 @@ func (l *listener) open(s *Stack) error {
 	l.ep = ep
 	l.entry.Init(l, waiter.ReadableEvents)
 	l.queue.EventRegister(&l.entry)
-	if err := ep.Listen(ListenBacklog); err != nil {
+	l.overflow.key = newCookieKey(s.secrets.during(func() { err = ep.Listen(ListenBacklog) }))
+	if err != nil {
 		l.close()
 		return fmt.Errorf("listen on %s: %s", at, err)
 	}

@@ -61,6 +61,14 @@ func (s *Stack) listen(cfg Service) error {
 	return nil
 }
 
+// at is the listener of a port, nil where there is none.
+func (svc *service) at(port uint16) *listener {
+	if i := int(port) - int(svc.Listen.Port()); i >= 0 && i < len(svc.listeners) {
+		return svc.listeners[i]
+	}
+	return nil
+}
+
 func (svc *service) close() {
 	for _, l := range svc.listeners {
 		l.close()

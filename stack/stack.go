@@ -1,10 +1,11 @@
 package stack
 
 import (
+	"crypto/rand"
 	"encoding/binary"
 	"fmt"
 	"io"
-	"math/rand"
+	mathrand "math/rand"
 	"net/netip"
 	"sync"
 	"time"
@@ -103,6 +104,11 @@ type Stack struct {
 	// first; all have the same timeout.
 	connecting []*flow
 	bounds     bounds
+	// secrets is where netstack has its secrets from, stamps one of them. cookies
+	// counts the SYN cookies that were made in its place.
+	secrets *overheard
+	stamps  stampKey
+	cookies uint64
 
 	gathering gathering
 	ready     readyQueue
@@ -157,6 +163,10 @@ func New(cfg Config) (*Stack, error) {
 		lastID:  firstFlowToken,
 		scratch: make([]byte, portion(cfg.MTU)),
 		clock:   &turnClock{Clock: cfg.Clock},
+		secrets: &overheard{Reader: cfg.Random},
+	}
+	if cfg.Random == nil {
+		s.secrets.Reader = rand.Reader
 	}
 	if cfg.Clock == nil {
 		s.clock.Clock = tcpip.NewStdClock()
@@ -167,11 +177,12 @@ func New(cfg Config) (*Stack, error) {
 	s.ready.wake = cfg.Poller.Wake
 	options := netstack.Options{
 		NetworkProtocols:   []netstack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
-		TransportProtocols: []netstack.TransportProtocolFactory{tcp.NewProtocol},
+		TransportProtocols: []netstack.TransportProtocolFactory{s.newTCP},
 		Clock:              s.clock,
+		SecureRNG:          s.secrets,
 	}
 	if cfg.Random != nil {
-		options.SecureRNG, options.RandSource = cfg.Random, source{cfg.Random}
+		options.RandSource = source{cfg.Random}
 	}
 	s.net = netstack.New(options)
 	if err := s.configure(&cfg); err != nil {
@@ -187,12 +198,18 @@ func New(cfg Config) (*Stack, error) {
 	return s, nil
 }
 
-// source is a rand.Source, which netstack wants, over the bytes of a reader.
+// newTCP makes netstack's TCP.
+func (s *Stack) newTCP(net *netstack.Stack) (p netstack.TransportProtocol) {
+	s.stamps = newStampKey(s.secrets.during(func() { p = tcp.NewProtocol(net) }))
+	return p
+}
+
+// source is a mathrand.Source, which netstack wants, over the bytes of a reader.
 type source struct{ r io.Reader }
 
-var _ rand.Source = source{}
+var _ mathrand.Source = source{}
 
-// Int63 implements rand.Source.
+// Int63 implements mathrand.Source.
 func (s source) Int63() int64 {
 	var b [8]byte
 	// Netstack takes a SecureRNG that fails for a mistake of ours, too.
@@ -202,7 +219,7 @@ func (s source) Int63() int64 {
 	return int64(binary.LittleEndian.Uint64(b[:]) >> 1)
 }
 
-// Seed implements rand.Source: the reader has its own.
+// Seed implements mathrand.Source: the reader has its own.
 func (source) Seed(int64) {}
 
 // portion is how much is read of a backend at a time: as many full segments as
@@ -285,7 +302,7 @@ func (s *Stack) Counters() Counters {
 	t := s.net.Stats().TCP
 	c.Retransmitted = t.Retransmits.Value()
 	c.ResetsSent = t.ResetsSent.Value()
-	c.CookiesSent = t.ListenOverflowSynCookieSent.Value()
+	c.CookiesSent = t.ListenOverflowSynCookieSent.Value() + s.cookies
 	c.CookiesTaken = t.ListenOverflowSynCookieRcvd.Value()
 	return c
 }

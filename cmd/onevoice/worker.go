@@ -452,7 +452,7 @@ func (s *serving) nodeConfig() (node.Config, error) {
 		MTU:     s.parts.Device.MTU(),
 		Hasher:  hashing.NewHasher(s.settings.HashKey),
 		ListKey: s.settings.ListKey, AdmissionKey: [16]byte(randomBytes(16)),
-		Flows: s.parts.Stack,
+		Flows: s.parts.Stack, Cookies: s.parts.Stack,
 
 		ControlPort: conf.Cluster.ControlPort,
 	}

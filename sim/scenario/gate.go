@@ -93,6 +93,9 @@ func (h *Host) newNode(flows node.Flows) *node.Node {
 		VIPs:   []node.VIP{{VIP: responder.VIP{Addr: VIP(), MAC: responder.MAC(c.clusterMAC(0))}, LAN: lan}},
 		Hasher: hashing.NewHasher(hashing.Key{1}), ListKey: hashing.Key{2}, Flows: flows,
 	}
+	if whole, ok := flows.(node.Cookies); ok {
+		cfg.Cookies = whole
+	}
 	for i := range c.o.Services {
 		cfg.Services = append(cfg.Services, node.Service{Proto: node.TCP, Listen: netip.AddrPortFrom(VIP(), servicePort+uint16(i)), Affinity: affinity})
 	}
