@@ -3,7 +3,8 @@ package cluster
 // Drainer is a member that may hold flows of a bucket that another owns.
 type Drainer struct{ ID, Epoch uint64 }
 
-// DrainedRow is a bucket that this host owns, and of which others may hold flows.
+// DrainedRow is a bucket that this host owns, and of which others may hold flows: other
+// hosts, or other workers of this one.
 type DrainedRow struct {
 	// Service is its place in Options.Services.
 	Service int
@@ -17,7 +18,8 @@ type DrainedRow struct {
 }
 
 // Drained are the buckets that this host owns and others drain, in order, and the
-// generation of the rights that show them.
+// generation of the rights that show them. While it has other workers than the active one
+// these are all that it owns.
 func (c *Core) Drained() (rows []DrainedRow, generation uint64) {
 	for i := range c.o.Services {
 		s, me := c.own(&c.o.Services[i])
@@ -27,7 +29,7 @@ func (c *Core) Drained() (rows []DrainedRow, generation uint64) {
 		for b := range s.Rows {
 			r := &s.Rows[b]
 			others := r.Drainers &^ bit(me.Slot)
-			if r.Owner != me.Slot+1 || others == 0 {
+			if r.Owner != me.Slot+1 || others == 0 && !c.outside.others {
 				continue
 			}
 			row := DrainedRow{Service: i, Bucket: uint8(b), Since: r.Since}
@@ -45,6 +47,10 @@ func (c *Core) Drained() (rows []DrainedRow, generation uint64) {
 	}
 	return rows, c.rights.last.Generation
 }
+
+// OtherWorkers reports whether other workers of this host than the active one may hold
+// flows, see Report.Others.
+func (c *Core) OtherWorkers() bool { return c.outside.others }
 
 // DrainingRow is a bucket of which this host may hold flows, and who owns it.
 type DrainingRow struct {

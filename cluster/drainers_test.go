@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 )
@@ -40,6 +41,14 @@ func TestDrained(t *testing.T) {
 	}
 	if generation != 5 || !reflect.DeepEqual(rows, want) {
 		t.Errorf("generation %d, rows %+v", generation, rows)
+	}
+	// What other workers of this host hold, the active one knows no more of than of
+	// what other hosts do.
+	c.outside.others = true
+	rows, _ = c.Drained()
+	want = slices.Insert(want, 2, DrainedRow{Service: 1, Bucket: 3}, DrainedRow{Service: 1, Bucket: 5, Since: 43}, DrainedRow{Service: 1, Bucket: 8, Since: 46})
+	if !c.OtherWorkers() || !reflect.DeepEqual(rows, want) {
+		t.Errorf("beside other workers rows %+v", rows)
 	}
 	if d := c.Draining(); !reflect.DeepEqual(d, Draining{Generation: 5, Index: 77, Epoch: 100, Rows: []DrainingRow{{1, 4, 20}}}) {
 		t.Errorf("draining %+v", d)

@@ -35,6 +35,8 @@ type lister struct {
 	// there were other rights since.
 	applied   uint64
 	regranted bool
+	// others: there were other workers than the active one then.
+	others bool
 
 	draining cluster.Draining
 	asking   bool
@@ -70,8 +72,8 @@ func (r *lister) run() {
 
 // turn does what is due.
 func (r *lister) turn(now time.Duration) {
-	if applied := r.core.Applied(); applied != r.applied || r.regranted {
-		r.applied, r.regranted = applied, false
+	if applied, others := r.core.Applied(), r.core.OtherWorkers(); applied != r.applied || r.regranted || others != r.others {
+		r.applied, r.regranted, r.others = applied, false, others
 		r.look(now)
 	}
 	if !r.asking && len(r.draining.Rows) > 0 && now >= r.askAt {
@@ -134,7 +136,7 @@ func (r *lister) send(now time.Duration, d *cluster.Draining, held *HeldFlows) {
 	}
 	lists := map[uint64][]sentList{}
 	for _, row := range d.Rows {
-		l := sentList{service: r.book.names[row.Service], bucket: row.Bucket, complete: held.All}
+		l := sentList{service: r.book.names[row.Service], bucket: row.Bucket, complete: row.Service < len(held.All) && held.All[row.Service]}
 		if j := of[listOf{0, row.Service, row.Bucket}]; j > 0 {
 			h := &held.Services[row.Service][j-1]
 			// Half-open flows are on the list.

@@ -59,7 +59,7 @@ func (f *flowing) Held(wanted [][4]uint64) (HeldFlows, error) {
 	if f.behind {
 		g--
 	}
-	h := HeldFlows{Generation: g, All: !f.beside, Services: make([][]node.Held, 1)}
+	h := HeldFlows{Generation: g, All: []bool{!f.beside}, Services: make([][]node.Held, 1)}
 	want := node.Bitmap(wanted[0])
 	for _, one := range f.held {
 		if want.Has(one.Bucket) {

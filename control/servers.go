@@ -75,7 +75,7 @@ func (s *servers) Held(wanted [][4]uint64) (HeldFlows, error) {
 		ask[i] = node.Bitmap(wanted[vips+i])
 	}
 	held, err := s.Workers.Held(ask)
-	held.Services = append(make([][]node.Held, vips), held.Services...)
+	held.Services, held.All = append(make([][]node.Held, vips), held.Services...), append(slices.Repeat([]bool{true}, vips), held.All...)
 	return held, err
 }
 

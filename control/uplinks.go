@@ -165,7 +165,7 @@ func (u *Uplinks) EndDrained() {
 
 // Held implements FlowServers. Only those are asked that have a wanted bucket.
 func (u *Uplinks) Held(wanted [][4]uint64) (HeldFlows, error) {
-	out := HeldFlows{Generation: ^uint64(0), All: true, Services: make([][]node.Held, len(wanted))}
+	out := HeldFlows{Generation: ^uint64(0), All: make([]bool, len(wanted)), Services: make([][]node.Held, len(wanted))}
 	for _, l := range u.all {
 		var part [][4]uint64
 		any := false
@@ -180,10 +180,10 @@ func (u *Uplinks) Held(wanted [][4]uint64) (HeldFlows, error) {
 		if err != nil {
 			return HeldFlows{}, err
 		}
-		out.Generation, out.All = min(out.Generation, held.Generation), out.All && held.All
+		out.Generation = min(out.Generation, held.Generation)
 		for k, at := range l.places() {
 			if k < len(held.Services) {
-				out.Services[at] = held.Services[k]
+				out.Services[at], out.All[at] = held.Services[k], held.All[k]
 			}
 		}
 	}

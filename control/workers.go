@@ -220,7 +220,7 @@ func (w *Workers) Publish(o *node.Ownership, mappings Mappings) error {
 func (w *Workers) publish() {
 	beside := w.beside || len(w.missed) > 0 || slices.ContainsFunc(w.all, func(one *worker) bool { return one.retired })
 	for _, one := range w.all {
-		t := retiredTable(w.ownership.Generation, one)
+		t := w.retiredTable(one)
 		if !one.retired {
 			t = w.table(beside)
 		}
@@ -253,12 +253,18 @@ func (w *Workers) table(beside bool) *page.Table {
 	return t
 }
 
-// retiredTable is what a retired worker gets: it owns nothing, and is a drainer
-// of everything.
-func retiredTable(generation uint64, one *worker) *page.Table {
-	t := &page.Table{Generation: generation, VIPs: make([]page.Row, one.vips)}
+// retiredTable is what a retired worker gets: it owns nothing, and is a drainer of
+// everything. Its flows have the buckets of the present mapping (OWNERSHIP.md R3).
+func (w *Workers) retiredTable(one *worker) *page.Table {
+	t := &page.Table{Generation: w.ownership.Generation, VIPs: make([]page.Row, one.vips)}
 	for range one.services {
 		t.Services = append(t.Services, page.Row{Draining: every()})
+	}
+	places, _ := placesIn(&w.cfg.Settings, &one.runs)
+	for i, at := range places {
+		if at >= 0 && at < len(t.Services) && i < len(w.mappings.Services) {
+			t.Services[at].Mapping = w.mappings.Services[i]
+		}
 	}
 	return t
 }

@@ -108,7 +108,7 @@ func TestHeldIsOfATable(t *testing.T) {
 		t.Fatal(err)
 	}
 	h = r.held(all)
-	if h.Generation != 4 || !h.All || len(h.Services[0]) != 1 || h.Services[0][0].HalfOpen != 1 || !h.Services[0][0].Unproven || !slices.Equal(h.Services[0][0].Hashes, []uint64{hash}) {
+	if h.Generation != 4 || !h.All[0] || len(h.Services[0]) != 1 || h.Services[0][0].HalfOpen != 1 || !h.Services[0][0].Unproven || !slices.Equal(h.Services[0][0].Hashes, []uint64{hash}) {
 		t.Errorf("held %+v", h)
 	}
 	bucket := h.Services[0][0].Bucket
@@ -121,14 +121,14 @@ func TestHeldIsOfATable(t *testing.T) {
 		"missed":   func(w *Workers) { w.missed = map[string]time.Duration{"@one": 0} },
 	} {
 		beside(r.workers)
-		if h := r.held(all); h.All {
+		if h := r.held(all); h.All[0] {
 			t.Errorf("beside a %s worker this is all", name)
 		}
 		r.workers.all, r.workers.missed = r.workers.all[:1], nil
 	}
 	w, _ := served(t)
 	w.ownership.Generation = 9
-	if h, err := w.Held([]node.Bitmap{all}); err != nil || h.Generation != 9 || !h.All || len(h.Services) != 1 || len(h.Services[0]) != 0 {
+	if h, err := w.Held([]node.Bitmap{all}); err != nil || h.Generation != 9 || !h.All[0] || len(h.Services) != 1 || len(h.Services[0]) != 0 {
 		t.Errorf("without a worker %+v, %v", h, err)
 	}
 }

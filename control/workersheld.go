@@ -79,8 +79,9 @@ func (g *Guest) list(told *listsTold) error {
 	return nil
 }
 
-// maxListers bounds the drainers whose lists make one: the other nodes.
-const maxListers = 31
+// maxListers bounds the drainers whose lists make one: the other nodes, and the retired
+// workers of this one.
+const maxListers = 31 + MaxRetired
 
 // Holding is what all workers together hold, under the oldest generation that
 // any of them has told of. Generation 0 says that one has not told yet.
@@ -142,26 +143,31 @@ func (w *Workers) told(one *worker, h Holding) {
 	w.report(Report{PID: one.pid, Holding: true})
 }
 
-// Held asks the active worker what it holds of the wanted buckets, a bitmap for
-// each service.
+// Held asks the active worker, and the retired ones, what they hold of the wanted
+// buckets, a bitmap for each service.
 func (w *Workers) Held(wanted []node.Bitmap) (HeldFlows, error) {
 	w.mu.Lock()
-	one, all := w.active(), !w.accompanied()
-	// Without a worker there is no flow.
-	out := HeldFlows{Generation: w.ownership.Generation, All: all && !w.cfg.Settings.Config.HasDirect(), Services: make([][]node.Held, len(wanted))}
+	one := w.active()
+	old, all := w.elders()
+	// Without a worker there is no flow, but those of the host's own TCP.
+	out := HeldFlows{Generation: w.ownership.Generation, All: all, Services: make([][]node.Held, len(wanted))}
 	w.mu.Unlock()
 	if one == nil {
-		return out, nil
+		for i := range all {
+			all[i] = all[i] && !w.cfg.Settings.Config.Services[i].Direct
+		}
+	} else {
+		b, err := one.ask(askHeld, heldWanted{wanted})
+		if err != nil {
+			return HeldFlows{}, err
+		}
+		out = HeldFlows{}
+		if err := json.Unmarshal(b, &out); err != nil {
+			return HeldFlows{}, garbage("held: %v", err)
+		}
+		out.All = all
 	}
-	b, err := one.ask(askHeld, heldWanted{wanted})
-	if err != nil {
-		return HeldFlows{}, err
-	}
-	out = HeldFlows{}
-	if err := json.Unmarshal(b, &out); err != nil {
-		return HeldFlows{}, garbage("held: %v", err)
-	}
-	out.All = all
+	heldBeside(&out, old, wanted)
 	return out, nil
 }
 
@@ -183,21 +189,22 @@ func (w *Workers) accompanied() bool {
 const maxToldHashes = 1 << 18
 
 // SetFlowLists tells the active worker which flows other nodes hold, under the
-// ownership of a generation: with another in force the worker does not listen.
-// While there are workers beside it no list is complete.
+// ownership of a generation: with another in force the worker does not listen. What
+// retired workers hold is added; where that is not known no list is complete.
 func (w *Workers) SetFlowLists(generation uint64, lists []FlowList) error {
 	w.mu.Lock()
 	one, beside := w.active(), w.accompanied()
+	old, all := w.elders()
 	w.mu.Unlock()
 	if one == nil {
 		return errNoAnswer
 	}
+	if beside {
+		lists = withElders(generation, lists, old, all)
+	}
 	told := listsTold{Generation: generation}
 	hashes := 0
 	for _, l := range lists {
-		if beside {
-			l.Complete, l.Hashes = false, nil
-		}
 		if hashes += len(l.Hashes); hashes > maxToldHashes && len(told.Lists) > 0 {
 			if err := one.tell(tellLists, told); err != nil {
 				return err

@@ -32,7 +32,8 @@ type worker struct {
 	// somebody else waits for the others.
 	process *os.Process
 	child   *exec.Cmd
-	// settings are those that it runs with, in JSON.
+	// runs are the settings that it runs with, and settings the same in JSON.
+	runs           WorkerSettings
 	settings       string
 	vips, services int
 	// retired workers take nothing new; unusable ones could not take the page.
@@ -225,7 +226,7 @@ func (one *worker) welcome(within time.Duration) error {
 			return garbage("the worker's settings: %v", err)
 		}
 		one.retired = r.Retired
-		one.settings = string(newMessage("", 0, &r.Settings).Body)
+		one.runs, one.settings = r.Settings, string(newMessage("", 0, &r.Settings).Body)
 		one.vips, one.services = len(r.Settings.Config.VIPs), len(r.Settings.Config.Services)
 		return one.wire.conn.SetReadDeadline(time.Time{})
 	}

@@ -148,8 +148,9 @@ type heldWanted struct {
 type HeldFlows struct {
 	// Generation is that of the table in force when the worker looked.
 	Generation uint64
-	// All: no other worker of this host may hold flows. Workers sets it.
-	All      bool
+	// All: no worker of this host that was not asked may hold flows, by service. Workers
+	// sets it.
+	All      []bool
 	Services [][]node.Held
 }
 

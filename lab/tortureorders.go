@@ -73,37 +73,6 @@ func (t *torture) upgrade(_ Round, d *Daemon) (func() error, error) {
 	return nothing, nil
 }
 
-// logOut has the users of an upgraded node go, and waits for its old workers' end:
-// while there is one, no node can tell users of the others that theirs has died
-// (docs/upgrade.md).
-func (t *torture) logOut(ctx context.Context, node string) error {
-	for _, f := range t.flows.living() {
-		if f.node == node {
-			f.close()
-		}
-	}
-	d, err := t.Daemon(node)
-	if err != nil {
-		return err
-	}
-	for began := time.Now(); time.Since(began) < longestPatience; {
-		var s struct {
-			Workers []struct {
-				Retired bool `json:"retired"`
-			} `json:"workers"`
-		}
-		err := d.Ask(ctx, &s)
-		if err == nil && len(s.Workers) == 1 && !s.Workers[0].Retired {
-			return nil
-		}
-		if err := sleep(ctx, agreeStep); err != nil {
-			return err
-		}
-	}
-	t.breach("an old worker of %s serves %s after its upgrade, when its users have gone", node, longestPatience)
-	return nil
-}
-
 // backend kills what is behind a node. The judge is told that SYNs may be refused
 // until the round is judged.
 func (t *torture) backend(_ Round, d *Daemon) (func() error, error) {

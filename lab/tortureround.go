@@ -84,11 +84,6 @@ func (t *torture) doRound(ctx context.Context, r Round) error {
 	if t.result.Broken > broken {
 		t.tellStrays(ctx)
 	}
-	if r.Kind == TortureUpgrade {
-		if err := t.logOut(ctx, r.Node); err != nil {
-			return err
-		}
-	}
 	return t.replenish(ctx)
 }
 

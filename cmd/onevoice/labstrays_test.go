@@ -23,7 +23,8 @@ import (
 const asStrays = "ONEVOICE_TEST_STRAYS"
 
 // A node that drains lists its flows, so that the others reset what is not on
-// the list, at once, and leave alone what is.
+// the list, at once, and leave alone what is. Old workers after an upgrade are listed
+// as well, for the other nodes and for the new worker beside them.
 func TestStraysBesideADrainer(t *testing.T) {
 	ownStateDir(t)
 	code, out := runProgram(t, labProgram(t, "up", "--nodes=3", "--clients=1", "--addresses=12"), (*exec.Cmd).Start)
@@ -75,16 +76,34 @@ func TestStraysBesideADrainer(t *testing.T) {
 	if drains == 0 {
 		t.Skip("no client of the test is in a bucket of the first node")
 	}
-	fmt.Fprintln(in)
-	text, err := bufio.NewReader(lines).ReadString('\n')
-	if err != nil || text != "12 strays reset, 12 sessions answered\n" {
-		t.Errorf("%d buckets are drained; the client says %q, %v", drains, text, err)
+	answers := bufio.NewReader(lines)
+	asks := func(what, want string) {
+		t.Helper()
+		fmt.Fprintln(in, what)
+		if text, err := answers.ReadString('\n'); err != nil || text != want {
+			t.Errorf("the client says %q, %v; wanted %q", text, err, want)
+		}
 	}
+	asks("strays", "12 strays reset\n")
 	// All of the strays are another's for the drainer, and all of its sessions are its
 	// own, in the kernel, too.
 	if s := status("ov-n1"); strings.HasPrefix(s.Workers[0].Filter.State, "in the kernel") && s.Filtered.Foreign < before+uint64(len(addresses)) {
 		t.Errorf("the drainer's kernel has dropped %d frames, before %d", s.Filtered.Foreign, before)
 	}
+	for _, node := range []string{"ov-n1", "ov-n2", "ov-n3"} {
+		if code, out := runProgram(t, labProgram(t, "exec", node, "--", "onevoice", "upgrade"), (*exec.Cmd).Start); code != 0 {
+			t.Fatalf("upgrade of %s: exit %d: %s", node, code, out)
+		}
+	}
+	old := 0
+	for _, node := range []string{"ov-n1", "ov-n2", "ov-n3"} {
+		old += len(status(node).Workers) - 1
+	}
+	if old == 0 {
+		t.Error("no old worker has flows")
+	}
+	asks("strays", "12 strays reset\n")
+	asks("sessions", "12 sessions answered\n")
 	listed := uint64(0)
 	for _, node := range []string{"ov-n2", "ov-n3"} {
 		listed += status(node).Verdicts["stray-listed"]
@@ -99,7 +118,7 @@ func TestStraysBesideADrainer(t *testing.T) {
 }
 
 // TestStrayClient is the client's part, in its namespace: sessions from all
-// addresses, then strays from all, then something in each session.
+// addresses, then what it is told: strays from all, or something in each session.
 func TestStrayClient(t *testing.T) {
 	list := os.Getenv(asStrays)
 	if list == "" {
@@ -120,30 +139,40 @@ func TestStrayClient(t *testing.T) {
 	}
 	fmt.Println("held")
 	input := bufio.NewReader(os.Stdin)
-	if _, err := input.ReadString('\n'); err != nil {
-		t.Fatal(err)
-	}
-	resets, answered := 0, 0
-	for _, a := range addresses {
-		if err := strayIsReset(net.ParseIP(a).To4()); err != nil {
-			t.Errorf("%s: %v", a, err)
-			continue
+	for {
+		switch what, err := input.ReadString('\n'); {
+		case err != nil:
+			return
+		case what == "strays\n":
+			resets := 0
+			for _, a := range addresses {
+				if err := strayIsReset(net.ParseIP(a).To4()); err != nil {
+					t.Errorf("%s: %v", a, err)
+					continue
+				}
+				resets++
+			}
+			fmt.Printf("%d strays reset\n", resets)
+		default:
+			fmt.Printf("%d sessions answered\n", sessionsAnswered(t, sessions))
 		}
-		resets++
 	}
-	for i, c := range sessions {
+}
+
+// sessionsAnswered says something in each session, and counts those that answer.
+func sessionsAnswered(t *testing.T, sessions []net.Conn) (n int) {
+	for _, c := range sessions {
 		_ = c.SetDeadline(time.Now().Add(patience))
 		b := make([]byte, 4096)
 		if _, err := c.Write([]byte("SSH-2.0-test\r\n")); err != nil {
-			t.Errorf("%s: %v", addresses[i], err)
+			t.Errorf("%s: %v", c.LocalAddr(), err)
 		} else if _, err := c.Read(b); err != nil {
-			t.Errorf("%s: %v", addresses[i], err)
+			t.Errorf("%s: %v", c.LocalAddr(), err)
 		} else {
-			answered++
+			n++
 		}
 	}
-	fmt.Printf("%d strays reset, %d sessions answered\n", resets, answered)
-	_, _ = input.ReadString('\n')
+	return n
 }
 
 // strayPort is that of the strays' flows, which nobody has.
