@@ -75,11 +75,9 @@ func Limit(use, reserve []Capability) error {
 			}
 		}
 	}
+	// None is inheritable then, and so none ambient (cap_capset of security/commoncap.c).
 	if err := left.SetProc(); err != nil {
 		return fmt.Errorf("rights: set capabilities: %w", err)
-	}
-	if err := cap.ResetAmbient(); err != nil {
-		return fmt.Errorf("rights: clear ambient capabilities: %w", err)
 	}
 	if _, err := cap.Prctlw(unix.PR_SET_NO_NEW_PRIVS, 1); err != nil {
 		return fmt.Errorf("rights: set no_new_privs: %w", err)

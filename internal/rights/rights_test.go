@@ -3,6 +3,7 @@ package rights
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -46,6 +47,8 @@ func (o *outcome) note(what string, err error) {
 func help(dir string) {
 	var o outcome
 	o.note("limit", Limit([]Capability{NetRaw}, []Capability{NetAdmin}))
+	// Landlock sets no_new_privs, too.
+	o.note("threads", limited())
 	f := Files{Read: []string{"/proc", filepath.Join(dir, "read"), "/nonexistent"}, Write: []string{filepath.Join(dir, "may"), os.DevNull}, Execute: slices.Concat(Libraries(), []string{"/proc/self/exe"})}
 	if os.Getenv(asHelper+"_MORE") != "" {
 		f.Read = append(f.Read, filepath.Join(dir, "not"))
@@ -67,6 +70,29 @@ func help(dir string) {
 		o.Status = Held("somebody", c.ABI)
 	}
 	_ = json.NewEncoder(os.Stdout).Encode(&o)
+}
+
+// limited is what a thread of this process was left that it should not have.
+func limited() error {
+	files, err := filepath.Glob("/proc/self/task/*/status")
+	if err != nil || len(files) < 2 {
+		return fmt.Errorf("%d threads: %w", len(files), err)
+	}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it has ended
+		}
+		for _, want := range []string{"NoNewPrivs:\t1\n", "CapInh:\t0000000000000000\n", "CapAmb:\t0000000000000000\n"} {
+			if !strings.Contains(string(b), want) {
+				err = fmt.Errorf("%s: no %q", file, want)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // child is this program once more, with one of its capabilities.
