@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -226,9 +227,17 @@ func (p *pair) hasRights(u rights.User, pid int, said *rights.Status, use, reser
 		p.t.Fatalf("process %d says %+v", pid, said)
 	}
 	has := statusOf(p.t, pid)
-	uid := strconv.Itoa(u.UID)
+	four := func(id int) string { return strings.TrimSpace(strings.Repeat(strconv.Itoa(id)+"\t", 4)) }
+	of, err := user.Lookup(u.Name)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	groups, err := of.GroupIds()
+	if err != nil {
+		p.t.Fatal(err)
+	}
 	for key, want := range map[string]string{
-		"Uid": strings.Join([]string{uid, uid, uid, uid}, "\t"), "NoNewPrivs": "1", "CapEff": mask(use...), "CapPrm": mask(slices.Concat(use, reserve)...),
+		"Uid": four(u.UID), "Gid": four(u.GID), "Groups": strings.Join(groups, " "), "NoNewPrivs": "1", "CapEff": mask(use...), "CapPrm": mask(slices.Concat(use, reserve)...),
 		"CapInh": mask(), "CapAmb": mask(), "CapBnd": mask(inheritance()...),
 	} {
 		if has[key] != want {
