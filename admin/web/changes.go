@@ -35,7 +35,9 @@ func changes(before, now *admin.Status) []Event {
 	}
 	for _, w := range before.Warnings {
 		if !slices.Contains(subjects(now.Warnings), subject(w)) {
-			say(Good, "over: %s", w)
+			// What was to be done about it stands behind it.
+			what, _, _ := strings.Cut(w, "; ")
+			say(Good, "over: %s", what)
 		}
 	}
 	return out

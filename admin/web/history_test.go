@@ -101,11 +101,12 @@ func TestEventsTellChanges(t *testing.T) {
 	}
 }
 
-// A warning whose numbers change is the same; one that goes is told as over.
+// A warning whose numbers change is the same; one that goes is told as over, without what
+// was to be done about it.
 func TestEventsTellAWarningOnce(t *testing.T) {
 	warn := func(w ...string) func(*admin.Status) { return func(s *admin.Status) { s.Warnings = w } }
-	got := eventsOf(looks(warn("n2 was heard 3 s ago"), warn("n2 was heard 8 s ago", "the disk is full"), warn("the disk is full"), warn()))
-	want := []string{"bad: n2 was heard 3 s ago", "bad: the disk is full", "good: over: n2 was heard 8 s ago", "good: over: the disk is full"}
+	got := eventsOf(looks(warn("n2 was heard 3 s ago"), warn("n2 was heard 8 s ago", "the disk is full; make room"), warn("the disk is full; make room"), warn()))
+	want := []string{"bad: n2 was heard 3 s ago", "bad: the disk is full; make room", "good: over: n2 was heard 8 s ago", "good: over: the disk is full"}
 	if !slices.Equal(got, want) {
 		t.Errorf("told %q, want %q", got, want)
 	}

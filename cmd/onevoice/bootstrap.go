@@ -44,7 +44,7 @@ peers left out are off, or hold no state, and less is enough.`,
 			return run(file, "", f, log)
 		},
 	}
-	cmd.Flags().StringVarP(&file, "config", "c", defaultConfig, "`file`")
+	cmd.Flags().StringVarP(&file, "config", "c", configFromEnvironment(), "`file`")
 	cmd.Flags().StringSliceVar(&f.without, "without", nil, "found the cluster without this `node`")
 	cmd.Flags().BoolVar(&f.forced, fencedFlag, false, "the nodes left out are off, or hold no state")
 	return cmd

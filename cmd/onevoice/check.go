@@ -36,7 +36,7 @@ func newCheckCommand() *cobra.Command {
 			return printConfig(cmd.OutOrStdout(), c, files)
 		},
 	}
-	cmd.Flags().StringVarP(&file, "config", "c", defaultConfig, "configuration `file`")
+	cmd.Flags().StringVarP(&file, "config", "c", configFromEnvironment(), "configuration `file`")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print what the file means as JSON")
 	return cmd
 }

@@ -51,7 +51,7 @@ when a cluster is founded, which no file has.`,
 		},
 	}
 	socketFlag(cmd, &socket)
-	cmd.Flags().StringVarP(&file, "config", "c", defaultConfig, "read a `file` alone")
+	cmd.Flags().StringVarP(&file, "config", "c", configFromEnvironment(), "read a `file` alone")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
 	return cmd
 }

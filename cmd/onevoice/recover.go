@@ -40,7 +40,7 @@ Without the flag the command says what it would do, and does nothing.`,
 			return recoverCluster(cmd.OutOrStdout(), cfg.Node.StateDir, fenced)
 		},
 	}
-	cmd.Flags().StringVarP(&file, "config", "c", defaultConfig, "`file`")
+	cmd.Flags().StringVarP(&file, "config", "c", configFromEnvironment(), "`file`")
 	cmd.Flags().BoolVar(&fenced, fencedFlag, false, "none of the others runs, or ever will")
 	return cmd
 }

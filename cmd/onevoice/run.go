@@ -53,7 +53,7 @@ one is killed, and is taken up again when it is started anew.`,
 	}
 	cmd.Flags().BoolVar(&succeeds, succeedsFlag, false, "take over from the process that has started this one")
 	_ = cmd.Flags().MarkHidden(succeedsFlag)
-	cmd.Flags().StringVarP(&file, "config", "c", defaultConfig, "configuration `file`")
+	cmd.Flags().StringVarP(&file, "config", "c", configFromEnvironment(), "configuration `file`")
 	cmd.Flags().StringVar(&capture, "pcap", "", "write the frames that come in and go out to this `file`")
 	return cmd
 }

@@ -95,7 +95,7 @@ A running daemon does so by itself when it is stopped.`,
 			return detach(cmd, cfg)
 		},
 	}
-	cmd.Flags().StringVarP(&file, "config", "c", defaultConfig, "configuration `file`")
+	cmd.Flags().StringVarP(&file, "config", "c", configFromEnvironment(), "configuration `file`")
 	return cmd
 }
 

@@ -36,7 +36,7 @@ sockets: one UDP port, and a state directory that survives a restart.`,
 			return runWitness(file, newLog(cmd.ErrOrStderr()))
 		},
 	}
-	cmd.Flags().StringVarP(&file, "config", "c", defaultConfig, "configuration `file`")
+	cmd.Flags().StringVarP(&file, "config", "c", configFromEnvironment(), "configuration `file`")
 	return cmd
 }
 
