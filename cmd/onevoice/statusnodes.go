@@ -103,15 +103,21 @@ func printNodes(out io.Writer, s *admin.Status) error {
 func tells(n *admin.NodeStatus) bool { return n.Told >= 0 && n.Told < tellsEvery.Seconds() }
 
 // hearsTexts say what each node that may own buckets hears of the others: in one line
-// where all hear all.
+// where all hear all. One that is out and speaks is often out for what it does not hear.
 func hearsTexts(s *admin.Status) (out []string) {
 	var nodes []*admin.NodeStatus
+	in := 0
 	for i := range s.Nodes {
-		if n := &s.Nodes[i]; !n.Witness && n.In {
-			nodes = append(nodes, n)
+		n := &s.Nodes[i]
+		if speaks := n.Heard >= 0 && n.Heard < 1 && tells(n); n.Witness || !n.In && !speaks {
+			continue
+		}
+		nodes = append(nodes, n)
+		if n.In {
+			in++
 		}
 	}
-	if len(nodes) < 2 {
+	if in == 0 || len(nodes) < 2 {
 		return nil
 	}
 	all := true
@@ -119,7 +125,7 @@ func hearsTexts(s *admin.Status) (out []string) {
 		var hears, not []string
 		for _, o := range nodes {
 			switch {
-			case o == n:
+			case o == n || !o.In:
 			case slices.Contains(n.Hears, o.Name):
 				hears = append(hears, o.Name)
 			default:

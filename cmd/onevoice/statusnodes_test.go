@@ -62,6 +62,9 @@ func TestWhatNodesHear(t *testing.T) {
 	node := func(name string, told float64, hears ...string) admin.NodeStatus {
 		return admin.NodeStatus{Name: name, In: true, Told: told, Hears: hears}
 	}
+	out := func(told, heard float64) admin.NodeStatus {
+		return admin.NodeStatus{Name: "out", Told: told, Heard: heard}
+	}
 	witness := admin.NodeStatus{Name: "w", In: true, Witness: true, Told: -1}
 	for _, c := range []struct {
 		nodes []admin.NodeStatus
@@ -73,7 +76,9 @@ func TestWhatNodesHear(t *testing.T) {
 		{[]admin.NodeStatus{node("a", 0, "b"), node("b", 9)}, []string{"a hears all others", "b hears none of the others"}},
 		{[]admin.NodeStatus{node("a", 0, "b"), node("b", 31, "a")}, []string{"a hears all others", "b has not told lately"}},
 		{[]admin.NodeStatus{node("a", 0, "b"), node("b", -1)}, []string{"a hears all others", "b has not told yet"}},
-		{[]admin.NodeStatus{node("a", 0, "b"), node("b", 9, "a"), {Name: "dead", Told: 40}}, []string{"each node hears all others on the shared MAC"}},
+		{[]admin.NodeStatus{node("a", 0, "b"), node("b", 9, "a"), out(40, 0.1)}, []string{"each node hears all others on the shared MAC"}},
+		{[]admin.NodeStatus{node("a", 0, "b"), node("b", 9, "a"), out(9, 12)}, []string{"each node hears all others on the shared MAC"}},
+		{[]admin.NodeStatus{node("a", 0, "b"), node("b", 9, "a"), out(9, 0.1)}, []string{"a hears all others", "b hears all others", "out hears none of the others"}},
 		{[]admin.NodeStatus{node("a", 0, "b", "c"), node("b", 9, "a"), node("c", 3, "a", "b")}, []string{"a hears all others", "b hears a, and not c", "c hears all others"}},
 	} {
 		if got := hearsTexts(&admin.Status{Nodes: c.nodes}); !slices.Equal(got, c.want) {

@@ -177,7 +177,8 @@ function nodeTexts(s, n, li) {
   if (!n.witness) facts.push(`epoch ${n.epoch}`);
   if (!n.self) facts.push(n.heard_seconds_ago < 0 ? 'never heard' : `heard ${n.heard_seconds_ago < 1 ? 'now' : time(n.heard_seconds_ago) + ' ago'}`);
   const unheard = s.nodes.filter(o => o.id !== n.id && o.in && !o.witness && !(n.hears || []).includes(o.name)).map(o => o.name);
-  if (told && n.in && unheard.length) facts.push(`does not hear ${unheard.join(', ')}`);
+  // One that is out and speaks is often out for what it does not hear.
+  if (told && (n.in || n.heard_seconds_ago >= 0 && n.heard_seconds_ago < 1) && unheard.length) facts.push(`does not hear ${unheard.join(', ')}`);
   if (n.percent < 100 && !n.witness) facts.push(`${n.percent} % by its load`);
   if (n.down && n.down.length) facts.push(`down: ${n.down.join(', ')}`);
   say(q('.facts'), facts.join(' · '));
