@@ -96,7 +96,7 @@ func ReadPrefixes(path string, needed bool) ([]netip.Prefix, os.FileInfo, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	if !after.ModTime().Equal(before.ModTime()) || after.Size() != int64(len(data)) {
+	if changed(before, after, len(data)) {
 		return nil, nil, fmt.Errorf("%s: %w", path, ErrChanging)
 	}
 	list, err := ParsePrefixes(path, string(data))
@@ -104,6 +104,11 @@ func ReadPrefixes(path string, needed bool) ([]netip.Prefix, os.FileInfo, error)
 		err = fmt.Errorf("%s: there is no prefix in it, and as allow_file it would let nobody in; write some, such as 0.0.0.0/0 and ::/0 for everybody", path)
 	}
 	return list, after, err
+}
+
+// changed reports whether a file was another one after so many bytes of it were read.
+func changed(before, after os.FileInfo, bytes int) bool {
+	return !after.ModTime().Equal(before.ModTime()) || after.Size() != int64(bytes)
 }
 
 // ParsePrefixes reads the text of a file of prefixes: one on a line, or an address,

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -84,6 +86,30 @@ func TestReadPrefixes(t *testing.T) {
 	}
 	if _, _, err := ReadPrefixes(empty, true); err == nil || !strings.Contains(err.Error(), "as allow_file it would let nobody in") {
 		t.Errorf("one that would let nobody in: %v", err)
+	}
+}
+
+// What is written to while it is read may be half of two, and is not used.
+func TestPrefixFileThatChanges(t *testing.T) {
+	// The kernel writes it anew for whoever reads it, and says that nothing is in it.
+	const path = "/proc/self/status"
+	if _, _, err := ReadPrefixes(path, false); !errors.Is(err, ErrChanging) || !strings.HasPrefix(err.Error(), path+": ") {
+		t.Errorf("%s: %v", path, err)
+	}
+	file := filepath.Join(t.TempDir(), "deny")
+	at := func(modified int64) os.FileInfo {
+		if err := errors.Join(os.WriteFile(file, []byte("192.0.2.1\n"), 0o600), os.Chtimes(file, time.Time{}, time.Unix(modified, 0))); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info
+	}
+	first, again, later := at(7), at(7), at(8)
+	if changed(first, again, 10) || !changed(first, again, 9) || !changed(first, again, 11) || !changed(first, later, 10) {
+		t.Error("a file that has changed is taken, or one that has not is left")
 	}
 }
 

@@ -81,7 +81,7 @@ func (a *access) of(r *http.Request) (may rights, limited bool) {
 	if c, err := r.Cookie(cookieName); err == nil && a.known(c.Value) {
 		return all, false
 	}
-	if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
+	if token, ok := bearer(r); ok {
 		right, limited := a.right(addressOf(r), token)
 		if right {
 			return all, false
@@ -89,6 +89,11 @@ func (a *access) of(r *http.Request) (may rights, limited bool) {
 		return nothing, limited
 	}
 	return nothing, false
+}
+
+// bearer is the token that a request shows by itself (RFC 6750 §2.1).
+func bearer(r *http.Request) (token string, ok bool) {
+	return strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 }
 
 // isAddress reports a Host header that no name server has a say in.

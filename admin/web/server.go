@@ -184,9 +184,19 @@ func (s *Server) allow(least rights, next func(w http.ResponseWriter, r *http.Re
 			http.Error(w, "nothing can be changed here, for there is no token; write [admin] token_file, or use the command on this host", http.StatusForbidden)
 		default:
 			w.Header().Set("WWW-Authenticate", `Bearer realm="onevoice"`)
+			if _, came := bearer(r); came {
+				s.wrongToken(w, r)
+				return
+			}
 			http.Error(w, "a token is needed: the content of [admin] token_file, as a bearer token or on the page", http.StatusUnauthorized)
 		}
 	}
+}
+
+// wrongToken answers who has shown one.
+func (s *Server) wrongToken(w http.ResponseWriter, r *http.Request) {
+	s.cfg.Log.Warn("a wrong token", "from", addressOf(r))
+	http.Error(w, "this is not the token", http.StatusUnauthorized)
 }
 
 func tooMany(w http.ResponseWriter) {
@@ -261,8 +271,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 		tooMany(w)
 		return
 	case !right || s.access.open:
-		s.cfg.Log.Warn("a wrong token", "from", addressOf(r))
-		http.Error(w, "this is not the token", http.StatusUnauthorized)
+		s.wrongToken(w, r)
 		return
 	}
 	http.SetCookie(w, &http.Cookie{

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -220,6 +221,29 @@ func TestWithAToken(t *testing.T) {
 	ask(h, asking{method: "DELETE", path: "/v1/session", headers: cookie})
 	if w := ask(h, asking{method: "GET", path: "/v1/status", headers: cookie}); w.Code != 401 {
 		t.Errorf("after logging out: %d", w.Code)
+	}
+}
+
+// A wrong token is told to whoever sent it, and in the log, by whichever way it came; what
+// was not judged is not.
+func TestWrongTokensAreTold(t *testing.T) {
+	h, s := handler(&daemon{now: epoch()}, secret)
+	var log bytes.Buffer
+	s.cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+	for i, a := range []asking{
+		{method: "GET", path: "/metrics", headers: map[string]string{"Authorization": "Bearer wrong"}},
+		{method: "POST", path: "/v1/session", body: `{"token":"wrong"}`},
+	} {
+		a.from = "192.0.2.7:99"
+		if w := ask(h, a); w.Code != 401 || w.Body.String() != "this is not the token\n" {
+			t.Errorf("%s %s: %d %s", a.method, a.path, w.Code, w.Body)
+		}
+		if n := strings.Count(log.String(), `msg="a wrong token" from=192.0.2.7`); n != i+1 || strings.Contains(log.String(), "=wrong") {
+			t.Errorf("after %d the log is\n%s", i+1, &log)
+		}
+	}
+	if w := ask(h, asking{method: "GET", path: "/metrics"}); w.Code != 401 || !strings.Contains(w.Body.String(), "a token is needed") || strings.Count(log.String(), "\n") != 2 {
+		t.Errorf("without one: %d %s\n%s", w.Code, w.Body, &log)
 	}
 }
 
