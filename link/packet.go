@@ -66,9 +66,14 @@ func Open(name string, filter *Filter) (*Packet, error) {
 	}
 	if filter.Port == 0 {
 		// Without the memory for it, the socket's queue does.
-		d.ring, _ = openRing(d.fd)
+		if d.ring, _ = openRing(d.fd); d.ring == nil {
+			err = stampFrames(d.fd)
+		}
 	}
-	if err := attach(d.fd, filter.Program(ifi.HardwareAddr)); err != nil {
+	if err == nil {
+		err = attach(d.fd, filter.Program(ifi.HardwareAddr))
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("link: interface %s: %w", name, err), d.Close())
 	}
 	d.in.init()
@@ -154,7 +159,6 @@ func setOptions(fd int) error {
 		{"PACKET_VNET_HDR", unix.SOL_PACKET, 1, unix.PACKET_VNET_HDR},
 		{"PACKET_IGNORE_OUTGOING", unix.SOL_PACKET, 1, unix.PACKET_IGNORE_OUTGOING},
 		{"PACKET_AUXDATA", unix.SOL_PACKET, 1, unix.PACKET_AUXDATA},
-		{"SO_TIMESTAMPNS", unix.SOL_SOCKET, 1, unix.SO_TIMESTAMPNS},
 	} {
 		if err := unix.SetsockoptInt(fd, o.level, o.opt, o.value); err != nil {
 			return os.NewSyscallError("setsockopt "+o.name, err)
@@ -172,6 +176,13 @@ func setOptions(fd int) error {
 		}
 	}
 	return nil
+}
+
+// stampFrames has the kernel tell when it took a frame from the interface. It then reads
+// the clock for each frame of the whole machine, of whatever interface; a ring has the
+// time of its own frames without that.
+func stampFrames(fd int) error {
+	return os.NewSyscallError("setsockopt SO_TIMESTAMPNS", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1))
 }
 
 func attach(fd int, prog []bpf.Instruction) error {

@@ -109,6 +109,11 @@ func (r *ring) take(most int) (count, long int) {
 	return count, long
 }
 
+// stampOf is when the kernel filled the slot.
+func stampOf(slot []byte) time.Duration {
+	return time.Duration(binary.NativeEndian.Uint32(slot[16:]))*time.Second + time.Duration(binary.NativeEndian.Uint32(slot[20:]))
+}
+
 // queued reports whether the slot's frame waits in the socket's queue.
 func queued(slot []byte) bool { return *status(slot)&unix.TP_STATUS_COPY != 0 }
 
@@ -122,8 +127,7 @@ func (f *Frame) read(slot []byte) bool {
 	}
 	f.Data = slot[mac : mac+taken : mac+taken]
 	f.Offload = decodeOffload(slot[mac-offloadBytes:])
-	f.Stamp = time.Duration(binary.NativeEndian.Uint32(slot[16:]))*time.Second +
-		time.Duration(binary.NativeEndian.Uint32(slot[20:]))
+	f.Stamp = stampOf(slot)
 	f.setTag(*status(slot), binary.NativeEndian.Uint16(slot[24:]))
 	return true
 }
@@ -150,6 +154,7 @@ func (d *Packet) receiveShared(frames []Frame) (int, error) {
 		ok := false
 		if queued(slot) {
 			ok = fetched < got && d.in.read(fetched, f)
+			f.Stamp = stampOf(slot)
 			fetched++
 		} else {
 			ok = f.read(slot)
