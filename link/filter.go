@@ -141,13 +141,15 @@ func (f *Filter) portProgram(own net.HardwareAddr) []bpf.Instruction {
 		bpf.LoadAbsolute{Off: 12, Size: 2},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: etherTypeIPv4, SkipTrue: 1},
 		bpf.RetConstant{Val: 0},
+		// Most frames of a host are of TCP.
+		bpf.LoadAbsolute{Off: 14 + 9, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 17, SkipTrue: 1},
+		bpf.RetConstant{Val: 0},
 	}
 	p = append(p, anyMAC(append([]net.HardwareAddr{own}, f.Groups...))...)
 	p = append(p, bpf.LoadAbsolute{Off: 14 + 16, Size: 4})
 	p = append(p, ifAddress4(f.Addresses)...)
 	return append(p,
-		bpf.LoadAbsolute{Off: 14 + 9, Size: 1},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 17, SkipTrue: 5},
 		bpf.LoadAbsolute{Off: 14 + 6, Size: 2},
 		bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: fragment, SkipTrue: 3},
 		bpf.LoadMemShift{Off: 14},

@@ -77,12 +77,13 @@ func (f *Filter) portProgram6(own net.HardwareAddr) []bpf.Instruction {
 		bpf.LoadAbsolute{Off: 12, Size: 2},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: etherTypeIPv6, SkipTrue: 1},
 		bpf.RetConstant{Val: 0},
+		bpf.LoadAbsolute{Off: 14 + 6, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: nextUDP, SkipTrue: 1},
+		bpf.RetConstant{Val: 0},
 	}
 	p = append(p, anyMAC(append([]net.HardwareAddr{own}, f.Groups...))...)
 	p = append(p, ifAddress6(f.Addresses)...)
 	return append(p,
-		bpf.LoadAbsolute{Off: 14 + 6, Size: 1},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: nextUDP, SkipTrue: 2},
 		bpf.LoadAbsolute{Off: 14 + ipv6Bytes + 2, Size: 2},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(f.Port), SkipTrue: 1},
 		bpf.RetConstant{Val: 0},
