@@ -54,7 +54,7 @@ type DirectConfig struct {
 	Listens func(service string, up bool, err error)
 	Log     *slog.Logger
 	// Sockets and Destroy are those of package inetdiag, nil for these.
-	Sockets func(port uint16, counts bool) ([]inetdiag.Socket, error)
+	Sockets func(inetdiag.Wanted) ([]inetdiag.Socket, error)
 	Destroy func(*inetdiag.Socket) error
 	// Cookies is how many SYN cookies the host has sent, nil for what the kernel says.
 	Cookies func() (uint64, error)
@@ -92,8 +92,10 @@ type DirectPath struct {
 	// ones; pending are those that wait for it.
 	settling bool
 	pending  *node.Ownership
-	stopped  bool
-	retired  bool
+	// leases are what the programs were told last, by path.
+	leases  [ingress.MaxPaths]time.Duration
+	stopped bool
+	retired bool
 	// attach: the programs are to be put in their place; attached: they are, or were.
 	attach, attached bool
 	draining         bool
@@ -195,21 +197,25 @@ func (d *DirectPath) wake() {
 	}
 }
 
-// SetLease sets a path's lease, given under the table of a generation: without the rows
-// of that table it is none.
+// SetLease sets a path's lease, given under the table of a generation. Before the rows of
+// that table are in force it counts no longer than the one before, which was given under
+// theirs: who waits for those rows waits until they are written back.
 func (d *DirectPath) SetLease(path int, end time.Duration, generation uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
 	case d.retired:
-	case d.stopped || generation > d.flipped:
-		d.cfg.Programs.SetLease(path, 0)
-	default:
-		d.cfg.Programs.SetLease(path, end)
-		if !d.attached && !d.attach && end > d.cfg.Clock() {
-			d.attach = true
-			d.wake()
-		}
+		return
+	case d.stopped:
+		end = 0
+	case generation > d.flipped:
+		end = min(end, d.leases[path])
+	}
+	d.leases[path] = end
+	d.cfg.Programs.SetLease(path, end)
+	if !d.attached && !d.attach && end > d.cfg.Clock() {
+		d.attach = true
+		d.wake()
 	}
 }
 
@@ -343,12 +349,12 @@ func (d *DirectPath) settle() {
 // sockets where there are none.
 func (d *DirectPath) look() {
 	d.mu.Lock()
-	generation, retired := d.settled, d.retired
+	generation, retired, over := d.settled, d.retired, d.overMatters()
 	d.mu.Unlock()
 	if retired {
 		return
 	}
-	all, listens, err := d.sockets(false, true)
+	all, listens, err := d.sockets(inetdiag.Wanted{Over: over}, true)
 	if errors.Is(err, node.ErrEnded) {
 		return
 	}
@@ -381,6 +387,23 @@ func (d *DirectPath) look() {
 			d.cfg.Listens(s.Name, listens[i], fmt.Errorf("no program listens on %s", s.Listen))
 		}
 	}
+}
+
+// overMatters reports whether it matters where connections in TIME-WAIT are: this node
+// may have some in buckets that are not its own, or waits for their end. Else there is
+// no sense in looking at as many as a minute brings.
+func (d *DirectPath) overMatters() bool {
+	if d.draining || d.stopped {
+		return true
+	}
+	for i := range d.rows {
+		for k, l := range d.rows[i].Lingering {
+			if l&^d.rows[i].Owned[k] != 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // shrink has the programs look for sockets in fewer buckets: beyond those that are owned

@@ -82,6 +82,7 @@ type directRig struct {
 	cookies uint64
 	ended   []netip.AddrPort
 	failing error
+	asked   inetdiag.Wanted
 	told    []bool
 }
 
@@ -118,10 +119,11 @@ func newDirectRig(t *testing.T) *directRig {
 			r.told = append(r.told, up)
 		},
 		Log: slog.New(slog.DiscardHandler),
-		Sockets: func(uint16, bool) ([]inetdiag.Socket, error) {
+		Sockets: func(w inetdiag.Wanted) ([]inetdiag.Socket, error) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			return slices.Clone(r.sockets), r.failing
+			r.asked = w
+			return slices.DeleteFunc(slices.Clone(r.sockets), func(s inetdiag.Socket) bool { return s.State == inetdiag.TimeWait && !w.Over }), r.failing
 		},
 		Destroy: func(s *inetdiag.Socket) error {
 			r.mu.Lock()
@@ -258,6 +260,16 @@ func TestDirectLeaseNeedsItsRows(t *testing.T) {
 	if r.d.SetLease(0, 2*time.Hour, 3); lease() != 2*time.Hour {
 		t.Errorf("lease until %v", lease())
 	}
+	// While the rows of table 4 wait, the lease of table 3 runs on, and no longer.
+	if r.d.SetLease(0, 3*time.Hour, 4); lease() != 2*time.Hour {
+		t.Errorf("lease until %v before the rows of table 4", lease())
+	}
+	if r.d.SetLease(0, 90*time.Minute, 4); lease() != 90*time.Minute {
+		t.Errorf("a lease that was cut short goes on until %v", lease())
+	}
+	if r.d.SetLease(0, 2*time.Hour, 4); lease() != 90*time.Minute {
+		t.Errorf("a lease that was cut short is longer again: until %v", lease())
+	}
 	r.d.Stop()
 	if r.d.SetLease(0, 2*time.Hour, 3); lease() != 0 {
 		t.Errorf("stopped, and a lease until %v", lease())
@@ -379,6 +391,34 @@ func TestDirectHolds(t *testing.T) {
 	if _, generation := r.holding(); generation != 2 {
 		t.Errorf("nobody could look, and it is said to be of table %d", generation)
 	}
+}
+
+// Connections in TIME-WAIT are looked at where this node may have some in buckets that are
+// another's, or drains, and not for as long as it owns all that it may have.
+func TestDirectLooksAtWhatIsOver(t *testing.T) {
+	r := newDirectRig(t)
+	bucket := r.connect("10.77.0.101:40000", inetdiag.TimeWait)
+	look := func(what string, over bool, held node.Bitmap) {
+		t.Helper()
+		r.settled()
+		r.d.look()
+		r.settled()
+		if got, _ := r.holding(); r.asked.Over != over || got != held {
+			t.Errorf("%s: asked for what is over %v, held %v", what, r.asked.Over, got)
+		}
+	}
+	r.grant(1, node.Rows{Accept: bitmap(bucket)})
+	look("after a start", true, bitmap(bucket))
+	look("what lingers is owned", false, node.Bitmap{})
+	r.grant(2, node.Rows{Draining: bitmap(bucket)})
+	look("drained", true, bitmap(bucket))
+	r.grant(3, node.Rows{})
+	look("lingering", true, bitmap(bucket))
+	r.forget()
+	look("ended", true, node.Bitmap{})
+	look("nothing lingers", false, node.Bitmap{})
+	r.d.Stop()
+	look("stopped", true, node.Bitmap{})
 }
 
 // Flows end by the kernel's word: those that are meant, and in silence where that is

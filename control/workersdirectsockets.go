@@ -17,14 +17,13 @@ type directSocket struct {
 	bucket  uint8
 }
 
-// sockets are the connections of the services, if wanted with their counts and buckets,
+// sockets are the connections of the services, with their buckets if these are asked for,
 // and which services a program listens for.
-func (d *DirectPath) sockets(counts, buckets bool) (out []directSocket, listens []bool, err error) {
-	port := uint16(0)
+func (d *DirectPath) sockets(want inetdiag.Wanted, buckets bool) (out []directSocket, listens []bool, err error) {
 	if len(d.cfg.Services) == 1 && d.cfg.Services[0].LastPort == 0 {
-		port = d.cfg.Services[0].Listen.Port()
+		want.Port = d.cfg.Services[0].Listen.Port()
 	}
-	all, err := d.cfg.Sockets(port, counts)
+	all, err := d.cfg.Sockets(want)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -60,7 +59,7 @@ func (d *DirectPath) sockets(counts, buckets bool) (out []directSocket, listens 
 // Held is what the host's own TCP has of the wanted buckets, by service of the
 // configuration, into out.
 func (d *DirectPath) Held(wanted []node.Bitmap, out [][]node.Held) error {
-	all, _, err := d.sockets(false, true)
+	all, _, err := d.sockets(inetdiag.Wanted{Over: true}, true)
 	if err != nil {
 		return err
 	}
@@ -103,7 +102,7 @@ func (d *DirectPath) Held(wanted []node.Bitmap, out [][]node.Held) error {
 // End ends the flows that are taken: with a reset to both sides, or without a word to
 // the client. It returns how many it ended.
 func (d *DirectPath) End(silent bool, takes func(service int, f *hashing.Flow, bucket uint8) bool) (n int, err error) {
-	all, _, err := d.sockets(false, true)
+	all, _, err := d.sockets(inetdiag.Wanted{Over: true}, true)
 	if err != nil {
 		return 0, err
 	}
@@ -113,7 +112,7 @@ func (d *DirectPath) End(silent bool, takes func(service int, f *hashing.Flow, b
 // EndAll resets what is left when the time of a stop is over, and nobody is there to be
 // asked any more.
 func (d *DirectPath) EndAll() error {
-	all, _, err := d.sockets(false, false)
+	all, _, err := d.sockets(inetdiag.Wanted{Over: true}, false)
 	if err == nil {
 		_, err = d.end(all, false, func(int, *hashing.Flow, uint8) bool { return true })
 	}

@@ -55,15 +55,13 @@ func (d *DirectPath) service(index int) (up bool, flows int) {
 
 // Flows are the running flows in the words of all flows.
 func (d *DirectPath) Flows() (out []stack.FlowStatus, err error) {
-	all, _, err := d.sockets(true, false)
+	all, _, err := d.sockets(inetdiag.Wanted{Counts: true}, false)
 	for i := range all {
 		s := &all[i]
 		state := "open"
 		switch s.State {
 		case inetdiag.SYNRecv:
 			state = "connecting"
-		case inetdiag.TimeWait:
-			continue
 		case inetdiag.Established:
 		default:
 			state = "closing"

@@ -57,8 +57,8 @@ type steered struct {
 	byFlow  map[hashing.Flow]*socketOf
 	// first are the packets whose first fragment has passed, and when; last is the
 	// latest of them.
-	first map[string]time.Time
-	last  []byte
+	first       map[string]time.Time
+	last, last6 []byte
 	// unsure: whether the programs remember it is a matter of a moment.
 	unsure bool
 }
@@ -341,14 +341,7 @@ func (x *steered) expect4(b []byte) ingress.Ruling {
 	key := string(p[12:20]) + string(p[4:6]) + string(p[9:10])
 	part := binary.BigEndian.Uint16(p[6:])
 	if part&0x1fff != 0 {
-		// The programs remember a first fragment for 30 seconds, by a clock of their own.
-		at, passed := x.first[key]
-		age := time.Since(at)
-		x.unsure = passed && age > 20*time.Second && age < 60*time.Second
-		if passed && age < 30*time.Second {
-			return ingress.PassFragment
-		}
-		return ingress.LostFragment
+		return x.expectFragment(key)
 	}
 	var rest []byte
 	if len(p) > header {
@@ -360,6 +353,18 @@ func (x *steered) expect4(b []byte) ingress.Ruling {
 		x.first[key], x.last = time.Now(), b
 	}
 	return r
+}
+
+// expectFragment is the ruling on a fragment that is not the first of its packet.
+func (x *steered) expectFragment(key string) ingress.Ruling {
+	// The programs remember a first fragment for 30 seconds, by a clock of their own.
+	at, passed := x.first[key]
+	age := time.Since(at)
+	x.unsure = passed && age > 20*time.Second && age < 60*time.Second
+	if passed && age < 30*time.Second {
+		return ingress.PassFragment
+	}
+	return ingress.LostFragment
 }
 
 func (x *steered) expect6(b []byte) ingress.Ruling {
@@ -375,15 +380,31 @@ func (x *steered) expect6(b []byte) ingress.Ruling {
 		return ingress.Malformed
 	}
 	f := hashing.Flow{Src: src, Dst: vipAddr6, Proto: p[6]}
-	rest := p[40:]
-	for n := 0; ; n++ {
+	rest, first := p[40:], ""
+	for n, fragment := 0, false; ; n++ {
 		switch {
 		case f.Proto == 43:
 			return ingress.Malformed
-		case f.Proto == 44:
+		case f.Proto == 44 && fragment:
 			return ingress.LostFragment
+		case f.Proto == 44 && len(rest) < 8:
+			return ingress.Malformed
+		case f.Proto == 44:
+			key, part := string(p[8:40])+string(rest[4:8]), binary.BigEndian.Uint16(rest[2:])
+			if part>>3 != 0 {
+				return x.expectFragment(key)
+			}
+			if part&1 != 0 {
+				first = key
+			}
+			f.Proto, rest, n, fragment = rest[0], rest[8:], -1, true
+			continue
 		case f.Proto != 0 && f.Proto != 60:
-			return x.expectTransport(&f, p[7], rest, 58)
+			r := x.expectTransport(&f, p[7], rest, 58)
+			if first != "" && r.Passes() && r != ingress.Elsewhere {
+				x.first[first], x.last6 = time.Now(), b
+			}
+			return r
 		case n == 4 || len(rest) < 2:
 			return ingress.Malformed
 		}
@@ -508,10 +529,24 @@ func (x *steered) packet(src, dst netip.Addr, proto uint8, rest []byte) []byte {
 		for range r.IntN(2) * r.IntN(7) {
 			rest = append(make([]byte, 8*(1+r.IntN(2))), rest...)
 			rest[0], rest[1] = proto, byte(min(len(rest)/8, 1)*0)
-			proto = []uint8{0, 60, 60, 43, 44}[r.IntN(5)]
+			proto = []uint8{0, 60, 60, 43}[r.IntN(4)]
+		}
+		if r.IntN(4) == 0 {
+			// A fragment's header, before all others or behind one.
+			rest = append([]byte{proto, 0, 0, []byte{0, 1, 1, 8}[r.IntN(4)], 0, 0, byte(r.UintN(256)), byte(r.UintN(256))}, rest...)
+			if proto = 44; r.IntN(2) == 0 {
+				rest, proto = append([]byte{proto, 0, 0, 0, 0, 0, 0, 0}, rest...), 60
+			}
 		}
 		p := append([]byte{0x60, 0, 0, 0, byte(len(rest) >> 8), byte(len(rest)), proto, 64}, src.AsSlice()...)
 		p = append(append(p, dst.AsSlice()...), rest...)
+		if r.IntN(16) == 0 && x.last6 != nil {
+			p = append([]byte{}, x.last6[14:]...)
+			if at := map[byte]int{44: 40, 60: 48}[p[6]]; at > 0 && len(p) >= at+8 {
+				p[at+3] |= 8
+				p[at+7] ^= byte(r.IntN(2))
+			}
+		}
 		return append([]byte{0x33, 0x33, 0, 0, 0, 2, 2, 0, 0, 0, 1, 1, 0x86, 0xdd}, p...)
 	}
 	p := ip(src, proto, rest)

@@ -55,17 +55,31 @@ type request [requestBytes]byte
 func (r *request) Len() int          { return requestBytes }
 func (r *request) Serialize() []byte { return r[:] }
 
-// Sockets are those of a local port, 0 for all ports, of both families; whoever listens
-// at all addresses of IPv6 may have connections of IPv4. With counts it asks for the
-// bytes too. The kernel walks its whole table of connections for it.
-func Sockets(port uint16, counts bool) (out []Socket, err error) {
+// Wanted is what Sockets is asked for.
+type Wanted struct {
+	// Port is the local one, 0 for all.
+	Port uint16
+	// Counts of bytes, which cost the kernel a look at each connection.
+	Counts bool
+	// Over are also those in TIME-WAIT, of which there may be a hundred times as many as
+	// of others.
+	Over bool
+}
+
+// Sockets are those that are wanted, of both families; whoever listens at all addresses of
+// IPv6 may have connections of IPv4. The kernel walks its whole table of connections
+// for it.
+func Sockets(w Wanted) (out []Socket, err error) {
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		r := request{0: family, 1: unix.IPPROTO_TCP}
-		if counts {
+		r, states := request{0: family, 1: unix.IPPROTO_TCP}, uint32(allStates)
+		if w.Counts {
 			r[2] = infoAsked
 		}
-		binary.NativeEndian.PutUint32(r[4:], allStates)
-		binary.BigEndian.PutUint16(r[8:], port)
+		if !w.Over {
+			states &^= 1 << TimeWait
+		}
+		binary.NativeEndian.PutUint32(r[4:], states)
+		binary.BigEndian.PutUint16(r[8:], w.Port)
 		req := nl.NewNetlinkRequest(nl.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP)
 		req.AddData(&r)
 		err := req.ExecuteIter(unix.NETLINK_SOCK_DIAG, nl.SOCK_DIAG_BY_FAMILY, func(m []byte) bool {

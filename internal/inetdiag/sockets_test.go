@@ -6,8 +6,11 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
+	"slices"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // pair is a connection of loopback, as both ends have it.
@@ -42,7 +45,7 @@ func TestSockets(t *testing.T) {
 		if _, err := io.ReadFull(server, make([]byte, 7)); err != nil {
 			t.Fatal(err)
 		}
-		all, err := Sockets(port, true)
+		all, err := Sockets(Wanted{Port: port, Counts: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,6 +62,38 @@ func TestSockets(t *testing.T) {
 	}
 }
 
+// What is over is told of where it is wanted, and not where not.
+func TestSocketsThatAreOver(t *testing.T) {
+	client, server, port := pair(t, "127.0.0.1:0", "127.0.0.1")
+	// Who closes first keeps the connection in TIME-WAIT (RFC 9293 section 3.6).
+	if err := server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, client); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, over := range []bool{true, false} {
+		var all []Socket
+		is := func(s Socket) bool { return s.State == TimeWait }
+		// The last acknowledgment may be on its way.
+		for deadline := time.Now().Add(20 * time.Second); ; runtime.Gosched() {
+			var err error
+			if all, err = Sockets(Wanted{Port: port, Over: over}); err != nil {
+				t.Fatal(err)
+			}
+			if slices.ContainsFunc(all, is) == over || time.Now().After(deadline) {
+				break
+			}
+		}
+		if slices.ContainsFunc(all, is) != over {
+			t.Errorf("over %v: %+v", over, all)
+		}
+	}
+}
+
 // A connection that is destroyed is over at both ends, and a second time is no error.
 func TestDestroy(t *testing.T) {
 	if os.Geteuid() != 0 {
@@ -66,7 +101,7 @@ func TestDestroy(t *testing.T) {
 	}
 	for _, listen := range []string{"127.0.0.1:0", ":0"} {
 		client, server, port := pair(t, listen, "127.0.0.1")
-		all, err := Sockets(port, false)
+		all, err := Sockets(Wanted{Port: port})
 		if err != nil {
 			t.Fatal(err)
 		}

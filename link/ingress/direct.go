@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -14,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxFragments bounds the packets in fragments whose first one is remembered; the one
+// maxFragments bounds the packets in fragments whose first one is remembered, of each family; the one
 // that was asked about longest ago makes room.
 const maxFragments = 8192
 
@@ -46,12 +47,13 @@ type DirectRow struct {
 // SetLease, Silence and Rulings may be called by any goroutine, the others by one at a
 // time.
 type Direct struct {
-	config    DirectConfig
-	state     *ebpf.Map
-	fragments *ebpf.Map
-	counts    *ebpf.Map
-	// inner and outer are to wait with, see Settle.
+	config        DirectConfig
+	state, counts *ebpf.Map
+	// fragments4 and fragments6 have the packets whose first fragment has passed.
+	fragments4, fragments6 *ebpf.Map
+	// inner, outer and online are to wait with, see Settle.
 	inner, outer *ebpf.Map
+	online       *os.File
 	in, leave    *ebpf.Program
 	hooks        []*hook
 
@@ -103,9 +105,15 @@ func (d *Direct) load() (err error) {
 	if d.counts, d.counters, err = shared("onevoice_rules", processors*rulingBytes, unix.PROT_READ); err != nil {
 		return err
 	}
-	d.fragments, err = ebpf.NewMap(&ebpf.MapSpec{Name: "onevoice_parts", Type: ebpf.LRUHash, KeySize: 12, ValueSize: 8, MaxEntries: maxFragments})
-	if err != nil {
-		return fmt.Errorf("map of fragments: %w", err)
+	for _, m := range []struct {
+		to   **ebpf.Map
+		name string
+		key  uint32
+	}{{&d.fragments4, "onevoice_parts", 12}, {&d.fragments6, "onevoice_parts6", 36}} {
+		*m.to, err = ebpf.NewMap(&ebpf.MapSpec{Name: m.name, Type: ebpf.LRUHash, KeySize: m.key, ValueSize: 8, MaxEntries: maxFragments})
+		if err != nil {
+			return fmt.Errorf("map of fragments: %w", err)
+		}
 	}
 	spec := &ebpf.MapSpec{Name: "onevoice_wait", Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1}
 	if d.inner, err = ebpf.NewMap(spec); err != nil {
@@ -115,6 +123,7 @@ func (d *Direct) load() (err error) {
 	if err != nil {
 		return fmt.Errorf("map to wait with: %w", err)
 	}
+	d.online = openOnline()
 	all := DirectRow{Lingering: [4]uint64{^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0)}}
 	if err := d.Publish(slices.Repeat([]DirectRow{all}, services)); err != nil {
 		return err
@@ -129,7 +138,7 @@ func (d *Direct) load() (err error) {
 // program makes one of the two, of the kind that a steerer says. No helper that they call
 // is for GPL programs alone.
 func (d *Direct) program(name string, at ebpf.AttachType, kind steerer) (*ebpf.Program, error) {
-	s := newSteerer(&d.config, steerMaps{d.state.FD(), d.fragments.FD(), d.counts.FD()}, ebpf.MustPossibleCPU())
+	s := newSteerer(&d.config, steerMaps{d.state.FD(), d.fragments4.FD(), d.fragments6.FD(), d.counts.FD()}, ebpf.MustPossibleCPU())
 	s.tell, s.inPieces = kind.tell, kind.inPieces
 	code := s.in
 	if at == ebpf.AttachTCXEgress {
@@ -179,16 +188,6 @@ func (d *Direct) Publish(rows []DirectRow) error {
 		}
 	}
 	atomic.StoreUint64(d.word(steerIndex), index)
-	return nil
-}
-
-// Settle waits until no frame is judged by the rows before the last Publish any more,
-// some milliseconds: for every program that ran when it was called. A change to a map of
-// maps waits for that in the kernel (kernel/bpf/syscall.c, maybe_wait_bpf_programs).
-func (d *Direct) Settle() error {
-	if err := d.outer.Put(uint32(0), d.inner); err != nil {
-		return fmt.Errorf("ingress: direct path: wait for programs: %w", err)
-	}
 	return nil
 }
 
@@ -266,7 +265,10 @@ func (d *Direct) Close() error {
 			errs = append(errs, unix.Munmap(memory))
 		}
 	}
-	errs = append(errs, d.in.Close(), d.leave.Close(), d.outer.Close(), d.inner.Close(), d.fragments.Close(), d.counts.Close(), d.state.Close())
+	if d.online != nil {
+		errs = append(errs, d.online.Close())
+	}
+	errs = append(errs, d.in.Close(), d.leave.Close(), d.outer.Close(), d.inner.Close(), d.fragments4.Close(), d.fragments6.Close(), d.counts.Close(), d.state.Close())
 	*d = Direct{}
 	return errors.Join(errs...)
 }

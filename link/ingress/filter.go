@@ -72,7 +72,7 @@ type Service struct {
 	LastPort uint16
 	Hashed   Hashed
 	// Direct: this host's own stack serves it, see Direct. The filter drops all of its
-	// frames that are whole and plain.
+	// frames that are plain.
 	Direct bool
 	// Pins are clients whose bucket is fixed, by the first prefix that contains them.
 	Pins []Pin

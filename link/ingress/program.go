@@ -229,6 +229,7 @@ func (b *builder) vips(family string, compare func(int)) {
 func (b *builder) segment4() {
 	const shortest = ipv4Bytes + tcpBytes
 	b.at("segment4", asm.JNE.Imm(state, readTCP, "accept"))
+	b.hostServes4()
 	b.plain4(shortest)
 	b.header(tcp4)
 	b.whole4("whole4", shortest)

@@ -40,6 +40,43 @@ func (b *builder) ports(family string, udp bool) {
 	}
 }
 
+// hostServes4 refuses the segments of services that the host's own stack serves: those
+// without a tag, options and fragments, whatever else is wrong with them. Direct judges
+// them, and this is asked about each.
+func (b *builder) hostServes4() {
+	var direct []*Service
+	for k := range b.Services {
+		if s := &b.Services[k]; s.Direct && !s.UDP && s.Listen.Addr().Is4() {
+			direct = append(direct, s)
+		}
+	}
+	if len(direct) == 0 {
+		return
+	}
+	const others = "not the host's"
+	b.add(
+		asm.LoadMem(asm.R1, skb, skbVLANPresent, asm.Word),
+		asm.JNE.Imm(asm.R1, 0, others),
+		asm.LoadMem(asm.R1, asm.R10, ipHeader, asm.Byte),
+		asm.JNE.Imm(asm.R1, 0x45, others),
+		asm.LoadMem(asm.R1, asm.R10, ipHeader+6, asm.Half),
+		asm.And.Imm(asm.R1, be16(0x3fff)), // more fragments, offset
+		asm.JNE.Imm(asm.R1, 0, others),
+		asm.LoadMem(asm.R2, asm.R10, tcp4+2, asm.Half),
+	)
+	for i, a := range b.Addresses {
+		next := fmt.Sprint("not the host's of ", i)
+		b.add(asm.JNE.Imm(service, int32(i), next))
+		for _, s := range direct {
+			if s.Listen.Addr() == a {
+				b.port(s, "refuse")
+			}
+		}
+		b.at(next, asm.Mov.Imm(asm.R1, 0))
+	}
+	b.at(others, asm.Mov.Imm(asm.R1, 0))
+}
+
 // port goes to a label if the port in R2, as on the wire, is the service's.
 func (b *builder) port(s *Service, label string) {
 	first := s.Listen.Port()

@@ -38,13 +38,22 @@ const (
 	tuple      = -160 // of a socket: 12 bytes, or 36
 	leaseEnd   = -168
 	transport  = -176 // the protocol
-	isFirst    = -184 // of several fragments
-	fragment   = -208 // a key of the map of fragments: 12 bytes; its value behind it
+	isFirst    = -184 // of several fragments, firstOf4 or firstOf6
+	fragment4  = -208 // a key of the map of fragments: 12 bytes; its value behind it
 	fragmentAt = -192
 	quote      = -320 // a header that an ICMP error quotes, from its ICMP header on
 	quotePorts = -328
 	// headAt is where the transport's header is in the frame if it is at tcp4 already.
 	headAt = -336
+	// fragment6 is as fragment4, 36 bytes, and fragmentHeader the extension header.
+	fragment6      = -376
+	fragmentHeader = -384
+)
+
+// Of what family the first fragment is.
+const (
+	firstOf4 = 1 + iota
+	firstOf6
 )
 
 // How much of a bucket is ours, in the register rights.
@@ -98,7 +107,7 @@ const window = 1 << 25
 const fragmentSeconds = 30
 
 // steerMaps are the descriptors of what the programs read and write.
-type steerMaps struct{ state, fragments, counts int }
+type steerMaps struct{ state, fragments4, fragments6, counts int }
 
 // steerer makes the programs of the direct path.
 type steerer struct {
@@ -163,6 +172,9 @@ func (s *steerer) in() asm.Instructions {
 // begin sets what every way to the end reads.
 func (s *steerer) begin() {
 	s.add(asm.Mov.Reg(skb, asm.R1), asm.StoreImm(asm.R10, isFirst, 0, asm.Word))
+	if s.has6() {
+		s.add(asm.StoreImm(asm.R10, fragmentHeader+4, 0, asm.Word))
+	}
 }
 
 // servesFamily reports a service on an address of a family.
@@ -426,20 +438,16 @@ const rulingBytes = 256
 func (s *steerer) deliver() {
 	const host = 0 // PACKET_HOST, include/uapi/linux/if_packet.h
 	s.at("deliver", asm.LoadMem(asm.R1, asm.R10, isFirst, asm.Word))
+	s.add(asm.JEq.Imm(asm.R1, 0, "type"))
+	if s.has6() {
+		s.add(asm.JNE.Imm(asm.R1, firstOf6, "first4"))
+		s.fragmentKey6()
+		s.remember(s.fds.fragments6, fragment6)
+	}
+	s.at("first4", asm.Mov.Imm(asm.R1, 0))
 	if s.has4() {
-		s.add(asm.JEq.Imm(asm.R1, 0, "type"))
-		s.fragmentKey()
-		s.add(
-			asm.FnKtimeGetBootNs.Call(),
-			asm.StoreMem(asm.R10, fragmentAt, asm.R0, asm.DWord),
-			asm.LoadMapPtr(asm.R1, s.fds.fragments),
-			asm.Mov.Reg(asm.R2, asm.R10),
-			asm.Add.Imm(asm.R2, fragment),
-			asm.Mov.Reg(asm.R3, asm.R10),
-			asm.Add.Imm(asm.R3, fragmentAt),
-			asm.Mov.Imm(asm.R4, 0),
-			asm.FnMapUpdateElem.Call(),
-		)
+		s.fragmentKey4()
+		s.remember(s.fds.fragments4, fragment4)
 	}
 	s.at("type", asm.Mov.Reg(asm.R1, skb))
 	s.add(
@@ -447,6 +455,22 @@ func (s *steerer) deliver() {
 		asm.Mov.Imm(asm.R3, 0),
 		asm.FnSkbChangeType.Call(),
 		asm.Ja.Label("next"),
+	)
+}
+
+// remember lets the fragments pass that have the key at hand, from now on.
+func (s *steerer) remember(fd int, key int32) {
+	s.add(
+		asm.FnKtimeGetBootNs.Call(),
+		asm.StoreMem(asm.R10, fragmentAt, asm.R0, asm.DWord),
+		asm.LoadMapPtr(asm.R1, fd),
+		asm.Mov.Reg(asm.R2, asm.R10),
+		asm.Add.Imm(asm.R2, key),
+		asm.Mov.Reg(asm.R3, asm.R10),
+		asm.Add.Imm(asm.R3, fragmentAt),
+		asm.Mov.Imm(asm.R4, 0),
+		asm.FnMapUpdateElem.Call(),
+		asm.Ja.Label("type"),
 	)
 }
 

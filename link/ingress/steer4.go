@@ -138,22 +138,28 @@ func (s *steerer) tcpHeader(at int16) {
 // service has a hash of its own, so that the address does not tell whose a fragment is.
 // One that comes before the first is lost, as if the network had lost it.
 func (s *steerer) fragments4() {
-	const nanoseconds = 1e9
 	s.add(
 		asm.LoadMem(asm.R1, asm.R10, ipHeader+6, asm.Half),
 		asm.Mov.Reg(asm.R2, asm.R1),
 		asm.And.Imm(asm.R1, be16(0x3fff)), // more fragments, offset
 		asm.JEq.Imm(asm.R1, 0, "whole4"),
-		asm.StoreImm(asm.R10, isFirst, 1, asm.Word),
+		asm.StoreImm(asm.R10, isFirst, firstOf4, asm.Word),
 		asm.And.Imm(asm.R2, be16(0x1fff)), // offset
 		asm.JEq.Imm(asm.R2, 0, "whole4"),
 		asm.StoreImm(asm.R10, isFirst, 0, asm.Word),
 	)
-	s.fragmentKey()
+	s.fragmentKey4()
+	s.knownFragment(s.fds.fragments4, fragment4)
+}
+
+// knownFragment lets a fragment pass whose key is at hand, if the first of its packet has
+// passed.
+func (s *steerer) knownFragment(fd int, key int32) {
+	const nanoseconds = 1e9
 	s.add(
-		asm.LoadMapPtr(asm.R1, s.fds.fragments),
+		asm.LoadMapPtr(asm.R1, fd),
 		asm.Mov.Reg(asm.R2, asm.R10),
-		asm.Add.Imm(asm.R2, fragment),
+		asm.Add.Imm(asm.R2, key),
 		asm.FnMapLookupElem.Call(),
 		asm.JEq.Imm(asm.R0, 0, s.out(LostFragment)),
 		asm.LoadMem(asm.R7, asm.R0, 0, asm.DWord),
@@ -165,17 +171,17 @@ func (s *steerer) fragments4() {
 	)
 }
 
-// fragmentKey is what the fragments of a packet have in common (RFC 791 section 3.2).
-func (s *steerer) fragmentKey() {
+// fragmentKey4 is what the fragments of a packet have in common (RFC 791 section 3.2).
+func (s *steerer) fragmentKey4() {
 	s.add(
 		asm.LoadMem(asm.R1, asm.R10, ipHeader+12, asm.Word),
-		asm.StoreMem(asm.R10, fragment, asm.R1, asm.Word),
+		asm.StoreMem(asm.R10, fragment4, asm.R1, asm.Word),
 		asm.LoadMem(asm.R1, asm.R10, ipHeader+16, asm.Word),
-		asm.StoreMem(asm.R10, fragment+4, asm.R1, asm.Word),
+		asm.StoreMem(asm.R10, fragment4+4, asm.R1, asm.Word),
 		asm.LoadMem(asm.R1, asm.R10, ipHeader+4, asm.Half),
-		asm.StoreMem(asm.R10, fragment+8, asm.R1, asm.Half),
+		asm.StoreMem(asm.R10, fragment4+8, asm.R1, asm.Half),
 		asm.LoadMem(asm.R1, asm.R10, ipHeader+9, asm.Byte),
-		asm.StoreMem(asm.R10, fragment+10, asm.R1, asm.Half),
+		asm.StoreMem(asm.R10, fragment4+10, asm.R1, asm.Half),
 	)
 }
 
