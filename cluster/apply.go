@@ -170,7 +170,7 @@ func (t *Table) giveAway(index uint64) {
 			// Nobody healthy: whoever is in keeps the table going.
 			shares = t.anybody()
 		}
-		next, err := t.next(s, cur, shares)
+		next, err := t.next(s, cur, shares, func(int) bool { return false })
 		if err != nil || len(shares) == 0 {
 			continue
 		}

@@ -224,6 +224,9 @@ func (c *Core) tell(cmd *command, err error, news bool) {
 			c.answer(cmd.Request, err)
 		}
 	}
+	if err == nil && cmd.Kind == kindMove && cmd.Request != 0 {
+		c.duties.wish(cmd.Moves)
+	}
 	if err != nil || !news {
 		return
 	}

@@ -52,9 +52,12 @@ type duties struct {
 	ins          []uint64
 	movesAt      time.Duration
 	planned      uint64 // the table that the last plan found nothing to do for
-	hellos       []hello
-	gones        []since // those that speak and were removed
-	evictable    []since
+	// wished are the rows that operators have moved since shares were last as they
+	// should be: others go the other way.
+	wished    []move
+	hellos    []hello
+	gones     []since // those that speak and were removed
+	evictable []since
 }
 
 type tried struct {

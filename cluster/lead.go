@@ -154,8 +154,26 @@ func (c *Core) doMoves() {
 			d.planned = c.table.Index
 		}
 	case complete:
-		d.planned = c.table.Index
+		d.planned, d.wished = c.table.Index, nil
 	}
+}
+
+// maxWished bounds the moved rows that are remembered: all of a few services.
+const maxWished = 4 * hashing.Buckets
+
+// wish remembers what operators have moved.
+func (d *duties) wish(moves []move) {
+	d.wished = append(d.wished, moves...)
+	d.wished = d.wished[max(len(d.wished)-maxWished, 0):]
+}
+
+// stays reports whether an operator has moved a row to who has it now, or is to have it:
+// a plan that restores the shares takes others, or the wish would be undone at once.
+func (c *Core) stays(s *Service, cur *hashing.Table, b int) bool {
+	return slices.ContainsFunc(c.duties.wished, func(m move) bool {
+		to := c.table.host(m.To)
+		return int(m.Bucket) == b && m.Service == s.Name && to != nil && cur[b] == hashing.NodeID(to.Slot+1)
+	})
 }
 
 // planService adds a service's moves, as long as there is room. It tells whether
@@ -177,7 +195,7 @@ func (c *Core) planService(s *Service, moves []move) ([]move, bool) {
 	if s.Mapping.Sharing == nil || s.Mapping.Sharing.Ours {
 		c.slowDown(shares, &cur)
 	}
-	next, err := c.table.next(s, cur, shares)
+	next, err := c.table.next(s, cur, shares, func(b int) bool { return c.stays(s, &cur, b) })
 	if err != nil {
 		return moves, true
 	}

@@ -170,16 +170,19 @@ func (t *Table) full() bool {
 	return n >= MaxHosts
 }
 
-// next is the table of a service for shares with the fewest changes from cur. Of a
-// service that is shared as another system does it, buckets of foreign hosts stay,
-// and those that have a home are there.
-func (t *Table) next(s *Service, cur hashing.Table, shares []hashing.Share) (hashing.Table, error) {
+// next is the table of a service for shares with the fewest changes from cur, none of them
+// in rows that stay with an owner who has a share. Of a service that is shared as another
+// system does it, buckets of foreign hosts stay, and those that have a home are there.
+func (t *Table) next(s *Service, cur hashing.Table, shares []hashing.Share, stays func(b int) bool) (hashing.Table, error) {
 	m := &s.Mapping
-	if m.Sharing == nil {
-		return hashing.Next(cur, shares)
-	}
 	kept := make([]bool, m.buckets())
 	for b := range kept {
+		if stays(b) {
+			kept[b] = slices.ContainsFunc(shares, func(x hashing.Share) bool { return x.Node == cur[b] })
+		}
+		if m.Sharing == nil {
+			continue
+		}
 		if owner := t.at(uint8(cur[b])); owner != nil && owner.Foreign {
 			kept[b] = true
 		} else if h := t.homeOf(s, b, shares); h != 0 {

@@ -39,6 +39,46 @@ func TestR17Release(t *testing.T) {
 	})
 }
 
+// TestR4MovedBucketsStay: who moves a bucket finds it there, for another one goes the other
+// way, also where rendezvous would have this one back. It goes on once shares change.
+func TestR4MovedBucketsStay(t *testing.T) {
+	c := rule(t, Options{Nodes: 4})
+	c.Run(20 * time.Second) // shares of who has just come grow
+	owner := func(b int) *Host {
+		i := slices.IndexFunc(c.Hosts, func(h *Host) bool {
+			a := h.accepts(0, 0)
+			return a[b/64]&(1<<(b%64)) != 0
+		})
+		if i < 0 {
+			return nil
+		}
+		return c.Hosts[i]
+	}
+	for b := 0; b < 256; b += 5 {
+		from := owner(b)
+		to := c.Hosts[(slices.Index(c.Hosts, from)+1+b%3)%4]
+		c.Hosts[b%4].ask(cluster.Move{Service: c.services[0].Name, Bucket: uint8(b), Node: to.Name})
+		c.must(t, "the bucket moves", time.Second, func() bool { return owner(b) == to })
+		c.must(t, "shares are as they should be", time.Second, func() bool {
+			return c.AllOwned() && !slices.ContainsFunc(c.Hosts, func(h *Host) bool { return h.owns() != 64 })
+		})
+		c.never(t, "the bucket goes back", 500*ms, func() bool { return owner(b) != nil && owner(b) != to })
+	}
+	// Several at once, to one: more than it may have.
+	to := c.Hosts[2]
+	for b := range 256 {
+		if b%3 != 0 {
+			c.Hosts[0].ask(cluster.Move{Service: c.services[0].Name, Bucket: uint8(b), Node: to.Name})
+			c.Run(10 * ms)
+		}
+	}
+	c.must(t, "shares are as they should be", 5*time.Second, func() bool {
+		return c.AllOwned() && !slices.ContainsFunc(c.Hosts, func(h *Host) bool { return h.owns() != 64 })
+	})
+	c.Hosts[0].ask(cluster.Drain{Node: to.Name})
+	c.must(t, "a moved bucket leaves who is drained", 5*time.Second, func() bool { return to.owns() == 0 && c.AllOwned() })
+}
+
 // TestR18Grace: a dead node's flows are nobody's to reset until it is taken for
 // dead, which it is within 3.5 s of the crash.
 func TestR18Grace(t *testing.T) {
