@@ -147,6 +147,10 @@ func TestFindings(t *testing.T) {
 		"a clock that tells nothing": {[]func(*Facts){told(0, func(c *control.HeardCard) { c.Ahead, c.Card.Wall = -1e9, 0 })}, "", ""},
 		"a fast clock":               {[]func(*Facts){told(0, func(c *control.HeardCard) { c.Faster, c.Over = clockRate+1, 600 })}, "clock-rate!", "clocksource"},
 		"other host keys":            {[]func(*Facts){told(1, func(c *control.HeardCard) { c.Card.HostKeys["ssh"] = []string{"ssh-ed25519 SHA256:c"} })}, "host-keys-unequal!", "ssh_host"},
+		"all host keys are other": {[]func(*Facts){told(1, func(c *control.HeardCard) {
+			c.Card.HostKeys["ssh"] = []string{"ssh-ed25519 SHA256:c", "ssh-rsa SHA256:d"}
+		})}, "host-keys-unequal!", "ssh_host"},
+		"our sshd is down":           {[]func(*Facts){func(f *Facts) { f.Own.HostKeys["ssh"] = nil }}, "", ""},
 		"a host key less":            {[]func(*Facts){told(1, func(c *control.HeardCard) { c.Card.HostKeys["ssh"] = []string{"ssh-rsa SHA256:b"} })}, "host-keys-unequal!", "ssh_host"},
 		"an sshd that is down":       {[]func(*Facts){told(1, func(c *control.HeardCard) { c.Card.HostKeys["ssh"] = nil })}, "", ""},
 		"another file":               {[]func(*Facts){told(0, func(c *control.HeardCard) { c.Card.File["[[vip]]"] = "c" })}, "files-unequal!", "make the files equal"},

@@ -18,7 +18,9 @@ func newCheckCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check a configuration file and say what it means",
-		Args:  cobra.NoArgs,
+		Long: `Check a configuration file and say what it means. The environment's
+ONEVOICE_CONFIG names the file for this and all other commands that read it.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := config.Load(file)
 			if err != nil {
