@@ -45,9 +45,10 @@ ONEVOICE_CONFIG names the file for this and all other commands that read it.`,
 
 func printConfig(out io.Writer, c *config.Config, files []checkedList) error {
 	for _, w := range c.Warnings {
-		fmt.Fprintf(out, "WARNING  %s\n", w)
+		fmt.Fprintln(out, wrapped("WARNING  ", w))
 	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	var rows strings.Builder
+	w := tabwriter.NewWriter(&rows, 0, 0, 2, ' ', 0)
 	cl := &c.Cluster
 	fmt.Fprintf(w, "cluster\t%s on %s, %d nodes: %s\n", cl.Name, cl.Interface, len(cl.Peers), join(cl.Peers))
 	fmt.Fprintf(w, "agreement\t%s\n", agreement(cl))
@@ -68,8 +69,17 @@ func printConfig(out io.Writer, c *config.Config, files []checkedList) error {
 	}
 	printNode(w, &c.Node)
 	fmt.Fprintf(w, "socket\t%s\n", c.Admin.Socket)
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for row := range strings.Lines(rows.String()) {
+		fmt.Fprintln(out, wrapped(row[:checkHead], row[checkHead:]))
+	}
+	return nil
 }
+
+// checkHead is how wide the first column is, by its longest word.
+const checkHead = len("agreement  ")
 
 // agreement says by which votes, ways and times the nodes agree.
 func agreement(c *config.Cluster) string {

@@ -43,11 +43,15 @@ func TestCheckShowsTheSettings(t *testing.T) {
 	}
 	code, out := runProgram(t, program(t, "check", "--config", file), (*exec.Cmd).Start)
 	want := `cluster    x on eth0, 2 nodes: 10.77.0.11, 10.77.0.12
-agreement  timing calm, UDP port 7177, 10.77.0.11 also at 192.168.5.11, witness 192.168.5.9:99
+agreement  timing calm, UDP port 7177, 10.77.0.11 also at 192.168.5.11, witness
+           192.168.5.9:99
 VIP        10.77.0.2/24 on eth0, multicast, MAC 01:00:5e:4d:00:02
-service    ssh on 10.77.0.2:22 to 127.0.0.1:22, affinity source-ip, source transparent
-           check ssh-banner every 3s, failed after 1s; up after 2 good answers, down after 3 bad ones, for 10s at least
-node       unix1, weight 50, does not vote, state in /var/lib/onevoice, running flows get 10s at a stop
+service    ssh on 10.77.0.2:22 to 127.0.0.1:22, affinity source-ip, source
+           transparent
+           check ssh-banner every 3s, failed after 1s; up after 2 good answers,
+           down after 3 bad ones, for 10s at least
+node       unix1, weight 50, does not vote, state in /var/lib/onevoice, running
+           flows get 10s at a stop
            of its weight counts what exec:/bin/load --of cpu says, every 1m0s
            of its weight counts how well 192.0.2.1, 192.0.2.2 answer pings
            serves without a gateway too

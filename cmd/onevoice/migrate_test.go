@@ -18,7 +18,7 @@ func TestMigrate(t *testing.T) {
 		}
 	}
 	migrate(0, rules+":16: a rule for 10.77.0.2 with target REDIRECT", "unix1="+rules, "--peers", "10.77.0.11,10.77.0.12,10.77.0.13", "--ports", "22,udp:53", "--out", file)
-	if code, out := runProgram(t, program(t, "check", "--config", file), (*exec.Cmd).Start); code != 0 || !strings.Contains(out, "hash xt_cluster of 4 nodes with seed 3735928559, 1 is unix1's, 2 is node2's") {
+	if code, out := runProgram(t, program(t, "check", "--config", file), (*exec.Cmd).Start); code != 0 || !strings.Contains(says(out), "hash xt_cluster of 4 nodes with seed 3735928559, 1 is unix1's, 2 is node2's") {
 		t.Errorf("check: exit %d: %s", code, out)
 	}
 	migrate(1, "file exists", rules, "--out", file)

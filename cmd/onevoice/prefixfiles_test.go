@@ -34,7 +34,7 @@ func TestDenyFile(t *testing.T) {
 	checks := func(code int, want string) {
 		t.Helper()
 		got, out := runProgram(t, program(t, "check", "--config", p.file), (*exec.Cmd).Start)
-		if got != code || !strings.Contains(out, want) {
+		if got != code || !strings.Contains(says(out), want) {
 			t.Errorf("check: exit %d: %s; want %q", got, out, want)
 		}
 	}
