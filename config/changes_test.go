@@ -22,6 +22,8 @@ func TestContinues(t *testing.T) {
 		{"a VLAN", vip, vip + "vlan = 7\n", `VIP 10.77.0.2 is on eth0 VLAN 7 and was on eth0`, nil},
 		{"another port", `name = "campus-ssh"`, "name = \"campus-ssh\"\ncontrol_port = 7", `cluster.control_port is 7 and was 7177, where the other nodes are heard; write it on all nodes`, nil},
 		{"another port, alone", `name = "campus-ssh"`, "name = \"campus-ssh\"\ncontrol_port = 7", "", alone},
+		{"another state", "[[service]]", "[node]\nstate_dir = \"/other\"\n[[service]]", `node.state_dir is "/other" and was "/var/lib/onevoice"`, nil},
+		{"another socket", "[[service]]", "[admin]\nsocket = \"/other\"\n[[service]]", `admin.socket is "/other" and was "/run/onevoice/onevoice.sock"`, nil},
 		{"another cluster", `name = "campus-ssh"`, `name = "other"`, `cluster.name is "other"`, nil},
 		{"another first VIP", vip, "address = \"10.77.0.1/24\"\n" + second + "[[vip]]\n" + vip, `VIP 10.77.0.2 has to be the first of an interface`, nil},
 	} {
@@ -34,5 +36,11 @@ func TestContinues(t *testing.T) {
 		if c.says == "" && err != nil || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.says)
 		}
+	}
+	// Each is still the first on its interface.
+	elsewhere := "[[vip]]\naddress = \"10.78.0.3/24\"\ninterface = \"eth1\"\n"
+	before, after := parsed(t, vip, vip+elsewhere), parsed(t, "[[vip]]\n"+vip, elsewhere+"[[vip]]\n"+vip)
+	if err := after.Continues(before); err == nil || !strings.Contains(err.Error(), "VIP 10.77.0.2 has to be the first in the file") {
+		t.Errorf("VIPs of two interfaces in another order: %v", err)
 	}
 }

@@ -50,7 +50,7 @@ func eventsOf(statuses []*admin.Status) (out []string) {
 // leaves out what it cannot read.
 func TestHistoryIsHandedOver(t *testing.T) {
 	var h History
-	all := looks(func(s *admin.Status) { s.Flows.Running = 7 })
+	all := looks(func(s *admin.Status) { s.Flows.Running, s.Nodes[1].Draining = 7, true })
 	for i, s := range all {
 		h.Observe(epoch().Add(time.Duration(i)*SampleInterval), s)
 	}
