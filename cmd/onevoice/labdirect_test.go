@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
+	"onevoice/internal/rights"
 	"onevoice/lab"
 )
 
@@ -159,6 +161,7 @@ func TestDirectPath(t *testing.T) {
 		l.until("the node serves again", func() bool { return l.serves(at) })
 		s.says("back again")
 	}
+	l.fewRights(at)
 	if status := l.status(at); len(status.Running) != 0 && status.Flows.Running < 1 {
 		t.Errorf("%d flows run", status.Flows.Running)
 	}
@@ -181,6 +184,39 @@ func TestDirectPath(t *testing.T) {
 	}
 	if got := l.traces(other); strings.Contains(got, testVIP) || !strings.HasPrefix(got, "0\n0\n") {
 		t.Errorf("after detach: %s", got)
+	}
+}
+
+// fewRights wants both processes of a node to say, as the kernel does, that they kept what
+// they use and nothing else.
+func (l *directLab) fewRights(node string) {
+	l.t.Helper()
+	s := l.status(node)
+	if len(s.Workers) != 1 || s.Rights == nil || s.Workers[0].Rights == nil {
+		l.t.Fatalf("nothing is said of rights: %+v", s.Workers)
+	}
+	for _, p := range []struct {
+		said *rights.Status
+		pid  int
+		may  []rights.Capability
+	}{
+		{s.Rights, s.Process.PID, slices.Concat(controlUses(), directUses())},
+		{s.Workers[0].Rights, s.Workers[0].Process.PID, []rights.Capability{rights.NetRaw, rights.NetBindService, rights.NetAdmin, rights.BPF}},
+	} {
+		_, has := l.on(node, "sh", "-c", fmt.Sprintf("cat /proc/%d/status", p.pid))
+		for _, name := range p.said.Capabilities {
+			if !slices.Contains(rights.Names(p.may), name) {
+				l.t.Errorf("process %d may %s", p.pid, name)
+			}
+		}
+		for _, c := range []rights.Capability{rights.NetRaw, rights.NetAdmin, rights.BPF} {
+			if !slices.Contains(p.said.Capabilities, rights.Name(c)) {
+				l.t.Errorf("process %d has no %s: %v", p.pid, rights.Name(c), p.said.Capabilities)
+			}
+		}
+		if !p.said.NoNewPrivs || !strings.Contains(has, "NoNewPrivs:\t1\n") || !strings.Contains(has, "CapEff:\t"+mask(p.may...)+"\n") {
+			l.t.Errorf("process %d says %+v, and the kernel of it %s", p.pid, p.said, has)
+		}
 	}
 }
 

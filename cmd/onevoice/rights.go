@@ -18,6 +18,7 @@ import (
 	"onevoice/admin"
 	"onevoice/config"
 	"onevoice/internal/rights"
+	"onevoice/link/ingress"
 	"onevoice/proxy"
 )
 
@@ -49,7 +50,17 @@ func controlReserves() []rights.Capability {
 	return []rights.Capability{rights.BPF, rights.Perfmon, rights.SysResource}
 }
 
-// inheritance is what a process starts with that this one starts to serve.
+// directUses are the capabilities of the processes of a daemon with services of the direct
+// path, beyond those that others have: their programs are exchanged and taken away while
+// they run. They stay root, whose the file system of the pins is; but the key and the
+// state directory may be another user's.
+func directUses() []rights.Capability { return []rights.Capability{rights.BPF, rights.DACOverride} }
+
+// passed is what a process starts with that this one starts to serve, as far as this one
+// has it.
+func passed() []rights.Capability { return append(inheritance(), rights.DACOverride) }
+
+// inheritance is what such a process has use for where no service is of the direct path.
 func inheritance() []rights.Capability { return slices.Concat(controlUses(), controlReserves()) }
 
 // takeRights makes this process the user that the file names, before it opens anything,
@@ -61,7 +72,10 @@ func takeRights(cfg *config.Config, file, capture string) (*held, error) {
 	}
 	lacks := rights.Missing(inheritance()[2:])
 	if direct(cfg) {
-		return &held{user: rights.Current(), lacks: lacks}, nil
+		// Where that fails, whoever wants to pin says so.
+		_ = ingress.MountPins()
+		err := rights.Limit(slices.Concat(controlUses(), directUses()), controlReserves())
+		return &held{user: rights.Current(), lacks: lacks}, err
 	}
 	before := rights.Current()
 	user, err := becomeUser(cfg)
@@ -104,8 +118,8 @@ func takeWitnessRights(cfg *config.Config, file string) (*held, error) {
 }
 
 // direct reports services that the kernel serves. Their programs are kept in a file
-// system of the kernel's, which is mounted for them, sockets are ended and addresses set
-// while they run: a daemon that has any stays as it was started.
+// system of the kernel's that is root's, so that a daemon which has any stays the user that
+// it was started as.
 func direct(cfg *config.Config) bool {
 	return slices.ContainsFunc(cfg.Services, func(s config.Service) bool { return s.Direct })
 }
@@ -303,6 +317,11 @@ func absolute(path string) string {
 func (s *serving) giveUp() error {
 	user := rights.Current()
 	if direct(s.settings.Config) {
+		// Connections are ended, and programs exchanged, to the end.
+		uses := []rights.Capability{rights.NetRaw, rights.NetBindService, rights.NetAdmin, rights.BPF}
+		if err := rights.Limit(uses, nil); err != nil {
+			return err
+		}
 		s.parts.Rights = (&held{user: user}).status
 		return nil
 	}

@@ -278,7 +278,7 @@ func workerProcess() *exec.Cmd {
 	// That is what a list of processes shows.
 	cmd.Args[0] = "onevoice"
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	rights.Pass(cmd, inheritance())
+	rights.Pass(cmd, passed())
 	return cmd
 }
 

@@ -152,7 +152,7 @@ func successorProcess(file string, reload bool) *exec.Cmd {
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	// What a terminal sends to all of a group comes once, by this process.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	rights.Pass(cmd, inheritance())
+	rights.Pass(cmd, passed())
 	return cmd
 }
 

@@ -25,6 +25,7 @@ const (
 	SysResource    = cap.SYS_RESOURCE
 	SetUID         = cap.SETUID
 	SetGID         = cap.SETGID
+	DACOverride    = cap.DAC_OVERRIDE
 )
 
 // Name is a capability's name as capabilities(7) and systemd write it.

@@ -233,6 +233,10 @@ func PinDirectory(name string) (string, error) {
 // PinPath is the directory of that name, whether it is there or not.
 func PinPath(name string) string { return filepath.Join(bpfRoot, "onevoice", name) }
 
+// MountPins mounts the BPF file system where PinDirectory makes directories, if it is not
+// there yet. It needs CAP_SYS_ADMIN, which PinDirectory does not after it.
+func MountPins() error { return mountBPF(bpfRoot) }
+
 func mountBPF(at string) error {
 	var s unix.Statfs_t
 	if err := unix.Statfs(at, &s); err == nil && int64(s.Type) == unix.BPF_FS_MAGIC {
