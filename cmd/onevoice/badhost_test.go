@@ -7,14 +7,16 @@ import (
 	"net"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 )
 
-// starve lets all processes of the node run for a tenth of the time, until the
-// function that it returns is called.
-func (p *pair) starve() (end func()) {
+// starve lets all processes of the node run for a tenth of the time, and stand still for
+// longer than a lease lasts in between, until end is called. times is how often they
+// stood still.
+func (p *pair) starve() (times func() int, end func()) {
 	p.t.Helper()
 	s := p.status()
 	pids := []int{s.Process.PID}
@@ -22,9 +24,10 @@ func (p *pair) starve() (end func()) {
 		pids = append(pids, w.Process.PID)
 	}
 	stop, stopped := make(chan struct{}), make(chan struct{})
+	var stood atomic.Int64
 	go func() {
 		defer close(stopped)
-		const slot = 20 * time.Millisecond
+		const slot = 80 * time.Millisecond
 		ticker := time.NewTicker(slot)
 		defer ticker.Stop()
 		for turn := 0; ; turn++ {
@@ -35,6 +38,7 @@ func (p *pair) starve() (end func()) {
 			case <-ticker.C:
 				if turn%10 == 9 {
 					s = syscall.SIGCONT
+					stood.Add(1)
 				}
 			}
 			for _, pid := range pids {
@@ -48,7 +52,7 @@ func (p *pair) starve() (end func()) {
 			}
 		}
 	}()
-	return func() { close(stop); <-stopped }
+	return func() int { return int(stood.Load()) }, func() { close(stop); <-stopped }
 }
 
 // A node that gets a tenth of a processor loses no session, whatever becomes of its
@@ -58,11 +62,11 @@ func TestProcessorIsStarved(t *testing.T) {
 	c := p.start()
 	c.until("answering: this node holds a lease")
 	s := p.session()
-	fed := p.starve()
-	for round := range 20 {
+	stood, fed := p.starve()
+	for stood() < 2 {
 		if err := echoes(s); err != nil {
 			fed()
-			t.Fatalf("the session, in round %d: %v", round, err)
+			t.Fatalf("the session, after %d times: %v", stood(), err)
 		}
 	}
 	fed()
@@ -81,13 +85,14 @@ func TestProcessorIsStarved(t *testing.T) {
 func TestBackendReadsByteByByte(t *testing.T) {
 	p := newPair(t)
 	p.configure("[[service]]\nname = \"slow\"\nlisten = \"" + testVIP + ":9\"\nbackend = \"127.0.0.1:7001\"\n")
-	bytewise, rest := make(chan struct{}), make(chan struct{})
+	bytewise, rest, lost := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	sum := make(chan [32]byte, 1)
 	p.serve("127.0.0.1:7001", func(c net.Conn) {
 		h := sha256.New()
 		b := make([]byte, 1)
 		for range bytewise {
 			if _, err := io.ReadFull(c, b); err != nil {
+				lost <- err
 				return
 			}
 			h.Write(b)
@@ -108,13 +113,20 @@ func TestBackendReadsByteByByte(t *testing.T) {
 	defer slow.Close()
 	// More than all buffers between take.
 	data := bytes.Repeat([]byte("one byte, and then another. "), 1<<20)
+	if err := slow.SetWriteDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
 	wrote := make(chan error, 1)
 	go func() {
 		_, err := slow.Write(data)
 		wrote <- err
 	}()
 	for round := range 20 {
-		bytewise <- struct{}{}
+		select {
+		case bytewise <- struct{}{}:
+		case err := <-lost:
+			t.Fatalf("the backend has lost its client after %d bytes: %v", round, err)
+		}
 		if err := echoes(other); err != nil {
 			t.Fatalf("another's session, after %d bytes: %v", round+1, err)
 		}

@@ -151,3 +151,35 @@ func TestInterfaceIsRemoved(t *testing.T) {
 	}
 	c.untilAllEnd()
 }
+
+// An interface that gets another name is not the configured one any more: status says
+// so, and new clients are served once it has its own name again.
+func TestInterfaceIsRenamed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("an interface is looked at every few seconds")
+	}
+	p := newPair(t)
+	c := p.start()
+	c.until("answering: this node holds a lease")
+	p.session()
+	rename := func(from, to string) {
+		p.link(from, func(l netlink.Link) error { return netlink.LinkSetName(l, to) })
+	}
+	rename("eth0", "lan0")
+	for begun := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		told := strings.Join(p.status().Warnings, "\n")
+		if strings.Contains(told, "its name is lan0, and was eth0") || strings.Contains(told, "interface eth0 was removed") {
+			break
+		}
+		if time.Since(begun) > patience {
+			t.Fatalf("an interface has another name, and the warnings are %q", told)
+		}
+	}
+	rename("lan0", "eth0")
+	p.untilWarned("eth0", false)
+	p.session()
+	if state := c.end(syscall.SIGTERM); !state.Success() {
+		t.Errorf("stop: %v", state)
+	}
+	c.untilAllEnd()
+}
