@@ -40,7 +40,8 @@ func notifySocket(t *testing.T) (path string, messages <-chan told) {
 	if err := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSCRED, 1) }); err != nil {
 		t.Fatal(err)
 	}
-	out := make(chan told, 1000)
+	// More than come in a test: who tells systemd waits while it does not listen.
+	out := make(chan told, 100_000)
 	go func() {
 		b, rights := make([]byte, 4096), make([]byte, 256)
 		for {
@@ -61,8 +62,8 @@ func notifySocket(t *testing.T) (path string, messages <-chan told) {
 }
 
 // Over an upgrade systemd hears from the old process which one is the service's main one
-// from now on, and then from that one that it is ready and turns; the old one ends, and
-// the session goes on. So does what the page has seen.
+// from now on, and then from that one that it is ready and turns, as often as the watchdog
+// wants it; the old one ends, and the session goes on. So does what the page has seen.
 func TestSystemdFollowsAnUpgrade(t *testing.T) {
 	p := newPair(t)
 	read, err := os.ReadFile(p.file)
@@ -75,7 +76,7 @@ func TestSystemdFollowsAnUpgrade(t *testing.T) {
 	cmd := program(t, "run", "--config", p.file)
 	cmd.Args = append([]string{"sh", "-c", `WATCHDOG_PID=$$ exec "$0" "$@"`, installed(t)}, cmd.Args[1:]...)
 	cmd.Path = "/bin/sh"
-	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+path, "WATCHDOG_USEC=2000000")
+	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+path, "WATCHDOG_USEC=40000")
 	c := p.startAs(cmd)
 	heard := func(from int, start string) string {
 		t.Helper()
@@ -111,7 +112,12 @@ func TestSystemdFollowsAnUpgrade(t *testing.T) {
 		t.Errorf("it says %q, and process %d answers", m, next)
 	}
 	heard(next, "READY=1")
-	heard(next, "WATCHDOG=1\nSTATUS=")
+	// Without the watchdog's word these would take longer than anybody waits.
+	for began, n := time.Now(), 0; n <= 2*int(patience/notifyEvery); n++ {
+		if heard(next, "WATCHDOG=1\nSTATUS="); time.Since(began) > patience {
+			t.Fatalf("process %d tells of itself %d times in %v", next, n, patience)
+		}
+	}
 	if state, err := cmd.Process.Wait(); err != nil || !state.Success() {
 		t.Errorf("the process before ended with %v, %v", state, err)
 	}
