@@ -12,6 +12,7 @@ import (
 
 	"onevoice/config"
 	"onevoice/control"
+	"onevoice/internal/rights"
 	"onevoice/link/ingress"
 	"onevoice/node"
 )
@@ -81,10 +82,25 @@ func (s *serving) attachDirect() error {
 
 // withoutDirect says what else there is.
 func withoutDirect(err error) error {
-	if errors.Is(err, ingress.ErrUnsupported) || errors.Is(err, ingress.ErrNotPermitted) {
-		return fmt.Errorf("path = \"direct\" cannot be had on this host, write path = \"netstack\" and a backend: %w", err)
+	locked, _ := os.ReadFile("/sys/kernel/security/lockdown")
+	return directRefused(err, rights.Missing([]rights.Capability{rights.BPF, rights.NetAdmin}), string(locked))
+}
+
+// directRefused is withoutDirect for a process that lacks capabilities, on a kernel whose
+// file of the lockdown says so.
+func directRefused(err error, lacks []rights.Capability, lockdown string) error {
+	const instead = `path = "direct" cannot be had on this host, write path = "netstack" and a backend`
+	switch {
+	case errors.Is(err, ingress.ErrUnsupported):
+		return fmt.Errorf("%s: %w", instead, err)
+	case !errors.Is(err, ingress.ErrNotPermitted):
+		return err
+	case len(lacks) > 0:
+		return fmt.Errorf("%s, or give this process %s: %w", instead, strings.Join(rights.Names(lacks), " and "), err)
+	case strings.Contains(lockdown, "[integrity]") || strings.Contains(lockdown, "[confidentiality]"):
+		return fmt.Errorf("%s: this process has the capabilities, but the kernel is locked down and takes no programs (kernel_lockdown(7)): %w", instead, err)
 	}
-	return err
+	return fmt.Errorf("%s: this process has the capabilities, but the kernel takes no programs from it; a container runtime or a security module refuses them, look at the kernel's log: %w", instead, err)
 }
 
 // followDirect keeps the programs to what this node owns. The loop has been made.

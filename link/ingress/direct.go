@@ -12,6 +12,9 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/features"
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
 
@@ -56,6 +59,8 @@ type Direct struct {
 	online       *os.File
 	in, leave    *ebpf.Program
 	hooks        []*hook
+	// tcx attaches a program, link.AttachTCX but in tests.
+	tcx func(link.TCXOptions) (link.Link, error)
 
 	memory, counters []byte
 }
@@ -67,7 +72,7 @@ func LoadDirect(c DirectConfig) (*Direct, error) {
 	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("ingress: %w", err)
 	}
-	d := &Direct{config: c}
+	d := &Direct{config: c, tcx: link.AttachTCX}
 	if err := d.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("ingress: direct path: %w", named(err)), d.Close())
 	}
@@ -146,9 +151,29 @@ func (d *Direct) program(name string, at ebpf.AttachType, kind steerer) (*ebpf.P
 	}
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: name, Type: ebpf.SchedCLS, AttachType: at, Instructions: code()})
 	if err != nil {
-		return nil, fmt.Errorf("program %s: %w", name, err)
+		return nil, fmt.Errorf("program %s: %w", name, lacking(err, features.HaveProgramHelper))
 	}
 	return p, nil
+}
+
+// lacking finds out whether a program was refused for what the kernel does not have: it
+// says then that an argument is invalid, as of any other fault.
+func lacking(refused error, has func(ebpf.ProgramType, asm.BuiltinFunc) error) error {
+	if errors.Is(refused, unix.EPERM) {
+		return refused
+	}
+	for _, f := range []struct {
+		call asm.BuiltinFunc
+		name string
+	}{
+		{asm.FnSkcLookupTcp, "bpf_skc_lookup_tcp"}, {asm.FnTcpSock, "bpf_tcp_sock"}, {asm.FnSkFullsock, "bpf_sk_fullsock"},
+		{asm.FnKtimeGetBootNs, "bpf_ktime_get_boot_ns"}, {asm.FnSkbChangeType, "bpf_skb_change_type"},
+	} {
+		if errors.Is(has(ebpf.SchedCLS, f.call), ebpf.ErrNotSupported) {
+			return fmt.Errorf("%w: the kernel has no %s", ebpf.ErrNotSupported, f.name)
+		}
+	}
+	return refused
 }
 
 // word is a word of the map.

@@ -55,7 +55,7 @@ func (d *Direct) Attach(name, pins string) (outlive bool, err error) {
 		at      ebpf.AttachType
 		pin     string
 	}{{d.leave, ebpf.AttachTCXEgress, pinOut}, {d.in, ebpf.AttachTCXIngress, pinIn}} {
-		h, err := attachTCX(device.Index, a.program, a.at, pins, a.pin)
+		h, err := d.attachTCX(device.Index, a.program, a.at, pins, a.pin)
 		if errors.Is(err, ebpf.ErrNotSupported) {
 			err = attachClsact(device.Index, a.program, a.at)
 			h = &hook{pinned: true}
@@ -70,7 +70,7 @@ func (d *Direct) Attach(name, pins string) (outlive bool, err error) {
 }
 
 // attachTCX attaches a program, or gives it to the link that is pinned.
-func attachTCX(index int, p *ebpf.Program, at ebpf.AttachType, pins, pin string) (*hook, error) {
+func (d *Direct) attachTCX(index int, p *ebpf.Program, at ebpf.AttachType, pins, pin string) (*hook, error) {
 	if pins != "" {
 		pin = filepath.Join(pins, pin)
 		if l := pinnedAt(pin, index); l != nil {
@@ -84,7 +84,7 @@ func attachTCX(index int, p *ebpf.Program, at ebpf.AttachType, pins, pin string)
 			return nil, err
 		}
 	}
-	l, err := link.AttachTCX(link.TCXOptions{Interface: index, Program: p, Attach: at, Anchor: link.Head()})
+	l, err := d.tcx(link.TCXOptions{Interface: index, Program: p, Attach: at, Anchor: link.Head()})
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,135 @@
+package ingress
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// A kernel without TCX is given filters of clsact, which outlive the process, and another
+// process's in their place.
+func TestKernelWithoutTCX(t *testing.T) {
+	w := elsewhere(newWire(t))
+	opens := segment(netip.MustParseAddrPort("198.51.100.7:40000"), netip.AddrPortFrom(vip, 22), syn, 0)
+	for range 2 {
+		d := direct(t, directConfig())
+		d.tcx = func(link.TCXOptions) (link.Link, error) { return nil, ebpf.ErrNotSupported }
+		if outlive, err := d.Attach("near", ""); err != nil || !outlive {
+			t.Fatal(outlive, err)
+		}
+		if programs, filters := onHooks(t); programs != 0 || filters != 2 {
+			t.Errorf("%d programs, %d filters", programs, filters)
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if !Pinned("near", "") || w.hears(opens, w.host)[0] {
+			t.Error("they are gone with the process")
+		}
+	}
+	if err := Detach("near", ""); err != nil || !w.hears(opens, w.host)[0] {
+		t.Errorf("they stay after Detach: %v", err)
+	}
+}
+
+// What a kernel lacks is named, and is told from a program that is wrong and from a right
+// that is missing.
+func TestKernelWithoutAHelper(t *testing.T) {
+	lacksLookUp := func(_ ebpf.ProgramType, f asm.BuiltinFunc) error {
+		if f == asm.FnSkcLookupTcp {
+			return ebpf.ErrNotSupported
+		}
+		return nil
+	}
+	has := func(ebpf.ProgramType, asm.BuiltinFunc) error { return nil }
+	invalid := errors.New("invalid argument")
+	if err := named(lacking(invalid, lacksLookUp)); !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "bpf_skc_lookup_tcp") {
+		t.Errorf("%v", err)
+	}
+	if err := lacking(invalid, has); err != invalid {
+		t.Errorf("%v", err)
+	}
+	if err := named(lacking(unix.EPERM, lacksLookUp)); !errors.Is(err, ErrNotPermitted) {
+		t.Errorf("%v", err)
+	}
+}
+
+// An attachment that fails for another reason is no kernel without TCX, and says which
+// interface.
+func TestAttachFails(t *testing.T) {
+	newWire(t)
+	d := direct(t, directConfig())
+	d.tcx = func(link.TCXOptions) (link.Link, error) { return nil, unix.EPERM }
+	if _, err := d.Attach("near", ""); !errors.Is(err, ErrNotPermitted) || !strings.Contains(err.Error(), "near") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("%v", err)
+	}
+	if programs, filters := onHooks(t); programs+filters != 0 {
+		t.Errorf("%d programs, %d filters", programs, filters)
+	}
+	if _, err := d.Attach("no-such-device", ""); err == nil || !strings.Contains(err.Error(), "no-such-device") {
+		t.Errorf("%v", err)
+	}
+}
+
+// Where no BPF file system can be mounted, whoever wants pins is told how to mount one.
+func TestNoPlaceForPins(t *testing.T) {
+	root(t)
+	if err := mountBPF(t.TempDir() + "/nowhere"); err == nil || !strings.Contains(err.Error(), "mount -t bpf bpf") {
+		t.Errorf("%v", err)
+	}
+}
+
+// Programs of others on the hooks see what passes, and not what is dropped; without ours
+// before them nothing would be.
+func TestOthersOnTheHooksOfTheDirectPath(t *testing.T) {
+	w := elsewhere(newWire(t))
+	device, err := interfaceOf("near")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, memory, err := shared("onevoice_seen", 8, unix.PROT_READ|unix.PROT_WRITE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { errors.Join(unix.Munmap(memory), m.Close()) })
+	const final = 0 // TCX_PASS: no program after it runs
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "another", Type: ebpf.SchedCLS, AttachType: ebpf.AttachTCXIngress, Instructions: asm.Instructions{
+		asm.LoadMapValue(asm.R1, m.FD(), 0),
+		asm.LoadMem(asm.R2, asm.R1, 0, asm.DWord),
+		asm.Add.Imm(asm.R2, 1),
+		asm.StoreMem(asm.R1, 0, asm.R2, asm.DWord),
+		asm.Mov.Imm(asm.R0, final),
+		asm.Return(),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	l, err := link.AttachTCX(link.TCXOptions{Interface: device.Index, Program: p, Attach: ebpf.AttachTCXIngress})
+	if errors.Is(err, ebpf.ErrNotSupported) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	d := direct(t, directConfig())
+	if _, err := d.Attach("near", ""); err != nil {
+		t.Fatal(err)
+	}
+	opens := segment(netip.MustParseAddrPort("198.51.100.7:40000"), netip.AddrPortFrom(vip, 22), syn, 0)
+	before := memory[0]
+	if w.hears(opens, w.host)[0] {
+		t.Error("a SYN passes without a lease, beside a program that lets everything pass")
+	}
+	// It saw the wire's mark alone.
+	if got := memory[0] - before; got != 1 {
+		t.Errorf("the other program saw %d frames, want 1", got)
+	}
+}
