@@ -31,6 +31,7 @@ type DirectPrograms interface {
 	SetLease(path int, end time.Duration)
 	Silence(until time.Duration)
 	Rulings() [ingress.RulingCount]uint64
+	Before() int
 	Leave() error
 }
 

@@ -52,6 +52,8 @@ func (p *toldPrograms) Rulings() [ingress.RulingCount]uint64 {
 	return [ingress.RulingCount]uint64{ingress.PassSYN: 7}
 }
 
+func (p *toldPrograms) Before() int { return 0 }
+
 func (p *toldPrograms) Leave() error {
 	p.left = true
 	return nil

@@ -20,6 +20,8 @@ type DirectStatus struct {
 	// Pinned: the programs outlive the process; Reason is why they do not.
 	Pinned bool   `json:"pinned"`
 	Reason string `json:"reason,omitempty"`
+	// Before is how many programs of others come before these at the interface.
+	Before int `json:"programs_before"`
 	// Flows are connections of the host's own TCP.
 	Flows int `json:"flows"`
 	// Rulings are frames by what the programs have decided about them.
@@ -32,7 +34,7 @@ func (g *Guest) directStatus() *DirectStatus {
 	if d == nil {
 		return nil
 	}
-	s := &DirectStatus{Pinned: g.parts.NoPins == "", Reason: g.parts.NoPins, Flows: d.Running(), Rulings: map[string]uint64{}}
+	s := &DirectStatus{Pinned: g.parts.NoPins == "", Reason: g.parts.NoPins, Before: d.cfg.Programs.Before(), Flows: d.Running(), Rulings: map[string]uint64{}}
 	for r, n := range d.cfg.Programs.Rulings() {
 		if ingress.Ruling(r) != ingress.Elsewhere {
 			s.Rulings[ingress.Ruling(r).String()] = n

@@ -21,6 +21,9 @@ func printDirect(out io.Writer, s *admin.Status) error {
 		if !w.Direct.Pinned {
 			text = "in the kernel; connections stand still while this program is away, for " + w.Direct.Reason
 		}
+		if n := w.Direct.Before; n > 0 {
+			text += fmt.Sprintf("; %d programs of others come before it at the interface, and what these let pass or drop for good it does not see: have them return TCX_NEXT, or stop and start onevoice, which puts its own before them", n)
+		}
 		fmt.Fprintln(out, "\n"+wrapped("DIRECT   ", text))
 	}
 	return printVerdicts(out, "RULINGS ON FRAMES OF THE DIRECT PATH", s.Rulings)

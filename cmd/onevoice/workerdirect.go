@@ -77,7 +77,18 @@ func (s *serving) attachDirect() error {
 	if !outlive && s.parts.NoPins == "" {
 		s.parts.NoPins = "the programs could not be pinned"
 	}
-	return nil
+	return mayEnd(outlive, s.directs)
+}
+
+// mayEnd is an error where the programs would end with the process and something has to
+// stand before a service of UDP: the kernel's TCP takes no frame to a group MAC that was
+// not judged (tcp_v4_rcv in net/ipv4/tcp_ipv4.c), but its UDP does, whosever the client is.
+func mayEnd(outlive bool, services []control.DirectService) error {
+	i := slices.IndexFunc(services, func(s control.DirectService) bool { return s.UDP })
+	if outlive || i < 0 {
+		return nil
+	}
+	return fmt.Errorf("path = \"direct\" of the UDP service %q needs a BPF file system, or after a crash of onevoice this host would answer other nodes' clients; mount it: mount -t bpf bpf /sys/fs/bpf, or write path = \"netstack\" and a backend", services[i].Name)
 }
 
 // withoutDirect says what else there is.

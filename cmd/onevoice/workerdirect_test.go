@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"onevoice/control"
 	"onevoice/internal/rights"
 	"onevoice/link/ingress"
 )
@@ -20,7 +21,7 @@ func TestDirectRefused(t *testing.T) {
 		says     []string
 	}{
 		"too old":            {ingress.ErrUnsupported, nil, "", []string{`path = "netstack"`, "too old"}},
-		"no capability":      {ingress.ErrNotPermitted, both, "", []string{`path = "netstack"`, "CAP_BPF and CAP_NET_ADMIN"}},
+		"no capability":      {ingress.ErrNotPermitted, both[:1], "", []string{`path = "netstack"`, "give this process CAP_BPF:"}},
 		"locked down":        {ingress.ErrNotPermitted, nil, "none integrity [confidentiality]\n", []string{`path = "netstack"`, "locked down"}},
 		"locked down a bit":  {ingress.ErrNotPermitted, nil, "none [integrity] confidentiality\n", []string{"locked down"}},
 		"refused":            {ingress.ErrNotPermitted, nil, "[none] integrity confidentiality\n", []string{`path = "netstack"`, "security module"}},
@@ -36,5 +37,24 @@ func TestDirectRefused(t *testing.T) {
 	other := errors.New("no such interface")
 	if err := directRefused(other, both, ""); err != other {
 		t.Errorf("%v", err)
+	}
+}
+
+// Programs that end with the process are enough for TCP, and not for UDP.
+func TestProgramsThatEndWithTheProcess(t *testing.T) {
+	tcp, udp := control.DirectService{Name: "ssh"}, control.DirectService{Name: "dns", UDP: true}
+	for _, c := range []struct {
+		outlive  bool
+		services []control.DirectService
+		refused  bool
+	}{
+		{true, []control.DirectService{tcp, udp}, false},
+		{false, []control.DirectService{tcp}, false},
+		{false, []control.DirectService{tcp, udp}, true},
+	} {
+		err := mayEnd(c.outlive, c.services)
+		if (err != nil) != c.refused || err != nil && !(strings.Contains(err.Error(), `"dns"`) && strings.Contains(err.Error(), "mount -t bpf")) {
+			t.Errorf("%+v: %v", c, err)
+		}
 	}
 }

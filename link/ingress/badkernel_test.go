@@ -128,6 +128,22 @@ func TestOthersOnTheHooksOfTheDirectPath(t *testing.T) {
 	if w.hears(opens, w.host)[0] {
 		t.Error("a SYN passes without a lease, beside a program that lets everything pass")
 	}
+	if n := d.Before(); n != 0 {
+		t.Errorf("%d programs are said to come before it", n)
+	}
+	first, err := link.AttachTCX(link.TCXOptions{Interface: device.Index, Program: p, Attach: ebpf.AttachTCXIngress, Anchor: link.Head()})
+	if err != nil {
+		// One program is once on a hook.
+		l.Close()
+		first, err = link.AttachTCX(link.TCXOptions{Interface: device.Index, Program: p, Attach: ebpf.AttachTCXIngress, Anchor: link.Head()})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := d.Before(); n != 1 {
+		t.Errorf("%d programs are said to come before it, want 1", n)
+	}
+	first.Close()
 	// It saw the wire's mark alone.
 	if got := memory[0] - before; got != 1 {
 		t.Errorf("the other program saw %d frames, want 1", got)

@@ -19,6 +19,8 @@ import (
 type hook struct {
 	link   link.Link
 	pinned bool
+	// at is which hook; of a filter of clsact it is not known.
+	at ebpf.AttachType
 }
 
 // Close lets go of the link. A pinned one stays.
@@ -75,7 +77,7 @@ func (d *Direct) attachTCX(index int, p *ebpf.Program, at ebpf.AttachType, pins,
 		pin = filepath.Join(pins, pin)
 		if l := pinnedAt(pin, index); l != nil {
 			if err := l.Update(p); err == nil {
-				return &hook{l, true}, nil
+				return &hook{l, true, at}, nil
 			}
 			l.Close()
 		}
@@ -89,12 +91,36 @@ func (d *Direct) attachTCX(index int, p *ebpf.Program, at ebpf.AttachType, pins,
 		return nil, err
 	}
 	if pins == "" {
-		return &hook{l, false}, nil
+		return &hook{l, false, at}, nil
 	}
 	if err := l.Pin(pin); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	return &hook{l, true}, nil
+	return &hook{l, true, at}, nil
+}
+
+// Before is how many programs of others come before ours at TCX: what they finish, ours do
+// not see. Ours are put before all others; who comes later may do the same.
+func (d *Direct) Before() (n int) {
+	for _, h := range d.hooks {
+		if h.link == nil {
+			continue
+		}
+		info, err := h.link.Info()
+		if err != nil || info.TCX() == nil {
+			continue
+		}
+		// Without an answer none is known.
+		all, _ := link.QueryPrograms(link.QueryOptions{Target: int(info.TCX().Ifindex), Attach: h.at})
+		if all == nil {
+			continue
+		}
+		n += max(slices.IndexFunc(all.Programs, func(p link.AttachedProgram) bool {
+			id, ok := p.LinkID()
+			return ok && id == info.ID
+		}), 0)
+	}
+	return n
 }
 
 // pinnedAt is the link that is pinned for an interface, nil for none.
