@@ -175,6 +175,10 @@ moves: build ## a bucket moved 100 times under 100 flows each, on both paths (as
 	./$(BINARY) lab moves
 	./$(BINARY) lab moves --path=direct
 
+.PHONY: kills
+kills: ## 50 kills of daemons of the direct path under sessions (as root)
+	go test ./cmd/onevoice -run TestKillsUnderSessions -v -count 1 -args -direct-kills 50
+
 .PHONY: soak
 soak: build ## all loads and faults by chance, for ten minutes; ARGS="--for 8h"
 	./$(BINARY) lab soak $(ARGS)

@@ -1,10 +1,6 @@
 package ingress
 
-import (
-	"net"
-
-	"github.com/cilium/ebpf/asm"
-)
+import "github.com/cilium/ebpf/asm"
 
 // arpHeader is where ARP behind an Ethernet header is copied to.
 const (
@@ -18,7 +14,6 @@ const (
 func (s *steerer) leave() asm.Instructions {
 	s.other = Elsewhere
 	s.begin()
-	s.plainOut()
 	s.head()
 	s.add(ifMAC(asm.R10, frame+6, s.Groups, s.out(KeptSource))...)
 	s.add(asm.LoadMem(asm.R1, asm.R10, frame+12, asm.Half))
@@ -45,34 +40,6 @@ func (s *steerer) leave() asm.Instructions {
 	}
 	s.rulings()
 	return s.code
-}
-
-// plainOut lets go what most frames are, without a look at the rest: a segment of IPv4
-// that neither opens nor resets, from the interface's own MAC, whose headers lie in one
-// piece. Whoever sends it, nothing is kept back of those.
-func (s *steerer) plainOut() {
-	const other = "not plain"
-	if s.inPieces {
-		return
-	}
-	s.add(
-		asm.LoadMem(asm.R2, skb, skbData, asm.Word),
-		asm.LoadMem(asm.R3, skb, skbDataEnd, asm.Word),
-		asm.Mov.Reg(asm.R1, asm.R2),
-		asm.Add.Imm(asm.R1, ethernetBytes+ipv4Bytes+tcpBytes),
-		asm.JGT.Reg(asm.R1, asm.R3, other),
-		asm.LoadMem(asm.R1, asm.R2, 12, asm.Word), // the type, version and length of the header, and the service class
-		asm.And.Imm32(asm.R1, native32([]byte{0xff, 0xff, 0xff, 0})),
-		asm.JNE.Imm32(asm.R1, native32([]byte{typeIPv4 >> 8, typeIPv4 & 0xff, 0x45, 0}), other),
-		asm.LoadMem(asm.R1, asm.R2, ethernetBytes+9, asm.Byte),
-		asm.JNE.Imm(asm.R1, protoTCP, other),
-		asm.LoadMem(asm.R1, asm.R2, ethernetBytes+6, asm.Half),
-		asm.JSet.Imm(asm.R1, be16(0x1fff), other), // of a fragment it is no TCP header
-		asm.LoadMem(asm.R1, asm.R2, ethernetBytes+ipv4Bytes+13, asm.Byte),
-		asm.JSet.Imm(asm.R1, synFlag|rstFlag, other),
-	)
-	s.add(ifMAC(asm.R2, 6, []net.HardwareAddr{s.Own}, s.out(Elsewhere))...)
-	s.at(other, asm.Mov.Imm(asm.R1, 0))
 }
 
 // arp keeps back what the kernel says in ARP as a VIP: its own MAC would take the VIP to
