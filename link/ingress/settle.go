@@ -25,10 +25,10 @@ const visitTime = 10 * time.Millisecond
 // __dev_queue_xmit in net/core/dev.c), and what the kernel does at once with a frame that
 // passed is done before they are enabled again. No thread gets a processor meanwhile, so
 // a thread that has been on each of them since Publish has found none under way. That
-// takes microseconds. A kernel with PREEMPT_RT takes the processor from whoever has
-// disabled bottom halves; there, and where a processor may not be used, a change to a map
-// of maps waits for all programs in the kernel (kernel/bpf/syscall.c,
-// maybe_wait_bpf_programs), 10 to 30 milliseconds.
+// takes a fifth of a millisecond on two busy processors. A kernel with PREEMPT_RT takes the
+// processor from whoever has disabled bottom halves; there, and where a processor may not
+// be used, a change to a map of maps waits for all programs in the kernel
+// (kernel/bpf/syscall.c, maybe_wait_bpf_programs), 13 to 15 milliseconds.
 func (d *Direct) Settle() error {
 	if d.online != nil && visited(d.online) {
 		return nil

@@ -3,6 +3,7 @@ package ingress
 import (
 	"errors"
 	"net/netip"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -211,4 +212,25 @@ func BenchmarkDirect(b *testing.B) {
 	f := loaded(b, c)
 	b.Run("socket filter", func(b *testing.B) { benchmark(b, f.socket, segment(src, c.Services[0].Listen, ack, 0)) })
 	b.Run("socket filter, data", func(b *testing.B) { benchmark(b, f.socket, segment(src, c.Services[0].Listen, ack, 1000)) })
+}
+
+func BenchmarkSettle(b *testing.B) {
+	root(b)
+	d, err := LoadDirect(directConfig())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer d.Close()
+	online := d.online
+	for name, list := range map[string]*os.File{"visit": online, "kernel": nil} {
+		b.Run(name, func(b *testing.B) {
+			d.online = list
+			for b.Loop() {
+				if err := d.Settle(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	d.online = online
 }
