@@ -168,7 +168,7 @@ func (w *watched) tellVerdict(n *narrator) {
 // String is for the narration of a status.
 func (s DaemonStatus) String() string {
 	if s.Running {
-		return fmt.Sprintf("running for %s, pid %d", time.Duration(s.Seconds*float64(time.Second)).Round(time.Second), s.PID)
+		return fmt.Sprintf("up %s, pid %d", time.Duration(s.Seconds*float64(time.Second)).Round(time.Second), s.PID)
 	}
 	return "stopped: " + s.Ended
 }
