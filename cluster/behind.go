@@ -29,6 +29,10 @@ func (c *Core) seeBehind() {
 	agreed := c.voter.agreed(c.table)
 	switch {
 	case c.table.Index >= agreed, !b.on && c.table.Index >= b.goal:
+		if b.on {
+			c.tellNoMore("behind")
+			c.note(false, "this node has caught up with the table, at entry %d", c.table.Index)
+		}
 		*b = behind{goal: agreed, since: c.now}
 	case c.now-b.since > max(behindAfter, behindTTLs*c.table.Timing.TTL):
 		b.on = true

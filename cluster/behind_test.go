@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 )
@@ -51,6 +53,9 @@ func TestSeeBehind(t *testing.T) {
 	if after := c.now - stop; after < behindAfter-400*time.Millisecond || after > behindAfter+400*time.Millisecond {
 		t.Errorf("behind %v after it stood still, want about %v", after, behindAfter)
 	}
+	if told := c.telling(c.now); len(told) != 1 || !strings.Contains(told[0], fmt.Sprintf("up to entry %d, and the others up to", c.table.Index)) {
+		t.Errorf("behind, a status tells %q", told)
+	}
 	for c.table.Index < c.voter.of(2).applied-1 {
 		c.table.Index++
 		if c.seeBehind(); !c.behind.on {
@@ -58,7 +63,14 @@ func TestSeeBehind(t *testing.T) {
 		}
 	}
 	c.table.Index++
-	if c.seeBehind(); c.behind.on {
-		t.Error("behind, and it has caught up")
+	if c.seeBehind(); c.behind.on || len(c.telling(c.now)) != 0 {
+		t.Errorf("behind %v, and it has caught up; a status tells %q", c.behind.on, c.telling(c.now))
+	}
+	// The next time it is told with the numbers of then.
+	for c.voter.of(2).applied++; !c.behind.on && c.now < stop+time.Minute; c.now += 10 * time.Millisecond {
+		c.seeBehind()
+	}
+	if told := c.telling(c.now); len(told) != 1 || !strings.Contains(told[0], fmt.Sprintf("up to entry %d,", c.table.Index)) {
+		t.Errorf("behind again at entry %d, a status tells %q", c.table.Index, told)
 	}
 }

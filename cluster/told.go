@@ -39,6 +39,12 @@ func (c *Core) tellOnce(what string, warn bool, format string, args ...any) {
 	c.note(warn, "%s", t.text)
 }
 
+// tellNoMore ends the telling of a thing that is over. When it comes again it is noted
+// anew.
+func (c *Core) tellNoMore(what string) {
+	c.duties.told = slices.DeleteFunc(c.duties.told, func(t told) bool { return t.what == what })
+}
+
 // telling are the warnings of things that go on.
 func (c *Core) telling(now time.Duration) (out []string) {
 	for _, t := range c.duties.told {

@@ -35,7 +35,7 @@ type situation struct {
 // warnings are sentences about what is wrong and what to do, worst first: what
 // stops the whole cluster, then this node, then others.
 func (s *situation) warnings() []string {
-	out := slices.Concat(s.Warnings, s.stateDirectory(), s.phase(), s.everywhere(), s.lease(), s.complaints, s.pins())
+	out := slices.Concat(s.stateDirectory(), s.Warnings, s.phase(), s.everywhere(), s.lease(), s.complaints, s.pins())
 	for _, name := range s.Differs {
 		out = append(out, differs(name))
 	}

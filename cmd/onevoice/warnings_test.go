@@ -58,7 +58,10 @@ func TestWarnings(t *testing.T) {
 			s.Hosts[1].Voter, s.Hosts[1].In = false, false
 			silent(s, 1)
 		}, []string{"n2 (10.77.0.12) is away, and the others have its buckets; start onevoice there"}},
-		{"the disk is full", func(s *situation) { s.disk = "no space left on device"; silent(s, 1) }, []string{"no space left on device", "n2"}},
+		{"the disk is full", func(s *situation) {
+			s.disk, s.Warnings = "no space left on device", []string{"this node knows the table up to entry 7"}
+			silent(s, 1)
+		}, []string{"no space left on device", "up to entry 7", "n2"}},
 		{"no witness", func(s *situation) { s.Hosts[2].Witness = true; silent(s, 2) }, []string{"n3 (10.77.0.13), the witness, is not heard"}},
 		{"a service down here", func(s *situation) { s.Hosts[0].Health = []cluster.Health{{Service: "ssh"}} }, []string{"ssh is down on this node"}},
 		{"a service down there", func(s *situation) { s.Hosts[1].Health = []cluster.Health{{Service: "ssh"}} }, []string{"ssh is down on n2 (10.77.0.12)"}},
