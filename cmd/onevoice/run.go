@@ -14,13 +14,13 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"onevoice/admin"
 	"onevoice/admin/web"
 	"onevoice/cluster"
 	"onevoice/config"
 	"onevoice/control"
+	"onevoice/internal/boottime"
 	"onevoice/internal/rights"
 	"onevoice/proxy"
 )
@@ -252,13 +252,13 @@ func (d *daemon) installRoutes(install func(table int, backends, vips, hosts []n
 // openWorkers starts the workers, or takes up those of an earlier run. They
 // accept nothing new before the cluster lets them.
 func (d *daemon) openWorkers() (err error) {
-	if d.prefixes, err = control.ReadPrefixFiles(d.cfg, boottime, d.log); err != nil {
+	if d.prefixes, err = control.ReadPrefixFiles(d.cfg, boottime.Now, d.log); err != nil {
 		return err
 	}
 	d.workers, err = control.StartUplinks(control.WorkersConfig{
 		Settings: d.settings, Prefixes: d.prefixes.Lists(),
 		Command: workerProcess,
-		Clock:   boottime,
+		Clock:   boottime.Now,
 		Log:     d.log,
 		Beside:  d.runner.predecessor != nil,
 	}, d.selves)
@@ -280,13 +280,4 @@ func workerProcess() *exec.Cmd {
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	rights.Pass(cmd, passed())
 	return cmd
-}
-
-// boottime is the daemon's clock: it does not go back, and goes on while the
-// host is suspended.
-func boottime() time.Duration {
-	var ts unix.Timespec
-	// CLOCK_BOOTTIME exists on every kernel that this program runs on.
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts)
-	return time.Duration(ts.Nano())
 }

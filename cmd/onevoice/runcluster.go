@@ -15,6 +15,7 @@ import (
 	"onevoice/cluster"
 	"onevoice/config"
 	"onevoice/control"
+	"onevoice/internal/boottime"
 	"onevoice/internal/poller"
 	"onevoice/internal/sealed"
 	"onevoice/link"
@@ -23,7 +24,7 @@ import (
 // openCore opens what every member has: the state directory, the core, and the
 // sockets of its datagrams. It returns what a loop is made of.
 func (d *daemon) openCore(key []byte, options *cluster.Options, t control.TransportConfig, flows bool) (cfg control.LoopConfig, err error) {
-	cfg.Clock, cfg.WallClock, cfg.TTL, cfg.Log = boottime, wallClock, options.Timing.TTL, d.log
+	cfg.Clock, cfg.WallClock, cfg.TTL, cfg.Log = boottime.Now, wallClock, options.Timing.TTL, d.log
 	keys, err := keyring(d.cfg, key)
 	if err != nil {
 		return cfg, err
@@ -38,7 +39,7 @@ func (d *daemon) openCore(key []byte, options *cluster.Options, t control.Transp
 	}
 	d.opened(state.Close)
 	d.state, cfg.State = state, state
-	if d.core, err = cluster.New(*options, saved, boottime(), flows); err != nil {
+	if d.core, err = cluster.New(*options, saved, boottime.Now(), flows); err != nil {
 		return cfg, err
 	}
 	cfg.Core = d.core

@@ -8,6 +8,7 @@ import (
 
 	"onevoice/cluster"
 	"onevoice/control"
+	"onevoice/internal/boottime"
 )
 
 // Times of a stop, and of a start beside another process.
@@ -50,7 +51,7 @@ type life struct {
 // the next process when that is to take over; then nothing runs any more.
 func (d *daemon) start() (next *control.Successor, err error) {
 	l := &life{
-		daemon: d, stopped: make(chan error, 1), ended: make(chan error, 1), begun: boottime(),
+		daemon: d, stopped: make(chan error, 1), ended: make(chan error, 1), begun: boottime.Now(),
 		grace: d.cfg.Node.StopTimeout, look: time.NewTicker(leaveLook), serving: true,
 	}
 	defer l.look.Stop()

@@ -13,6 +13,7 @@ import (
 	"onevoice/admin"
 	"onevoice/config"
 	"onevoice/control"
+	"onevoice/internal/boottime"
 	"onevoice/internal/rights"
 )
 
@@ -47,7 +48,7 @@ func (d *daemon) change(c admin.Change) (admin.ChangeStatus, error) {
 	if p.change.State == admin.ChangeRunning {
 		return admin.ChangeStatus{}, fmt.Errorf("another change is under way, an %s; wait for its end", p.change.Do)
 	}
-	s := admin.ChangeStatus{ID: uint64(boottime()), Do: c.Do, From: version(), Changes: changes}
+	s := admin.ChangeStatus{ID: uint64(boottime.Now()), Do: c.Do, From: version(), Changes: changes}
 	if c.Do == admin.DoReload && len(changes) == 0 {
 		s.State = admin.ChangeDone
 		p.change = s
@@ -57,7 +58,7 @@ func (d *daemon) change(c admin.Change) (admin.ChangeStatus, error) {
 		return admin.ChangeStatus{}, fmt.Errorf("%d old workers still serve flows, and no more than %d may; nothing was changed; wait for their flows, or end some with `onevoice flows --kill`", n, control.MaxRetired)
 	}
 	s.State = admin.ChangeRunning
-	p.change, p.began = s, boottime()
+	p.change, p.began = s, boottime.Now()
 	p.orders <- order{reload: c.Do == admin.DoReload}
 	return s, nil
 }
@@ -98,7 +99,7 @@ func (p *runner) failed(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.change.State, p.change.Error = admin.ChangeFailed, err.Error()
-	p.change.Seconds = (boottime() - p.began).Seconds()
+	p.change.Seconds = (boottime.Now() - p.began).Seconds()
 	p.log.Error("the change has failed", "change", p.change.Do, "error", err)
 }
 
@@ -178,7 +179,7 @@ func (l *life) passOrGoOn(p preparation) {
 	err := l.keep(h)
 	// Who asks meanwhile waits for the next process.
 	err = errors.Join(err, l.closeFronts(), l.notify.close())
-	h.At = boottime()
+	h.At = boottime.Now()
 	err = errors.Join(err, l.workers.Retire())
 	l.loop.Stop()
 	if l.ended != nil {

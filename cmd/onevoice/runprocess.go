@@ -17,6 +17,7 @@ import (
 	"onevoice/admin"
 	"onevoice/config"
 	"onevoice/control"
+	"onevoice/internal/boottime"
 	"onevoice/link"
 )
 
@@ -65,7 +66,7 @@ func (p *runner) run() error {
 		return (&daemon{runner: p}).refused(err)
 	}
 	for {
-		d := &daemon{runner: p, held: kept, cfg: p.cfg, log: p.log, began: boottime(), founding: p.founding}
+		d := &daemon{runner: p, held: kept, cfg: p.cfg, log: p.log, began: boottime.Now(), founding: p.founding}
 		next, err := d.live()
 		if next == nil {
 			return err

@@ -12,6 +12,7 @@ import (
 	"onevoice/cluster"
 	"onevoice/config"
 	"onevoice/control"
+	"onevoice/internal/boottime"
 	"onevoice/link"
 	"onevoice/stack"
 )
@@ -24,7 +25,7 @@ func (d *daemon) status(want admin.Wanted) (*admin.Status, error) {
 	}
 	s := &admin.Status{
 		Node: d.cfg.Node.Name, Cluster: d.cfg.Cluster.Name, Version: version(),
-		Uptime: (boottime() - d.began).Seconds(), Workers: workers, Rights: d.held.status(),
+		Uptime: (boottime.Now() - d.began).Seconds(), Workers: workers, Rights: d.held.status(),
 	}
 	for _, v := range d.cfg.VIPs {
 		s.VIPs = append(s.VIPs, admin.VIPStatus{Address: v.Address.Addr().String(), MAC: v.MAC.String(), MACMode: string(v.MACMode)})
@@ -146,7 +147,7 @@ func (d *daemon) fillCluster(s *admin.Status, c *cluster.Status, withTable bool)
 		s.Nodes = append(s.Nodes, n)
 	}
 	for _, l := range c.Leases {
-		s.Leased = s.Leased || boottime() < l.End
+		s.Leased = s.Leased || boottime.Now() < l.End
 	}
 	s.Warnings = append(s.Warnings, d.situation(c, s.Leased).warnings()...)
 	if !withTable {

@@ -10,6 +10,7 @@ import (
 	"onevoice/admin"
 	"onevoice/config"
 	"onevoice/control"
+	"onevoice/internal/boottime"
 	"onevoice/proxy"
 )
 
@@ -74,7 +75,7 @@ func (d *daemon) openBeside() error {
 		return err
 	}
 	d.runner.heir = heir
-	d.began = boottime()
+	d.began = boottime.Now()
 	if err := d.takePlace(); err != nil {
 		return err
 	}
@@ -101,7 +102,7 @@ func (l *life) serveInPlace() {
 	}
 	l.serving = true
 	l.socket.SetUnlinkOnClose(true)
-	now := boottime()
+	now := boottime.Now()
 	p.mu.Lock()
 	p.change.State = admin.ChangeDone
 	p.change.Seconds, p.change.Unserved = (now - p.began).Seconds(), (now - p.heir.At).Seconds()

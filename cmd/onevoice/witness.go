@@ -17,6 +17,7 @@ import (
 	"onevoice/cluster"
 	"onevoice/config"
 	"onevoice/control"
+	"onevoice/internal/boottime"
 	"onevoice/internal/sealed"
 )
 
@@ -53,7 +54,7 @@ func runWitness(file string, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	d := &daemon{cfg: cfg, log: log, self: cfg.Cluster.Witness.Addr(), began: boottime(), held: kept}
+	d := &daemon{cfg: cfg, log: log, self: cfg.Cluster.Witness.Addr(), began: boottime.Now(), held: kept}
 	defer func() { err = errors.Join(err, d.close()) }()
 	local, err := witnessAddress(cfg)
 	if err != nil {
@@ -151,7 +152,7 @@ func (d *daemon) witness() error {
 // witnessStatus is the admin.Source of a witness: what the core knows.
 func (d *daemon) witnessStatus(want admin.Wanted) (*admin.Status, error) {
 	s := &admin.Status{
-		Node: d.cfg.Node.Name, Cluster: d.cfg.Cluster.Name, Version: version(), Uptime: (boottime() - d.began).Seconds(),
+		Node: d.cfg.Node.Name, Cluster: d.cfg.Cluster.Name, Version: version(), Uptime: (boottime.Now() - d.began).Seconds(),
 		Rights: d.held.status(),
 	}
 	c, err := d.clusterStatus(s)

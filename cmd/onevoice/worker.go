@@ -19,6 +19,7 @@ import (
 	"onevoice/config"
 	"onevoice/control"
 	"onevoice/hashing"
+	"onevoice/internal/boottime"
 	"onevoice/internal/poller"
 	"onevoice/internal/rights"
 	"onevoice/link"
@@ -218,7 +219,7 @@ func (s *serving) open() error {
 		return err
 	}
 	s.parts.Loop, err = node.NewLoop(node.LoopConfig{
-		Node: s.parts.Node, Stack: s.parts.Stack, Datagrams: s.parts.Datagrams, Device: s.parts.Device, Poller: wait, Clock: boottime, Log: s.log,
+		Node: s.parts.Node, Stack: s.parts.Stack, Datagrams: s.parts.Datagrams, Device: s.parts.Device, Poller: wait, Clock: new(boottime.Clock).Now, Log: s.log,
 		Rest: poller.Rest, Begin: s.guest.Begin, Turned: s.turned(s.openCollector()),
 		Busy: func() bool { return s.parts.Direct != nil && s.parts.Direct.Running() > 0 },
 	})

@@ -12,6 +12,7 @@ import (
 
 	"onevoice/config"
 	"onevoice/control"
+	"onevoice/internal/boottime"
 	"onevoice/internal/rights"
 	"onevoice/link/ingress"
 	"onevoice/node"
@@ -129,7 +130,7 @@ func (s *serving) followDirect() {
 	}
 	s.parts.Direct = control.NewDirectPath(control.DirectConfig{
 		Attach:   attach,
-		Programs: s.direct, Services: s.directs, Self: self, Clock: boottime, Log: s.log,
+		Programs: s.direct, Services: s.directs, Self: self, Clock: boottime.Now, Log: s.log,
 		Ask: func(fn func(*node.Node)) error {
 			return s.parts.Loop.Call(func(time.Duration) { fn(s.parts.Node) })
 		},
