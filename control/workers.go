@@ -233,7 +233,7 @@ func (w *Workers) publish() {
 // table is what the active worker gets. Beside a retired one it shares every
 // bucket: what it does not know may be a flow of the other.
 func (w *Workers) table(beside bool) *page.Table {
-	t := &page.Table{Generation: w.ownership.Generation, Elsewhere: w.ownership.Elsewhere || beside}
+	t := &page.Table{Generation: w.ownership.Generation, Elsewhere: w.ownership.Elsewhere || w.otherPorts()}
 	row := func(i int, r *node.Rows, mappings []page.Mapping) page.Row {
 		out := page.Row{Accept: page.Bitmap(r.Accept), Grace: page.Bitmap(r.Grace), Shared: page.Bitmap(r.Shared), Draining: page.Bitmap(r.Draining)}
 		if beside {

@@ -70,6 +70,19 @@ func placesIn(ours, theirs *WorkerSettings) (places []int, known []bool) {
 	return places, known
 }
 
+// otherPorts reports whether a worker beside the active one may serve ports that have no
+// service here. It is for callers that hold the lock.
+func (w *Workers) otherPorts() bool {
+	return w.beside || len(w.missed) > 0 || slices.ContainsFunc(w.all, func(one *worker) bool {
+		if !one.retired {
+			return false
+		}
+		places, _ := placesIn(&w.cfg.Settings, &one.runs)
+		known := slices.DeleteFunc(places, func(at int) bool { return at < 0 })
+		return one.unusable || one.runs.Config == nil || len(known) < len(one.runs.Config.Services)
+	})
+}
+
 // sharesAlike reports whether a service is the same in two files as far as who its clients
 // are, and their buckets.
 func sharesAlike(c *config.Config, a *config.Service, d *config.Config, b *config.Service) bool {

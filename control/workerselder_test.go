@@ -178,6 +178,7 @@ func TestStraysBesideRetiredWorkers(t *testing.T) {
 	if its, others := verdicts(everyList()); its != node.StrayListed || others != node.StrayAnswered {
 		t.Errorf("in the end: %v, %v", its, others)
 	}
+	r.closedPorts()
 	r.behind.Store(true)
 	if its, others := verdicts(everyList()); its != node.StrayShared || others != node.StrayShared || h.Generation != 3 {
 		t.Errorf("beside one that has another table: %v, %v, %+v", its, others, h)
@@ -186,5 +187,27 @@ func TestStraysBesideRetiredWorkers(t *testing.T) {
 	r.mute.Store(true)
 	if its, others := verdicts(everyList()); its != node.StrayShared || others != node.StrayShared || h.All[0] {
 		t.Errorf("beside one that says nothing: %v, %v, %+v", its, others, h)
+	}
+}
+
+// closedPorts are answered beside a retired worker that serves no other ports.
+func (r *elderRig) closedPorts() {
+	r.t.Helper()
+	was := r.old.runs
+	other := *was.Config
+	other.Services = append(slices.Clone(other.Services), config.Service{Name: "other", Listen: netip.MustParseAddrPort("10.77.0.2:23")})
+	for _, c := range []struct {
+		runs *config.Config
+		want node.Verdict
+	}{{was.Config, node.ClosedPort}, {&other, node.StrayShared}, {nil, node.StrayShared}, {was.Config, node.ClosedPort}} {
+		r.workers.mu.Lock()
+		r.old.runs.Config = c.runs
+		r.workers.publish()
+		r.workers.mu.Unlock()
+		f := segment(102, 2)
+		f.Data[37] = 23
+		if v := r.comes(f); v != c.want {
+			r.t.Errorf("a closed port: %v, want %v", v, c.want)
+		}
 	}
 }

@@ -43,6 +43,8 @@ type worker struct {
 	holding Holding
 	gone    chan struct{}
 
+	closing sync.Once
+
 	mu   sync.Mutex
 	last uint64
 	asks map[uint64]chan json.RawMessage
@@ -62,8 +64,14 @@ func newWorker(at time.Duration) (*worker, error) {
 	return one, nil
 }
 
-// close lets go of the worker, and leaves its process alone.
-func (one *worker) close() error {
+// close lets go of the worker, and leaves its process alone. Only the first of several
+// calls does: the page's memory may be another's then.
+func (one *worker) close() (err error) {
+	one.closing.Do(func() { err = one.letGo() })
+	return err
+}
+
+func (one *worker) letGo() error {
 	var errs []error
 	if one.wire != nil {
 		errs = append(errs, one.wire.close())
