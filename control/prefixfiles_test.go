@@ -46,6 +46,14 @@ const pace = 10
 // watchPrefixes watches path as deny_file, and looks at it unasked each slow.
 func watchPrefixes(t *testing.T, path string, slow time.Duration) *prefixFilesOf {
 	t.Helper()
+	f := readPrefixes(t, path, slow)
+	f.Watch(func(l PrefixList) { f.told <- l })
+	return f
+}
+
+// readPrefixes has read path, and does not watch it yet.
+func readPrefixes(t *testing.T, path string, slow time.Duration) *prefixFilesOf {
+	t.Helper()
 	f := &prefixFilesOf{T: t, path: path, told: make(chan PrefixList, 100), log: &lockedBuffer{}}
 	begun := time.Now()
 	var err error
@@ -55,7 +63,6 @@ func watchPrefixes(t *testing.T, path string, slow time.Duration) *prefixFilesOf
 		t.Fatal(err)
 	}
 	f.pace, f.slow = pace, slow
-	f.Watch(func(l PrefixList) { f.told <- l })
 	t.Cleanup(func() { f.Close() })
 	return f
 }
@@ -202,6 +209,38 @@ func TestTheKernelTellsOfPrefixFiles(t *testing.T) {
 	f.until("a link in its place")
 	f.write(elsewhere, "192.0.2.3\n")
 	f.until("written where the link leads", "192.0.2.3")
+}
+
+// Where the kernel tells of nothing a file is looked at now and then.
+func TestPrefixFilesAreLookedAtUnasked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "deny")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := readPrefixes(t, path, slowLook)
+	f.tell = func(l PrefixList) { f.told <- l }
+	go f.run()
+	f.write(path, "192.0.2.1\n")
+	f.until("written over", "192.0.2.1")
+	f.write(path, "192.0.2.2\n")
+	f.until("written over again", "192.0.2.2")
+}
+
+// What is wrong with a file is logged once, however often it is read.
+func TestTroubleOfAPrefixFileIsToldOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "deny")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := readPrefixes(t, path, slowLook)
+	close(f.done) // nobody watches it
+	for i, text := range []string{"half", "half", "x\n", "x\n", "half"} {
+		f.write(path, text)
+		f.read(f.files[0], stamp{})
+		if n, want := strings.Count(f.log.String(), "level=WARN"), []int{1, 1, 2, 2, 3}[i]; n != want {
+			t.Errorf("after reading it %d times it was told %d times, want %d:\n%s", i+1, n, want, f.log)
+		}
+	}
 }
 
 // What cannot be read at the start keeps the daemon from starting.
