@@ -125,6 +125,10 @@ rulings: ## 10 million frames judged by the programs of the direct path and by i
 udp-flows: ## N=100000 UDP flows at a time, as root; each needs an open file
 	$(GO) test -count=1 -timeout 1h ./cmd/onevoice -run '^TestManyUDPFlows$$' -v -args -udp-flows $(or $(N),100000)
 
+.PHONY: slow-clients
+slow-clients: ## N=10000 slow clients of a real daemon at a time, as root; each needs two open files here
+	$(GO) test -count=1 -timeout 1h ./cmd/onevoice -run '^TestSlowClients$$' -v -args -slow-clients $(or $(N),10000)
+
 .PHONY: crowd
 crowd: ## 16 nodes and 2,000 clients, simulated for two minutes; CROWD=32x10000 is more
 	GOMAXPROCS=1 $(GO) test -count=1 -timeout 2h ./sim/scenario -run '^$$' -bench '^BenchmarkCrowd$$' -benchtime 1x -args -crowd $(or $(CROWD),16x2000)
