@@ -103,8 +103,8 @@ bench-micro: ## the micro-benchmarks, with allocations
 	$(GO) test -run '^$$' -bench . -benchmem ./hashing ./responder ./node ./link/ingress
 
 .PHONY: acceptance
-acceptance: ## a cluster judged by others' programs beside a plain server, as root; ONLY="nmap|wrk"
-	$(GO) test -count=1 -timeout 2h ./cmd/onevoice -run '^TestAcceptance$$/$(ONLY)' -v -args -acceptance
+acceptance: ## a cluster judged by others' programs beside a plain server, as root; ONLY="nmap|wrk", ARGS=-acceptance.path=direct
+	$(GO) test -count=1 -timeout 2h ./cmd/onevoice -run '^TestAcceptance$$/$(ONLY)' -v -args -acceptance $(ARGS)
 
 .PHONY: acceptance-deps
 acceptance-deps: ## install those programs (Debian, as root)

@@ -22,6 +22,10 @@ import (
 
 var acceptance = flag.Bool("acceptance", false, "let other people's programs judge a cluster beside a plain server")
 
+// acceptancePath is the path of the services; that by UDP, and those that listen on the
+// loopback alone, stay on netstack.
+var acceptancePath = flag.String("acceptance.path", "netstack", "netstack or direct")
+
 // toolTime bounds one run of another program.
 const toolTime = 5 * time.Minute
 
@@ -80,7 +84,11 @@ func newArena(t *testing.T) *arena {
 		a.sh(h, "ip", "addr", "add", "::1/128", "dev", "lo", "nodad", "noprefixroute")
 	}
 	for i, h := range a.nodes {
-		a.serve(h, "127.0.0.1", "::1")
+		if *acceptancePath == "direct" {
+			a.serve(h, "0.0.0.0", "::")
+		} else {
+			a.serve(h, "127.0.0.1", "::1")
+		}
 		a.configure(h, i)
 		a.runs = append(a.runs, h.begin("run"))
 	}
@@ -167,12 +175,19 @@ func (a *arena) serve(h *host, v4, v6 string) {
 	a.must(os.WriteFile(conf, []byte(fmt.Sprintf(`daemon off; master_process off; pid %[1]s/pid; error_log stderr;
 events { worker_connections 4096; }
 http { access_log off; default_type text/html; server_tokens off;
- server { listen %[2]s:80; listen [%[3]s]:80; listen %[2]s:443 ssl http2; listen [%[3]s]:443 ssl http2;
+ server { listen %[2]s:80; listen [%[3]s]:80 ipv6only=on; listen %[2]s:443 ssl http2; listen [%[3]s]:443 ssl http2 ipv6only=on;
   ssl_certificate %[4]s/tls.crt; ssl_certificate_key %[4]s/tls.key; root %[4]s/web; } }
 `, dir, v4, v6, a.dir)), 0o644))
 	a.background(h.NS, exec.Command("nginx", "-e", "stderr", "-p", dir, "-c", conf))
-	a.background(h.NS, exec.Command("dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", "--bind-interfaces", "--user=root", "--pid-file=",
-		"--listen-address="+v4, "--listen-address="+v6, "--conf-file=/dev/null", "--address=/cluster.test/192.0.2.7", "--txt-record=cluster.test,one voice"))
+	names := []string{"--keep-in-foreground", "--no-resolv", "--no-hosts", "--user=root", "--pid-file=", "--conf-file=/dev/null", "--address=/cluster.test/192.0.2.7", "--txt-record=cluster.test,one voice"}
+	if v4 != "0.0.0.0" {
+		// On all addresses it answers from the one that was asked, without this.
+		names = append(names, "--bind-interfaces", "--listen-address="+v4, "--listen-address="+v6)
+	}
+	a.background(h.NS, exec.Command("dnsmasq", names...))
+	if v4 == "0.0.0.0" {
+		v4, v6 = "127.0.0.1", "::1"
+	}
 	for _, port := range []string{"22", "80", "443", "53"} {
 		untilListening(a.t, h.NS, "tcp", net.JoinHostPort(v4, port))
 		untilListening(a.t, h.NS, "tcp", net.JoinHostPort(v6, port))
@@ -203,8 +218,12 @@ func (a *arena) configure(h *host, i int) {
 		udp  string
 		may  string
 	}{{"ssh", 22, "", ""}, {"http", 80, "", ""}, {"https", 443, "", ""}, {"dns-tcp", 53, "", ""}, {"dns", 53, "udp://", ""}, {"regress", regressPort, "", "check = \"exec:/bin/true\"\n"}} {
-		fmt.Fprintf(&b, "[[service]]\nname = %q\nlisten = \"%s%s:%d\"\nbackend = \"127.0.0.1:%[4]d\"\n%s", s.name, s.udp, arenaVIP, s.port, s.may)
-		fmt.Fprintf(&b, "[[service]]\nname = \"%s6\"\nlisten = \"%s[%s]:%d\"\nbackend = \"[::1]:%[4]d\"\n%s", s.name, s.udp, arenaVIP6, s.port, s.may)
+		to, to6 := fmt.Sprintf("backend = \"127.0.0.1:%d\"\n%s", s.port, s.may), fmt.Sprintf("backend = \"[::1]:%d\"\n%s", s.port, s.may)
+		if *acceptancePath == "direct" && s.udp == "" && s.port != regressPort {
+			to, to6 = "path = \"direct\"\n", "path = \"direct\"\n"
+		}
+		fmt.Fprintf(&b, "[[service]]\nname = %q\nlisten = \"%s%s:%d\"\n%s", s.name, s.udp, arenaVIP, s.port, to)
+		fmt.Fprintf(&b, "[[service]]\nname = \"%s6\"\nlisten = \"%s[%s]:%d\"\n%s", s.name, s.udp, arenaVIP6, s.port, to6)
 	}
 	fmt.Fprintf(&b, "[[pin]]\nclients = [\"%s/32\"]\nnode = %q\n", arenaClient, nodeName(0))
 	a.must(os.WriteFile(h.file, []byte(b.String()), 0o644))
