@@ -2,6 +2,7 @@ package web
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -130,6 +131,10 @@ func (h *History) sample(at time.Time, s *admin.Status) Sample {
 		if n := &s.Nodes[i]; !n.Witness {
 			out.Buckets[n.Name] = n.Buckets
 		}
+	}
+	if n := len(h.samples); n > 0 && maps.Equal(h.samples[n-1].Buckets, out.Buckets) {
+		// An hour of looks at what seldom changes.
+		out.Buckets = h.samples[n-1].Buckets
 	}
 	if h.last == nil {
 		return out

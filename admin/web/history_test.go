@@ -152,3 +152,25 @@ func TestHistoryIsBounded(t *testing.T) {
 		t.Errorf("%d events, the newest of %d", len(r.Events), r.Events[0].At)
 	}
 }
+
+// What has not changed is kept once, and what has is another's.
+func TestEqualBucketsAreKeptOnce(t *testing.T) {
+	h := &History{}
+	at := func(i int) uintptr { return reflect.ValueOf(h.Recent().Samples[i].Buckets).Pointer() }
+	s := looks()[0]
+	for i := range 3 {
+		if i == 2 {
+			moved := *s
+			moved.Nodes = slices.Clone(s.Nodes)
+			moved.Nodes[0].Buckets, moved.Nodes[1].Buckets = 100, 156
+			s = &moved
+		}
+		h.Observe(epoch().Add(time.Duration(i)*SampleInterval), s)
+	}
+	if at(0) != at(1) || at(1) == at(2) {
+		t.Error("equal ones are not kept once, or others are")
+	}
+	if b := h.Recent().Samples; b[1].Buckets["n1"] != 128 || b[2].Buckets["n1"] != 100 {
+		t.Errorf("the samples say %+v", b)
+	}
+}
