@@ -218,7 +218,7 @@ func (w *Workers) Publish(o *node.Ownership, mappings Mappings) error {
 // publish is for callers that hold the lock. The sizes were checked, or are the
 // worker's own.
 func (w *Workers) publish() {
-	beside := w.beside || len(w.missed) > 0 || slices.ContainsFunc(w.all, func(one *worker) bool { return one.retired })
+	beside := w.accompanied()
 	for _, one := range w.all {
 		t := w.retiredTable(one)
 		if !one.retired {

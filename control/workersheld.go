@@ -148,7 +148,7 @@ func (w *Workers) told(one *worker, h Holding) {
 func (w *Workers) Held(wanted []node.Bitmap) (HeldFlows, error) {
 	w.mu.Lock()
 	one := w.active()
-	old, all := w.elders()
+	old, all := w.askable()
 	// Without a worker there is no flow, but those of the host's own TCP.
 	out := HeldFlows{Generation: w.ownership.Generation, All: all, Services: make([][]node.Held, len(wanted))}
 	w.mu.Unlock()
@@ -194,13 +194,13 @@ const maxToldHashes = 1 << 18
 func (w *Workers) SetFlowLists(generation uint64, lists []FlowList) error {
 	w.mu.Lock()
 	one, beside := w.active(), w.accompanied()
-	old, all := w.elders()
+	old, all := w.askable()
 	w.mu.Unlock()
 	if one == nil {
 		return errNoAnswer
 	}
 	if beside {
-		lists = withElders(generation, lists, old, all)
+		lists = withRetired(generation, lists, old, all)
 	}
 	told := listsTold{Generation: generation}
 	hashes := 0

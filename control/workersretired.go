@@ -16,19 +16,19 @@ import (
 // complete. It is asked as the active worker is, where its buckets are ours: where its
 // file shares the clients of a service as the present one does, under the same keys.
 
-// elderTime is how long a retired worker may take to say what it holds.
-const elderTime = time.Second
+// retiredTime is how long a retired worker may take to say what it holds.
+const retiredTime = time.Second
 
-// elder is a retired worker that can be asked, and the places of this configuration's
+// retiredWorker is a retired worker that can be asked, and the places of this configuration's
 // services in its own, -1 for none.
-type elder struct {
+type retiredWorker struct {
 	*worker
 	places []int
 }
 
-// elders are the retired workers, and by service whether they are all who may hold flows
+// askable are the retired workers, and by service whether they are all who may hold flows
 // of it besides the active one. It is for callers that hold the lock.
-func (w *Workers) elders() (old []elder, all []bool) {
+func (w *Workers) askable() (old []retiredWorker, all []bool) {
 	all = make([]bool, len(w.cfg.Settings.Config.Services))
 	for i := range all {
 		all[i] = !w.beside && len(w.missed) == 0
@@ -42,7 +42,7 @@ func (w *Workers) elders() (old []elder, all []bool) {
 			all[i] = all[i] && known[i] && !one.unusable
 		}
 		if !one.unusable && slices.Max(append(places, -1)) >= 0 {
-			old = append(old, elder{one, places})
+			old = append(old, retiredWorker{one, places})
 		}
 	}
 	return old, all
@@ -100,15 +100,15 @@ func samePorts(a, b *config.Service) bool {
 	return a.UDP == b.UDP && a.Listen.Addr() == b.Listen.Addr() && a.Listen.Port() <= last(b) && b.Listen.Port() <= last(a)
 }
 
-// held is what an elder holds of buckets, by this configuration's services.
-func (e *elder) held(wanted []node.Bitmap) (HeldFlows, error) {
+// held is what a retired worker holds of buckets, by this configuration's services.
+func (e *retiredWorker) held(wanted []node.Bitmap) (HeldFlows, error) {
 	theirs := make([]node.Bitmap, e.services)
 	for i, at := range e.places {
 		if at >= 0 && i < len(wanted) {
 			theirs[at] = wanted[i]
 		}
 	}
-	b, err := e.askWithin(elderTime, askHeld, heldWanted{theirs})
+	b, err := e.askWithin(retiredTime, askHeld, heldWanted{theirs})
 	if err != nil {
 		return HeldFlows{}, err
 	}
@@ -150,29 +150,22 @@ func (h *HeldFlows) join(other *HeldFlows) {
 	}
 }
 
-// none says of every service that others may hold flows of it unasked.
-func none(all []bool) {
-	for i := range all {
-		all[i] = false
-	}
-}
-
-// heldBeside adds what the elders hold to what the active worker does. One that says
+// heldBeside adds what the retired workers hold to what the active worker does. One that says
 // nothing may hold anything.
-func heldBeside(out *HeldFlows, old []elder, wanted []node.Bitmap) {
+func heldBeside(out *HeldFlows, old []retiredWorker, wanted []node.Bitmap) {
 	for i := range old {
 		told, err := old[i].held(wanted)
 		if err != nil || told.Generation == 0 {
-			none(out.All)
+			clear(out.All)
 			continue
 		}
 		out.join(&told)
 	}
 }
 
-// withElders adds the flows of retired workers to lists of other nodes', and takes back
+// withRetired adds the flows of retired workers to lists of other nodes', and takes back
 // that a list is complete where they are not known.
-func withElders(generation uint64, lists []FlowList, old []elder, all []bool) []FlowList {
+func withRetired(generation uint64, lists []FlowList, old []retiredWorker, all []bool) []FlowList {
 	wanted := make([]node.Bitmap, len(all))
 	for _, l := range lists {
 		if l.Complete && l.Service < len(wanted) {
@@ -184,7 +177,7 @@ func withElders(generation uint64, lists []FlowList, old []elder, all []bool) []
 	heldBeside(&here, old, wanted)
 	if here.Generation < generation {
 		// One of them has other buckets still.
-		none(here.All)
+		clear(here.All)
 	}
 	type place struct {
 		service int

@@ -13,8 +13,8 @@ import (
 	"onevoice/node"
 )
 
-// elderRig is a worker beside a retired one that holds a half-open flow of segment(101).
-type elderRig struct {
+// retiredRig is a worker beside a retired one that holds a half-open flow of segment(101).
+type retiredRig struct {
 	*flowRig
 	old    *worker
 	bucket uint8
@@ -23,9 +23,9 @@ type elderRig struct {
 	mute, behind atomic.Bool
 }
 
-func newElderRig(t *testing.T) *elderRig {
+func newRetiredRig(t *testing.T) *retiredRig {
 	t.Helper()
-	r := &elderRig{flowRig: newFlowRig(t)}
+	r := &retiredRig{flowRig: newFlowRig(t)}
 	r.own(4, node.Rows{Accept: node.Bitmap(every())})
 	flow := hashing.Flow{Src: netip.MustParseAddr("10.77.0.101"), Dst: netip.MustParseAddr("10.77.0.2"), SrcPort: 40000, DstPort: 22, Proto: 6}
 	if err := r.guest.parts.Loop.Call(func(time.Duration) {
@@ -55,13 +55,13 @@ func newElderRig(t *testing.T) *elderRig {
 		}
 		one.close()
 	})
-	go r.elder(far)
+	go r.answer(far)
 	r.workers.add(one)
 	return r
 }
 
-// elder answers as the retired worker; it ends with the wire.
-func (r *elderRig) elder(far *wire) {
+// answer answers as the retired worker; it ends with the wire.
+func (r *retiredRig) answer(far *wire) {
 	for {
 		m, _, err := far.receive()
 		if err != nil {
@@ -91,7 +91,7 @@ func everyList() (lists []FlowList) {
 
 // What a retired worker holds is on the lists that others get, which are complete with it.
 func TestRetiredWorkersAreListed(t *testing.T) {
-	r := newElderRig(t)
+	r := newRetiredRig(t)
 	all := node.Bitmap(every())
 	h := r.held(all)
 	if !h.All[0] || h.Generation != 4 || len(h.Services[0]) != 1 || h.Services[0][0].HalfOpen != 1 || !slices.Equal(h.Services[0][0].Hashes, []uint64{r.hash}) {
@@ -118,7 +118,7 @@ func TestRetiredWorkersAreListed(t *testing.T) {
 // A stray is reset beside a retired worker that does not hold its flow, and only if it
 // is known that it does not (OWNERSHIP.md R14, R19).
 func TestStraysBesideRetiredWorkers(t *testing.T) {
-	r := newElderRig(t)
+	r := newRetiredRig(t)
 	all := node.Bitmap(every())
 	var h HeldFlows
 	verdicts := func(lists []FlowList) (its, others node.Verdict) {
@@ -191,7 +191,7 @@ func TestStraysBesideRetiredWorkers(t *testing.T) {
 }
 
 // closedPorts are answered beside a retired worker that serves no other ports.
-func (r *elderRig) closedPorts() {
+func (r *retiredRig) closedPorts() {
 	r.t.Helper()
 	was := r.old.runs
 	other := *was.Config
