@@ -4,11 +4,8 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
-	"runtime"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"onevoice/cluster"
 	"onevoice/hashing"
@@ -157,9 +154,6 @@ func NewLoop(cfg LoopConfig) (*Loop, error) {
 // Run runs until Stop, or until the core has failed, which is the error. It is
 // the goroutine `control.loop`.
 func (l *Loop) Run() error {
-	runtime.LockOSThread()
-	// Without the right to it the thread runs as all others do.
-	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), priority)
 	defer l.end()
 	if l.lists != nil {
 		go l.lists.run()

@@ -12,8 +12,7 @@ import (
 // Nice values, see setpriority(2). Without the right to them, which is
 // CAP_SYS_NICE, threads run as all others do.
 const (
-	// priority is that of a loop's thread, and in the daemon of all others beside
-	// it (RaiseProcess).
+	// priority is that of all threads of a process with a Loop, see RaiseProcess.
 	priority = -20
 	// workerPriority is that of workers. A node whose worker has not ended a turn
 	// for the lease's time stops claiming its buckets, so a worker must not wait
@@ -24,6 +23,13 @@ const (
 // raisePasses bounds how often RaiseProcess looks for threads that have come from one
 // that had not been raised yet.
 const raisePasses = 10
+
+// UseOneProcessor keeps the process's goroutines on one processor at a time. A loop with
+// little to do would else wake a second thread whenever it wakes itself, which looks for
+// work, finds none and sleeps again: more than half of what an idle node took. What
+// computes for long is put off every 10 ms for the loop (forcePreemptNS of
+// runtime/proc.go).
+func UseOneProcessor() { runtime.GOMAXPROCS(1) }
 
 // RaiseProcess gives all threads of this process the priority of a Loop's; later
 // ones have that of the thread that makes them. The loop's own alone would not do:

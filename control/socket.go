@@ -1,10 +1,12 @@
 package control
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -63,19 +65,34 @@ func (s *socket) prepare(at netip.AddrPort) error {
 // receive reads one datagram. unix.EAGAIN is none. (The kernel reports errors of
 // earlier sends only to connected sockets: udp_err in net/ipv4/udp.c.)
 func (s *socket) receive(b []byte) (int, netip.AddrPort, error) {
-	n, from, err := unix.Recvfrom(s.fd, b, 0)
-	if err != nil {
-		return 0, netip.AddrPort{}, err
+	var from unix.RawSockaddrInet4
+	size := uint32(unix.SizeofSockaddrInet4)
+	// Raw, as all calls here: none blocks, and unix.Recvfrom asks for the socket's
+	// protocol each time.
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_DONTWAIT,
+		uintptr(unsafe.Pointer(&from)), uintptr(unsafe.Pointer(&size)))
+	if errno != 0 {
+		return 0, netip.AddrPort{}, errno
 	}
-	in, ok := from.(*unix.SockaddrInet4)
-	if !ok {
+	if from.Family != unix.AF_INET {
 		return 0, netip.AddrPort{}, unix.EAFNOSUPPORT
 	}
-	return n, netip.AddrPortFrom(netip.AddrFrom4(in.Addr), uint16(in.Port)), nil
+	return int(n), netip.AddrPortFrom(netip.AddrFrom4(from.Addr), binary.BigEndian.Uint16(bytesOf(&from.Port)[:])), nil
 }
 
+// send sends one datagram.
 func (s *socket) send(to netip.AddrPort, b []byte) error {
-	return unix.Sendto(s.fd, b, unix.MSG_DONTWAIT, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()})
+	at := unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: to.Addr().As4()}
+	binary.BigEndian.PutUint16(bytesOf(&at.Port)[:], to.Port())
+	_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_DONTWAIT,
+		uintptr(unsafe.Pointer(&at)), unix.SizeofSockaddrInet4)
+	if errno != 0 {
+		return errno
+	}
+	return nil
 }
+
+// bytesOf is a port as the kernel has it, the more significant byte first.
+func bytesOf(port *uint16) *[2]byte { return (*[2]byte)(unsafe.Pointer(port)) }
 
 func (s *socket) close() error { return unix.Close(s.fd) }

@@ -60,6 +60,7 @@ func newRunner(p *runner) *runner {
 // taken over. It returns at the end of the service, or of this process's part in it.
 func (p *runner) run() error {
 	defer signal.Stop(p.signals)
+	control.UseOneProcessor()
 	control.RaiseProcess()
 	kept, err := takeRights(p.cfg, p.file, p.capture)
 	if err != nil {

@@ -49,6 +49,7 @@ func runWitness(file string, log *slog.Logger) (err error) {
 	if !cfg.Cluster.Witness.IsValid() {
 		return fmt.Errorf("%s: [cluster] names no witness; write the address of this box there, in the file of every node", file)
 	}
+	control.UseOneProcessor()
 	control.RaiseProcess()
 	kept, err := takeWitnessRights(cfg, file)
 	if err != nil {

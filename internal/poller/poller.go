@@ -1,11 +1,18 @@
 // Package poller waits for descriptors to become ready: a thin layer over
 // epoll(7) for event loops that own their descriptors, which Go's own poller
 // would serve only with a goroutine for each.
+//
+// The epoll descriptor itself is one of Go's own poller, where the loop waits while
+// nothing is ready. A thread that waits within a system call of its own keeps the
+// runtime's watcher (sysmon of runtime/proc.go) awake for up to 10 ms each time, which
+// looks up to some hundred times whether the call has come back.
 package poller
 
 import (
+	"errors"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -32,6 +39,14 @@ const wakeToken = ^uint64(0)
 // goroutine; Wake is for any.
 type Poller struct {
 	epoll, wake int
+	// file is epoll for Go's own poller, and conn its way there.
+	file *os.File
+	conn syscall.RawConn
+	// look is what conn is asked to do until it is done: look without waiting.
+	look func(fd uintptr) bool
+	// ready and failed are what it saw.
+	ready  int
+	failed error
 	// sleeping is set while Wait may block, so that Wake costs a system call
 	// only then.
 	sleeping atomic.Bool
@@ -51,6 +66,15 @@ func New() (*Poller, error) {
 		return nil, os.NewSyscallError("eventfd", err)
 	}
 	p := &Poller{epoll: epoll, wake: wake}
+	p.look = func(uintptr) bool {
+		p.ready, p.failed = p.now()
+		return p.ready > 0 || p.failed != nil
+	}
+	if err := p.open(); err != nil {
+		unix.Close(epoll)
+		unix.Close(wake)
+		return nil, err
+	}
 	if err := p.add(wake, unix.EPOLLIN, wakeToken); err != nil {
 		p.Close()
 		return nil, err
@@ -58,10 +82,25 @@ func New() (*Poller, error) {
 	return p, nil
 }
 
+// open gives the epoll descriptor to Go's own poller, which takes only what does not
+// block.
+func (p *Poller) open() (err error) {
+	if err := unix.SetNonblock(p.epoll, true); err != nil {
+		return os.NewSyscallError("fcntl epoll", err)
+	}
+	p.file = os.NewFile(uintptr(p.epoll), "epoll")
+	// Of a file that is not polled, a deadline is an error.
+	if err := p.file.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	p.conn, err = p.file.SyscallConn()
+	return err
+}
+
 // Close closes the poller, not what was added to it.
 func (p *Poller) Close() error {
 	unix.Close(p.wake)
-	return os.NewSyscallError("close epoll", unix.Close(p.epoll))
+	return p.file.Close()
 }
 
 // AddLevel reports fd readable for as long as it is.
@@ -101,14 +140,10 @@ func (p *Poller) Wake() {
 func (p *Poller) Sleep() { p.sleeping.Store(true) }
 
 // Wait waits up to timeout (negative: without end) and returns what became
-// ready. The slice is valid until the next call. Reached by a signal it
-// returns nothing.
+// ready. The slice is valid until the next call.
 func (p *Poller) Wait(timeout time.Duration) ([]Event, error) {
-	n, err := unix.EpollWait(p.epoll, p.raw[:], milliseconds(timeout))
+	n, err := p.wait(timeout)
 	p.sleeping.Store(false)
-	if err == unix.EINTR {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_wait", err)
 	}
@@ -133,20 +168,43 @@ func (p *Poller) Wait(timeout time.Duration) ([]Event, error) {
 	return p.events[:k], nil
 }
 
+// wait is how many of raw became ready within timeout.
+func (p *Poller) wait(timeout time.Duration) (int, error) {
+	if n, err := p.now(); n > 0 || err != nil || timeout == 0 {
+		return n, err
+	}
+	deadline := time.Time{}
+	if timeout > 0 {
+		deadline = time.Now().Add(timeout)
+	}
+	if err := p.file.SetReadDeadline(deadline); err != nil {
+		return 0, err
+	}
+	if err := p.conn.Read(p.look); errors.Is(err, os.ErrDeadlineExceeded) {
+		return 0, nil
+	} else if err != nil {
+		return 0, err
+	}
+	return p.ready, p.failed
+}
+
+// now is how many of raw are ready at once.
+func (p *Poller) now() (int, error) {
+	// Raw, for it does not block.
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.epoll), uintptr(unsafe.Pointer(&p.raw[0])), MaxEvents, 0, 0, 0)
+	if errno != 0 && errno != unix.EINTR {
+		return 0, errno
+	}
+	if errno != 0 {
+		return 0, nil
+	}
+	return int(n), nil
+}
+
 // Rest stands still for d, and no event and no Wake ends that: what becomes ready
 // meanwhile is told by the next Wait.
 func Rest(d time.Duration) {
 	left := unix.NsecToTimespec(int64(d))
 	// Raw: the thread is the process's only one that works, and is to be still.
 	_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&left)), 0, 0)
-}
-
-// milliseconds rounds up, so that a loop does not spin through the last part of
-// a millisecond.
-func milliseconds(d time.Duration) int {
-	if d < 0 {
-		return -1
-	}
-	const most = 60_000
-	return int(min((d+time.Millisecond-1)/time.Millisecond, most))
 }

@@ -92,11 +92,3 @@ func TestWakeReachesASleeper(t *testing.T) {
 	}
 	<-done
 }
-
-func TestTimeoutsAreRoundedUp(t *testing.T) {
-	for d, want := range map[time.Duration]int{-1: -1, 0: 0, 1: 1, time.Millisecond: 1, time.Millisecond + 1: 2, time.Hour: 60_000} {
-		if got := milliseconds(d); got != want {
-			t.Errorf("%v waits %d ms, want %d", d, got, want)
-		}
-	}
-}
