@@ -44,7 +44,8 @@
 // The echo was sealed after R's boot, for nobody but R knew its salt before;
 // only counters above the echo's are taken, so whatever R takes was sealed after
 // R's boot and is taken once. R forgets a sender only together with its
-// challenge, so that no recorded echo proves anything again. Neither R before
+// challenge, so that no recorded echo proves anything again; it does so when the
+// next boot of the same sender is proved, or when there is no room. Neither R before
 // the echo, nor S in answering the challenge, keeps any state that matters: a
 // replayed datagram of an unknown boot costs one verdict and one small answer out
 // of that boot's budget.

@@ -339,6 +339,37 @@ func TestSilentBootMakesRoom(t *testing.T) {
 	}
 }
 
+// A member that starts again and again leaves nothing behind: its next boot takes the
+// place of those that have been silent, and what was recorded of them proves nothing.
+func TestNextBootTakesThePlaceOfTheLast(t *testing.T) {
+	other, b := boot(1, 1), boot(2, 2)
+	introduce(t, 0, other, b)
+	var echo, data []byte
+	for i := range 3 * MaxSenders {
+		now := time.Duration(i) * SenderIdle
+		own := salt(byte(i))
+		own[0] = 3 + byte(i>>8)
+		next := peer{Sealer: NewSealer(Keyring{Current: key(1)}, 3, uuid(7), own)}
+		next.Opener = NewOpener(next.Sealer)
+		recorded := introduce(t, now, next, b)
+		if n := len(b.Senders()); i > 0 && n != 2 {
+			t.Fatalf("start %d: %d boots are known, want that of the other member and the last", i, n)
+		}
+		if i > 0 {
+			b.expect(t, now, echo, StaleEcho)
+			b.expect(t, now, data, Unproved)
+		}
+		b.expect(t, now, other.whole(t, "x"), OK)
+		echo, data = recorded, next.whole(t, "data")
+	}
+	// One that has ended a moment ago is kept: it may be a twin.
+	now := (3*MaxSenders-1)*SenderIdle + SenderIdle - 1
+	introduce(t, now, boot(3, 1), b)
+	if n := len(b.Senders()); n != 3 {
+		t.Errorf("%d boots are known, want that of the other member and two", n)
+	}
+}
+
 // A boot that is not known is answered out of a budget of its own, which fills
 // again; known boots never need it, and other boots neither.
 func TestKnownBootsAreNotDelayedByStrangers(t *testing.T) {

@@ -13,7 +13,7 @@ const (
 	// theirs that ended lately.
 	MaxSenders = 128
 	// SenderIdle is how long a boot must have been silent before a new one may
-	// take its place.
+	// take its place; one of the same sender does.
 	SenderIdle = 5 * time.Second
 	// twinAfter is how long datagrams may be under way: an older boot that is
 	// heard that long after a newer one was proved lives beside it.
@@ -77,16 +77,23 @@ func newSenders() senders { return senders{known: make(map[senderKey]*sender)} }
 
 func (t *senders) get(from uint64, salt Salt) *sender { return t.known[senderKey{from, salt}] }
 
-// add makes a boot known, in place of the one silent for longest if need be.
+// add makes a boot known, in place of those of the same sender that have ended, and of
+// the one silent for longest if need be.
 func (t *senders) add(now time.Duration, s *sender) bool {
-	if len(t.known) >= MaxSenders && !t.forget(now) {
+	for _, was := range t.known {
+		if was.from == s.from && now-was.last >= SenderIdle {
+			t.forget(was)
+		}
+	}
+	if len(t.known) >= MaxSenders && !t.makeRoom(now) {
 		return false
 	}
 	t.known[senderKey{s.from, s.salt}] = s
 	return true
 }
 
-func (t *senders) forget(now time.Duration) bool {
+// makeRoom forgets the boot silent for longest, if that is long enough.
+func (t *senders) makeRoom(now time.Duration) bool {
 	var oldest *sender
 	for _, s := range t.known {
 		if oldest == nil || s.last < oldest.last {
@@ -96,12 +103,17 @@ func (t *senders) forget(now time.Duration) bool {
 	if now-oldest.last < SenderIdle {
 		return false
 	}
-	for len(oldest.partials) > 0 {
-		t.drop(oldest, 0)
-	}
-	delete(t.known, senderKey{oldest.from, oldest.salt})
-	t.forgotten++
+	t.forget(oldest)
 	return true
+}
+
+// forget takes a boot out of the table, and with it the challenge that it has answered.
+func (t *senders) forget(s *sender) {
+	for len(s.partials) > 0 {
+		t.drop(s, 0)
+	}
+	delete(t.known, senderKey{s.from, s.salt})
+	t.forgotten++
 }
 
 // Sender is a boot that has proved that it lives.
