@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"onevoice/admin"
+	"onevoice/cluster"
 )
 
 // Bounds of what is remembered.
@@ -49,13 +50,31 @@ type Event struct {
 	Text  string `json:"text"`
 }
 
+// look is a Sample as it is kept: all of one size, and pointing to nothing, so that the
+// heap of a daemon does not grow for its first hour, whatever moves meanwhile.
+type look struct {
+	Sample // without Buckets
+	// shares are the nodes' buckets, the first of them, known many, in use.
+	shares [maxShares]share
+	known  int
+}
+
+// share is what a node has; node is its place among the names.
+type share struct{ node, buckets uint16 }
+
+const maxShares = cluster.MaxHosts + cluster.MaxForeign
+
 // History is the last hour. Its methods may be called from any goroutine.
 type History struct {
-	mu      sync.Mutex
-	samples []Sample
-	events  []Event
-	last    *admin.Status
-	lastAt  time.Time
+	mu sync.Mutex
+	// looks has room for all that are kept from the first one on.
+	looks []look
+	// names are those of nodes that any look has shares of, and of others whose places
+	// the next new ones take.
+	names  []string
+	events []Event
+	last   *admin.Status
+	lastAt time.Time
 }
 
 // Recent is the answer to GET /v1/history.
@@ -71,8 +90,21 @@ func (h *History) Recent() Recent {
 	defer h.mu.Unlock()
 	r := Recent{
 		Interval: SampleInterval.Seconds(),
-		Samples:  append([]Sample{}, h.samples...),
+		Samples:  make([]Sample, len(h.looks)),
 		Events:   make([]Event, 0, len(h.events)),
+	}
+	for i := range h.looks {
+		l := &h.looks[i]
+		r.Samples[i] = l.Sample
+		if i > 0 && slices.Equal(l.kept(), h.looks[i-1].kept()) {
+			// An hour of looks at what seldom changes.
+			r.Samples[i].Buckets = r.Samples[i-1].Buckets
+			continue
+		}
+		r.Samples[i].Buckets = make(map[string]int, l.known)
+		for _, s := range l.kept() {
+			r.Samples[i].Buckets[h.names[s.node]] = int(s.buckets)
+		}
 	}
 	for i := len(h.events) - 1; i >= 0; i-- {
 		r.Events = append(r.Events, h.events[i])
@@ -88,7 +120,9 @@ func (h *History) restore(text []byte, at time.Time) {
 		return
 	}
 	h.mu.Lock()
-	h.samples = newest(r.Samples, MaxSamples)
+	for i := range r.Samples {
+		h.keep(&r.Samples[i])
+	}
 	slices.Reverse(r.Events)
 	h.events = newest(r.Events, MaxEvents)
 	h.mu.Unlock()
@@ -99,7 +133,7 @@ func (h *History) restore(text []byte, at time.Time) {
 func (h *History) Observe(at time.Time, s *admin.Status) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.samples = newest(append(h.samples, h.sample(at, s)), MaxSamples)
+	h.keep(h.sample(at, s))
 	for _, e := range changes(h.last, s) {
 		e.At = at.Unix()
 		h.events = append(h.events, e)
@@ -125,16 +159,61 @@ func newest[T any](all []T, n int) []T {
 	return all
 }
 
-func (h *History) sample(at time.Time, s *admin.Status) Sample {
-	out := Sample{At: at.Unix(), Flows: s.Flows.Running, Leased: s.Leased, Buckets: map[string]int{}}
+// keep keeps a sample as the newest, in place of the oldest where there are enough.
+func (h *History) keep(s *Sample) {
+	if h.looks == nil {
+		h.looks = make([]look, 0, MaxSamples)
+	}
+	if len(h.looks) == MaxSamples {
+		copy(h.looks, h.looks[1:])
+		h.looks = h.looks[:MaxSamples-1]
+	}
+	h.looks = append(h.looks, look{Sample: *s})
+	l := &h.looks[len(h.looks)-1]
+	l.Buckets = nil
+	for _, name := range slices.Sorted(maps.Keys(s.Buckets)) {
+		if l.known == maxShares {
+			// A table has no more; another process's answer may.
+			return
+		}
+		l.shares[l.known] = share{h.place(name), uint16(s.Buckets[name])}
+		l.known++
+	}
+}
+
+// place is a name's among the names.
+func (h *History) place(name string) uint16 {
+	i := slices.Index(h.names, name)
+	if i < 0 {
+		i = h.unused()
+	}
+	if i < 0 {
+		i, h.names = len(h.names), append(h.names, "")
+	}
+	h.names[i] = name
+	return uint16(i)
+}
+
+// unused is the first place that no look has a share of, -1 for none.
+func (h *History) unused() int {
+	used := make([]bool, len(h.names))
+	for i := range h.looks {
+		for _, s := range h.looks[i].kept() {
+			used[s.node] = true
+		}
+	}
+	return slices.Index(used, false)
+}
+
+// kept are the shares in use.
+func (l *look) kept() []share { return l.shares[:l.known] }
+
+func (h *History) sample(at time.Time, s *admin.Status) *Sample {
+	out := &Sample{At: at.Unix(), Flows: s.Flows.Running, Leased: s.Leased, Buckets: map[string]int{}}
 	for i := range s.Nodes {
 		if n := &s.Nodes[i]; !n.Witness {
 			out.Buckets[n.Name] = n.Buckets
 		}
-	}
-	if n := len(h.samples); n > 0 && maps.Equal(h.samples[n-1].Buckets, out.Buckets) {
-		// An hour of looks at what seldom changes.
-		out.Buckets = h.samples[n-1].Buckets
 	}
 	if h.last == nil {
 		return out

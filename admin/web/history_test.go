@@ -3,6 +3,7 @@ package web
 import (
 	"fmt"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -59,7 +60,7 @@ func TestHistoryIsHandedOver(t *testing.T) {
 	if r := before.history.Recent(); len(r.Samples)+len(r.Events) != 0 {
 		t.Errorf("of what cannot be read it has taken %+v", r)
 	}
-	before.history.samples, before.history.events = h.samples, h.events
+	before.history.looks, before.history.names, before.history.events = h.looks, h.names, h.events
 	var after History
 	at := epoch().Add(time.Minute)
 	after.restore(before.Remembered(), at)
@@ -153,10 +154,9 @@ func TestHistoryIsBounded(t *testing.T) {
 	}
 }
 
-// What has not changed is kept once, and what has is another's.
-func TestEqualBucketsAreKeptOnce(t *testing.T) {
+// What has not changed is answered once, and what has is another's.
+func TestEqualBucketsAreAnsweredOnce(t *testing.T) {
 	h := &History{}
-	at := func(i int) uintptr { return reflect.ValueOf(h.Recent().Samples[i].Buckets).Pointer() }
 	s := looks()[0]
 	for i := range 3 {
 		if i == 2 {
@@ -167,10 +167,57 @@ func TestEqualBucketsAreKeptOnce(t *testing.T) {
 		}
 		h.Observe(epoch().Add(time.Duration(i)*SampleInterval), s)
 	}
+	r := h.Recent().Samples
+	at := func(i int) uintptr { return reflect.ValueOf(r[i].Buckets).Pointer() }
 	if at(0) != at(1) || at(1) == at(2) {
-		t.Error("equal ones are not kept once, or others are")
+		t.Error("equal ones are not answered once, or others are")
 	}
-	if b := h.Recent().Samples; b[1].Buckets["n1"] != 128 || b[2].Buckets["n1"] != 100 {
-		t.Errorf("the samples say %+v", b)
+	if r[1].Buckets["n1"] != 128 || r[2].Buckets["n1"] != 100 {
+		t.Errorf("the samples say %+v", r)
 	}
+}
+
+// moving are statuses of an hour and more in that buckets move between any two looks, and
+// nodes come and go.
+func moving(i int) *admin.Status {
+	s := looks()[0]
+	s.Nodes[0].Buckets, s.Nodes[1].Buckets = i%256, 255-i%256
+	s.Nodes = append(s.Nodes, admin.NodeStatus{Name: fmt.Sprint("guest", i/60), In: true, Buckets: 1})
+	return s
+}
+
+// What nodes had is told of the hour, by the names that they had then.
+func TestSamplesTellWhoHadWhat(t *testing.T) {
+	h := &History{}
+	const all = 2*MaxSamples + 7
+	for i := range all {
+		h.Observe(epoch().Add(time.Duration(i)*SampleInterval), moving(i))
+	}
+	for k, s := range h.Recent().Samples {
+		i := all - MaxSamples + k
+		if want := map[string]int{"n1": i % 256, "n2": 255 - i%256, fmt.Sprint("guest", i/60): 1}; !reflect.DeepEqual(s.Buckets, want) {
+			t.Fatalf("sample %d tells %v, want %v", k, s.Buckets, want)
+		}
+	}
+}
+
+// A daemon's heap does not grow with the hour that its page fills.
+func TestHistoryFillsWithoutGrowing(t *testing.T) {
+	h := &History{}
+	at := 0
+	heapAfter := func(looks int) int64 {
+		for ; at < looks; at++ {
+			h.Observe(epoch().Add(time.Duration(at)*SampleInterval), moving(at))
+		}
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	// The events are full by then.
+	before := heapAfter(MaxEvents)
+	if grown := heapAfter(MaxSamples) - before; grown > 16<<10 {
+		t.Errorf("the heap has grown by %d bytes", grown)
+	}
+	runtime.KeepAlive(h)
 }
