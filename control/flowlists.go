@@ -177,6 +177,10 @@ func (k *listBook) know(rows []cluster.DrainedRow) {
 			delete(k.lists, of)
 		}
 	}
+	if len(k.lists) == 0 {
+		// A map keeps the room that it once needed.
+		k.lists = map[listOf]keptList{}
+	}
 }
 
 // drains is the row whose drainer has sent a list, nil for none.

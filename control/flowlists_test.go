@@ -3,11 +3,13 @@ package control
 import (
 	"bytes"
 	"reflect"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
 
 	"onevoice/cluster"
+	"onevoice/hashing"
 	"onevoice/node"
 )
 
@@ -200,4 +202,40 @@ func TestBookIsBounded(t *testing.T) {
 	if want := (ListCounts{Heard: drainers + 5, Bad: 1, OtherKey: 1, Unasked: 3, Full: 1}); k.counts != want {
 		t.Errorf("counts %+v, want %+v", k.counts, want)
 	}
+}
+
+// When nobody drains any more, the book has none of the room that it needed: what a day
+// of faults has needed at most must not be a daemon's for good.
+func TestBookLetsItsRoomGo(t *testing.T) {
+	k := newListBook(listKeyID{7}, []string{"ssh"})
+	var rows []cluster.DrainedRow
+	for b := range hashing.Buckets {
+		row := cluster.DrainedRow{Bucket: uint8(b)}
+		for id := range uint64(8) {
+			row.By = append(row.By, cluster.Drainer{ID: id})
+		}
+		rows = append(rows, row)
+	}
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	k.know(rows)
+	for b := range hashing.Buckets {
+		for id := range uint64(8) {
+			hears(k, 0, id, 0, 0, ssh(uint8(b), 1, 2, 3))
+		}
+	}
+	if more := heap() - before; len(k.lists) != 8*hashing.Buckets || more < 128<<10 {
+		t.Fatalf("%d lists take %d bytes: too few to tell anything", len(k.lists), more)
+	}
+	k.know(nil)
+	if more := heap() - before; more > 16<<10 {
+		t.Errorf("%d bytes are left of lists that were let go", more)
+	}
+	runtime.KeepAlive(k)
+	runtime.KeepAlive(rows)
 }

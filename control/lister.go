@@ -91,7 +91,7 @@ func (r *lister) look(now time.Duration) {
 	if generation != r.generation {
 		// A worker keeps nothing that it was told under other rights.
 		r.generation, r.tellAt, r.mergeAt = generation, now, now
-		clear(r.told)
+		r.told = map[listOf]FlowList{}
 	}
 	d := r.core.Draining()
 	if !slices.Equal(d.Rows, r.draining.Rows) {
