@@ -55,6 +55,7 @@ fuzz: ## the fuzz targets, FUZZTIME=30s each
 	$(FUZZ) '^FuzzHandleFrame$$' ./node
 	$(FUZZ) '^FuzzHandleIPv6$$' ./node
 	$(FUZZ) '^FuzzNode$$' ./node
+	$(FUZZ) '^FuzzCookies$$' ./node
 	$(FUZZ) '^FuzzIPv6Chain$$' ./node
 	$(FUZZ) '^FuzzTCPOptions$$' ./node
 	$(FUZZ) '^FuzzARP$$' ./responder

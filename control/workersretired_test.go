@@ -19,8 +19,9 @@ type retiredRig struct {
 	old    *worker
 	bucket uint8
 	hash   uint64
-	// mute: the retired one answers nothing; behind: it has another table still.
-	mute, behind atomic.Bool
+	// mute: the retired one answers nothing; behind: it has another table still; cookies:
+	// it has sent SYN cookies that may come back.
+	mute, behind, cookies atomic.Bool
 }
 
 func newRetiredRig(t *testing.T) *retiredRig {
@@ -76,7 +77,7 @@ func (r *retiredRig) answer(far *wire) {
 			h.Generation = 3
 		}
 		if want.Services[0].Has(r.bucket) {
-			h.Services[0] = []node.Held{{Bucket: r.bucket, Flows: 1, HalfOpen: 1, Unproven: true, Hashes: []uint64{r.hash}}}
+			h.Services[0] = []node.Held{{Bucket: r.bucket, Flows: 1, HalfOpen: 1, Unproven: true, Overflow: r.cookies.Load(), Hashes: []uint64{r.hash}}}
 		}
 		_ = far.send(newMessage(sayAnswer, m.ID, h))
 	}
@@ -146,6 +147,8 @@ func TestStraysBesideRetiredWorkers(t *testing.T) {
 		"affinity": func(s *WorkerSettings) { s.Config.Services[0].Affinity = config.SourceNet },
 		"name":     func(s *WorkerSettings) { s.Config.Services[0].Name = "other" },
 		"ports":    func(s *WorkerSettings) { s.Config.Services[0].LastPort = 23 },
+		// Others may still know the service by this name at its old port.
+		"port": func(s *WorkerSettings) { s.Config.Services[0].Listen = netip.MustParseAddrPort("10.77.0.2:2222") },
 		"pins": func(s *WorkerSettings) {
 			s.Config.Pins = []config.Pin{{Clients: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/24")}, Node: "10.77.0.11"}}
 		},
@@ -178,6 +181,11 @@ func TestStraysBesideRetiredWorkers(t *testing.T) {
 	if its, others := verdicts(everyList()); its != node.StrayListed || others != node.StrayAnswered {
 		t.Errorf("in the end: %v, %v", its, others)
 	}
+	r.cookies.Store(true)
+	if its, others := verdicts(everyList()); its != node.StrayShared || others != node.StrayAnswered {
+		t.Errorf("while its cookies may come back: %v in their bucket, %v in another", its, others)
+	}
+	r.cookies.Store(false)
 	r.closedPorts()
 	r.behind.Store(true)
 	if its, others := verdicts(everyList()); its != node.StrayShared || others != node.StrayShared || h.Generation != 3 {

@@ -10,6 +10,7 @@ import (
 	"onevoice/admission"
 	"onevoice/hashing"
 	"onevoice/internal/flowstate"
+	"onevoice/link"
 	"onevoice/stack"
 )
 
@@ -69,6 +70,30 @@ func TestCookiesAreForWhoeverIsAdmitted(t *testing.T) {
 	}
 	if known := n.Neighbours().Known; known != 0 {
 		t.Errorf("%d neighbours are known by SYNs that may be forged", known)
+	}
+}
+
+// A cookie belongs to the VIP that its SYN was for, under whose lease it leaves, and is
+// looked for at its service when it comes back, for as long as one of netstack's.
+func TestCookiesBelongToTheirVIP(t *testing.T) {
+	n, _ := newNode6(t)
+	n.answers = &cookies{}
+	for vip, f := range [][2]*link.Frame{
+		{frame(etherTypeIPv4, segments()["SYN"]), frame(etherTypeIPv4, segments()["ACK"])},
+		{frame6(tcp6(asker6, 40000, 22, flagSYN, nil)), frame6(tcp6(asker6, 40000, 22, flagACK, nil))},
+	} {
+		if v := handleLast(n, f[1].Data); v != StrayAnswered {
+			t.Errorf("VIP %d: before a cookie: %v", vip, v)
+		}
+		if h := n.Handle(n.last, f[0]); h.Verdict != AnsweredSYN || h.vip != vip {
+			t.Errorf("VIP %d: %v under the lease of VIP %d", vip, h.Verdict, h.vip)
+		}
+		if v := handleLast(n, f[1].Data); v != DeliverStray {
+			t.Errorf("VIP %d: a cookie that comes back: %v", vip, v)
+		}
+		if v := n.Handle(n.last+unprovenTime, f[1]).Verdict; v != StrayAnswered {
+			t.Errorf("VIP %d: a cookie that comes back after a minute: %v", vip, v)
+		}
 	}
 }
 

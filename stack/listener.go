@@ -38,7 +38,7 @@ func (l *listener) open(s *Stack) error {
 	l.ep = ep
 	l.entry.Init(l, waiter.ReadableEvents)
 	l.queue.EventRegister(&l.entry)
-	l.overflow.key = newCookieKey(s.secrets.during(func() { err = ep.Listen(ListenBacklog) }))
+	l.overflow.key = newCookieKey(s.secrets.during(func() { err = ep.Listen(s.backlog) }))
 	if err != nil {
 		l.close()
 		return fmt.Errorf("listen on %s: %s", at, err)

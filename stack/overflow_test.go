@@ -201,7 +201,6 @@ func TestCookiesOfAnotherKind(t *testing.T) {
 	for name, spoil := range map[string]func(b *cookieBench, answer []byte){
 		"another number":     func(_ *cookieBench, a []byte) { a[24]++ },
 		"another client":     func(_ *cookieBench, a []byte) { a[19]++ },
-		"older than three":   func(_ *cookieBench, a []byte) { a[24] -= 3 },
 		"another time stamp": func(_ *cookieBench, a []byte) { a[20+cookieStamp]++ },
 		"other options":      func(_ *cookieBench, a []byte) { a[20+stampKindAt] = 5 },
 		"to be cut":          func(_ *cookieBench, a []byte) { a[6] = 0 },
@@ -215,6 +214,21 @@ func TestCookiesOfAnotherKind(t *testing.T) {
 		b.Answered(b.now, 0, answer, false)
 		if got, ok := b.AppendCookie(b.now, nil, 0, openingSYN(from, to, 2, linux, nil)); ok || len(got) > 0 {
 			t.Errorf("%s: a cookie was made all the same", name)
+		}
+	}
+}
+
+// An answer that waited for longer than netstack takes its cookie, three units of 64
+// seconds, is no form of others.
+func TestCookiesOfAnotherTime(t *testing.T) {
+	to, from := netip.AddrPortFrom(vip, 22), netip.AddrPortFrom(client, 4000)
+	for units, want := range []bool{true, true, true, false, false} {
+		b := newCookieBench(t)
+		answer := b.asked(openingSYN(from, to, 1, nil, nil))
+		b.clock.held.Add(int64(units) * int64(64*time.Second))
+		b.Answered(b.now, 0, answer, false)
+		if _, ok := b.AppendCookie(b.now, nil, 0, openingSYN(from, to, 2, nil, nil)); ok != want {
+			t.Errorf("after %d units: a cookie is made: %v, want %v", units, ok, want)
 		}
 	}
 }

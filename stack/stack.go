@@ -75,6 +75,9 @@ type Config struct {
 	Services  []Service
 	// MaxFlows is how many flows there may be, when that is below the package's.
 	MaxFlows int
+	// Backlog is how many half-open connections a service may have, one less, when
+	// that is below ListenBacklog; 0 for that.
+	Backlog int
 	// Poller is the loop's: the stack adds its local sockets to it and wakes it.
 	Poller Poller
 	// Clock is netstack's, and Random the source of its sequence numbers, ports
@@ -109,6 +112,8 @@ type Stack struct {
 	secrets *overheard
 	stamps  stampKey
 	cookies uint64
+	// backlog is of each listener.
+	backlog int
 
 	gathering gathering
 	ready     readyQueue
@@ -164,6 +169,10 @@ func New(cfg Config) (*Stack, error) {
 		scratch: make([]byte, portion(cfg.MTU)),
 		clock:   &turnClock{Clock: cfg.Clock},
 		secrets: &overheard{Reader: cfg.Random},
+		backlog: ListenBacklog,
+	}
+	if cfg.Backlog > 0 {
+		s.backlog = min(cfg.Backlog, ListenBacklog)
 	}
 	if cfg.Random == nil {
 		s.secrets.Reader = rand.Reader
