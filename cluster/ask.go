@@ -182,6 +182,16 @@ func (c *Core) answer(request uint64, err error) {
 	c.effects.Answers = append(c.effects.Answers, Answer{request, err})
 }
 
+// whyNoAnswer is why a wish was not decided in time. A leader without a disk gives the
+// lead away, and neither passes the wish on nor learns what becomes of it.
+func (c *Core) whyNoAnswer() error {
+	const slow = time.Second
+	if d := &c.disk; d.busy && c.now-d.begun > slow {
+		return fmt.Errorf("this node has been trying to save its state for %v, and decides nothing before; make room on its disk, or ask another node; the wish may still come true", (c.now - d.begun).Round(time.Second))
+	}
+	return ErrNoAnswer
+}
+
 // doAsks proposes the wishes until the log answers them.
 func (c *Core) doAsks() {
 	kept := c.asks[:0]
@@ -191,7 +201,7 @@ func (c *Core) doAsks() {
 			c.answer(a.request, nil)
 			continue
 		case c.now >= a.by:
-			c.answer(a.request, ErrNoAnswer)
+			c.answer(a.request, c.whyNoAnswer())
 			continue
 		case a.going != 0:
 			kept = append(kept, a)

@@ -301,6 +301,10 @@ func (c *Core) fail(err error) {
 	if c.failed == nil {
 		c.failed = err
 		c.note(true, "stopped: %v", err)
+		for _, a := range c.asks {
+			c.answer(a.request, err)
+		}
+		c.asks = nil
 		if c.holder != nil {
 			c.holder.drop()
 			c.showLeases()

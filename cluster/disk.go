@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -58,6 +59,8 @@ type image struct {
 type disk struct {
 	busy bool
 	seq  uint64
+	// begun is when the write under way was given to the shell.
+	begun time.Duration
 	// own is what shall be known of this host; dirty when not all of it has been
 	// given to the shell.
 	own   own
@@ -73,7 +76,7 @@ func (c *Core) write(w *Write) {
 	d := &c.disk
 	d.seq++
 	w.Seq = d.seq
-	d.busy = true
+	d.busy, d.begun = true, c.now
 	c.effects.Write = w
 }
 
