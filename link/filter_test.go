@@ -69,6 +69,56 @@ func TestFilterPassesOnlyWhatConcernsTheNode(t *testing.T) {
 	}
 }
 
+// The control process hears whole datagrams to its port, and nothing else; the worker
+// hears all but those. What comes after the first part of a datagram has no port.
+func TestFilterOfHeartbeats(t *testing.T) {
+	const port = 7177
+	beats := &Filter{Addresses: []netip.Addr{vip, vip2}, Groups: []net.HardwareAddr{group}, Port: port}
+	rest := &Filter{Addresses: beats.Addresses, Groups: beats.Groups, Except: port}
+	to := func(dst netip.Addr, proto byte, port uint16, edit ...byte) []byte {
+		p := append(ipv4To(dst), make([]byte, 24)...)
+		p[9] = proto
+		for i := 0; i < len(edit); i += 2 {
+			p[edit[i]] = edit[i+1]
+		}
+		header := int(p[0]&0xf) * 4
+		p[header+2], p[header+3] = byte(port>>8), byte(port)
+		return p
+	}
+	const udp, tcp = 17, 6
+	for _, c := range []struct {
+		name        string
+		frame       []byte
+		beat, other bool
+	}{
+		{"a heartbeat", ethernet(group, other, 0x0800, to(vip, udp, port)), true, false},
+		{"a heartbeat for the second VIP to our MAC", ethernet(own, other, 0x0800, to(vip2, udp, port)), true, false},
+		{"a heartbeat with IP options", ethernet(group, other, 0x0800, to(vip, udp, port, 0, 0x47)), true, false},
+		{"one that must not be cut", ethernet(group, other, 0x0800, to(vip, udp, port, 6, 0x40)), true, false},
+		{"a datagram to another port", ethernet(group, other, 0x0800, to(vip, udp, port+1)), false, true},
+		{"TCP to that port", ethernet(group, other, 0x0800, to(vip, tcp, port)), false, true},
+		{"the first part of a datagram", ethernet(group, other, 0x0800, to(vip, udp, port, 6, 0x20)), false, false},
+		{"the last part of a datagram", ethernet(group, other, 0x0800, to(vip, udp, port, 7, 9)), false, true},
+		{"a datagram for the host", ethernet(own, other, 0x0800, to(netip.MustParseAddr("10.77.0.11"), udp, port)), false, false},
+		{"a heartbeat to another host", ethernet(other, own, 0x0800, to(vip, udp, port)), false, false},
+		{"ARP with those bytes", ethernet(broadcast, other, 0x0806, to(vip, udp, port)), false, true},
+		{"too short for a port", ethernet(group, other, 0x0800, to(vip, udp, port)[:22]), false, false},
+	} {
+		for _, x := range []struct {
+			of   *Filter
+			want bool
+		}{{beats, c.beat}, {rest, c.other}} {
+			vm, err := bpf.NewVM(x.of.Program(own))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n, err := vm.Run(c.frame); err != nil || (n > 0) != x.want {
+				t.Errorf("%s, port %d: passes %v, want %v; %v", c.name, x.of.Port, n > 0, x.want, err)
+			}
+		}
+	}
+}
+
 func TestFilterOfTheMostAddressesAssembles(t *testing.T) {
 	filter := &Filter{}
 	for i := range MaxFilterAddresses / 2 {

@@ -115,7 +115,7 @@ func processorsOf(list string) (out []int, ok bool) {
 		if err == nil && isRange {
 			last, err = strconv.Atoi(to)
 		}
-		if err != nil || first < 0 || last < first || last-first >= maxProcessors {
+		if err != nil || last < first || last-first >= maxProcessors {
 			return nil, false
 		}
 		for cpu := first; cpu <= last; cpu++ {

@@ -127,7 +127,7 @@ func TestProcessors(t *testing.T) {
 			t.Errorf("%q is taken for %v", list, got)
 		}
 	}
-	for _, list := range []string{"", "no list", "0-4095", strings.Repeat("0,", 3000)} {
+	for _, list := range []string{"", "no list", "0-4095", "0,1023", strings.Repeat("00,", 3000)} {
 		if visited(strings.NewReader(list)) {
 			t.Errorf("%.20q was visited", list)
 		}
