@@ -57,8 +57,10 @@ type steered struct {
 	byFlow  map[hashing.Flow]*socketOf
 	// first are the packets whose first fragment has passed, and when; last is the
 	// latest of them.
-	first       map[string]time.Time
+	first       map[string]remembered
 	last, last6 []byte
+	// firsts counts them.
+	firsts int
 	// unsure: whether the programs remember it is a matter of a moment.
 	unsure bool
 }
@@ -92,7 +94,7 @@ func newSteered(t testing.TB, seed uint64) *steered {
 			t.Fatal(err)
 		}
 	}
-	x := &steered{t: t, random: rand.New(rand.NewPCG(seed, 0)), byFlow: map[hashing.Flow]*socketOf{}, first: map[string]time.Time{}}
+	x := &steered{t: t, random: rand.New(rand.NewPCG(seed, 0)), byFlow: map[hashing.Flow]*socketOf{}, first: map[string]remembered{}}
 	x.load()
 	for _, a := range []netip.Addr{vipAddr, vipAddr6} {
 		x.connect(a)
@@ -350,17 +352,32 @@ func (x *steered) expect4(b []byte) ingress.Ruling {
 	f := hashing.Flow{Src: netip.AddrFrom4([4]byte(p[12:16])), Dst: vipAddr, Proto: p[9]}
 	r := x.expectTransport(&f, p[8], rest, 1)
 	if part&0x2000 != 0 && r.Passes() && r != ingress.Elsewhere {
-		x.first[key], x.last = time.Now(), b
+		x.first[key], x.last = x.now(), b
 	}
 	return r
+}
+
+// remembered is when a first fragment passed, and which of all it was.
+type remembered struct {
+	at    time.Time
+	order int
+}
+
+// surelyKept is after how many more the programs may have forgotten one: their maps hold
+// 8,192 of each family, and the kernel chooses only roughly the oldest to make room.
+const surelyKept = 1024
+
+func (x *steered) now() remembered {
+	x.firsts++
+	return remembered{time.Now(), x.firsts}
 }
 
 // expectFragment is the ruling on a fragment that is not the first of its packet.
 func (x *steered) expectFragment(key string) ingress.Ruling {
 	// The programs remember a first fragment for 30 seconds, by a clock of their own.
-	at, passed := x.first[key]
-	age := time.Since(at)
-	x.unsure = passed && age > 20*time.Second && age < 60*time.Second
+	then, passed := x.first[key]
+	age := time.Since(then.at)
+	x.unsure = passed && (age > 20*time.Second && age < 60*time.Second || x.firsts-then.order > surelyKept)
 	if passed && age < 30*time.Second {
 		return ingress.PassFragment
 	}
@@ -402,7 +419,7 @@ func (x *steered) expect6(b []byte) ingress.Ruling {
 		case f.Proto != 0 && f.Proto != 60:
 			r := x.expectTransport(&f, p[7], rest, 58)
 			if first != "" && r.Passes() && r != ingress.Elsewhere {
-				x.first[first], x.last6 = time.Now(), b
+				x.first[first], x.last6 = x.now(), b
 			}
 			return r
 		case n == 4 || len(rest) < 2:
