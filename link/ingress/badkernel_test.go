@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -38,6 +39,40 @@ func TestKernelWithoutTCX(t *testing.T) {
 	}
 }
 
+// Beside the qdisc ingress there is no clsact: its filters would all be on the way in, and
+// nothing would keep back what leaves. Who has put it there is told, and nothing is attached.
+func TestPlainIngressOnTheInterface(t *testing.T) {
+	newWire(t)
+	d := direct(t, directConfig())
+	d.tcx = func(link.TCXOptions) (link.Link, error) { return nil, ebpf.ErrNotSupported }
+	device, err := interfaceOf("near")
+	if err == nil {
+		err = netlink.QdiscAdd(&netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: device.Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_INGRESS}})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Attach("near", ""); err == nil || errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "tc qdisc del dev near ingress") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("%v", err)
+	}
+	if _, filters := onHooks(t); filters != 0 {
+		t.Errorf("%d filters", filters)
+	}
+}
+
+// A kernel without TCX that was built without clsact, or without its filter, lacks
+// something; it is not that something is wrong.
+func TestKernelWithoutClsact(t *testing.T) {
+	for _, errno := range []error{unix.ENOENT, unix.EOPNOTSUPP} {
+		if err := named(builtWithout(errno), needsDirect); !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "CONFIG_NET_CLS_BPF") || !strings.Contains(err.Error(), "Linux 5.8") {
+			t.Errorf("%v", err)
+		}
+	}
+	if err := builtWithout(unix.EBUSY); err != unix.EBUSY {
+		t.Errorf("%v", err)
+	}
+}
+
 // What a kernel lacks is named, and is told from a program that is wrong and from a right
 // that is missing.
 func TestKernelWithoutAHelper(t *testing.T) {
@@ -49,13 +84,13 @@ func TestKernelWithoutAHelper(t *testing.T) {
 	}
 	has := func(ebpf.ProgramType, asm.BuiltinFunc) error { return nil }
 	invalid := errors.New("invalid argument")
-	if err := named(lacking(invalid, lacksLookUp)); !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "bpf_skc_lookup_tcp") {
+	if err := named(lacking(invalid, lacksLookUp), needsDirect); !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "bpf_skc_lookup_tcp") || !strings.Contains(err.Error(), "Linux 5.8") || strings.Contains(err.Error(), "5.5") {
 		t.Errorf("%v", err)
 	}
 	if err := lacking(invalid, has); err != invalid {
 		t.Errorf("%v", err)
 	}
-	if err := named(lacking(unix.EPERM, lacksLookUp)); !errors.Is(err, ErrNotPermitted) {
+	if err := named(lacking(unix.EPERM, lacksLookUp), needsDirect); !errors.Is(err, ErrNotPermitted) {
 		t.Errorf("%v", err)
 	}
 }

@@ -74,7 +74,7 @@ func LoadDirect(c DirectConfig) (*Direct, error) {
 	}
 	d := &Direct{config: c, tcx: link.AttachTCX}
 	if err := d.load(); err != nil {
-		return nil, errors.Join(fmt.Errorf("ingress: direct path: %w", named(err)), d.Close())
+		return nil, errors.Join(fmt.Errorf("ingress: direct path: %w", named(err, needsDirect)), d.Close())
 	}
 	return d, nil
 }
@@ -241,7 +241,7 @@ func (d *Direct) Ask() (*Asked, error) {
 			a.leave[i], err = d.program("onevoice_ask", ebpf.AttachTCXEgress, kind)
 		}
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("ingress: %w", named(err)), a.Close())
+			return nil, errors.Join(fmt.Errorf("ingress: %w", named(err, needsDirect)), a.Close())
 		}
 	}
 	return a, nil

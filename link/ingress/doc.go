@@ -15,5 +15,6 @@
 //
 // The socket filter needs Linux 5.5, the TCX program 6.6, and both the rights to load
 // and attach programs. Without the one the other helps all the same; without both the
-// node decides alone, and so it does about everything that passes here.
+// node decides alone, and so it does about everything that passes here. The programs of
+// the direct path need Linux 5.8, for the lease is compared in the kernel.
 package ingress

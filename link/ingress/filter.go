@@ -39,9 +39,16 @@ const dropsBytes = 64
 
 var (
 	// ErrUnsupported: the kernel lacks something that is needed.
-	ErrUnsupported = errors.New("the kernel is too old; Linux 5.5 or later is needed, and 6.6 to spare its own stack the frames")
+	ErrUnsupported = errors.New("the kernel is too old, or was built without something")
 	// ErrNotPermitted: the process may not load or attach a program.
 	ErrNotPermitted = errors.New("not permitted; CAP_BPF and CAP_NET_ADMIN are needed")
+)
+
+// What is needed, by what is made. A map that is mapped is of 5.5 (BPF_F_MMAPABLE), the
+// helper that reads CLOCK_BOOTTIME of 5.8; the other helpers and kinds of maps are older.
+const (
+	needsFilter = "Linux 5.5 or later is needed, and 6.6 to spare its own stack the frames"
+	needsDirect = "Linux 5.8 or later is needed, with TCX or clsact"
 )
 
 // Config is what a Filter is made for.
@@ -117,16 +124,16 @@ func Load(c Config) (*Filter, error) {
 	}
 	f := &Filter{config: c}
 	if err := f.load(); err != nil {
-		return nil, errors.Join(fmt.Errorf("ingress: %w", named(err)), f.Close())
+		return nil, errors.Join(fmt.Errorf("ingress: %w", named(err, needsFilter)), f.Close())
 	}
 	return f, nil
 }
 
 // named tells what a node may go on without from what is wrong.
-func named(err error) error {
+func named(err error, needs string) error {
 	switch {
 	case errors.Is(err, ebpf.ErrNotSupported):
-		return fmt.Errorf("%w (%w)", ErrUnsupported, err)
+		return fmt.Errorf("%w; %s (%w)", ErrUnsupported, needs, err)
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("%w (%w)", ErrNotPermitted, err)
 	}
@@ -220,7 +227,7 @@ func heldMap(addressBytes uint32) (*ebpf.Map, error) {
 func (f *Filter) AttachSocket(fd int) error {
 	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, f.socket.FD())
 	if err != nil {
-		return fmt.Errorf("ingress: %w", named(os.NewSyscallError("setsockopt SO_ATTACH_BPF", err)))
+		return fmt.Errorf("ingress: %w", named(os.NewSyscallError("setsockopt SO_ATTACH_BPF", err), needsFilter))
 	}
 	return nil
 }
@@ -239,11 +246,11 @@ func (f *Filter) AttachHost(name string) error {
 		return nil // the programs of the direct path do it for all
 	}
 	if err := f.loadHost(&guarded); err != nil {
-		return fmt.Errorf("ingress: TCX program: %w", named(err))
+		return fmt.Errorf("ingress: TCX program: %w", named(err, needsFilter))
 	}
 	f.link, err = link.AttachTCX(link.TCXOptions{Interface: device.Index, Program: f.host, Attach: ebpf.AttachTCXIngress})
 	if err != nil {
-		return fmt.Errorf("ingress: interface %s: %w", name, named(err))
+		return fmt.Errorf("ingress: interface %s: %w", name, named(err, needsFilter))
 	}
 	return nil
 }

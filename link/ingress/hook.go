@@ -63,7 +63,7 @@ func (d *Direct) Attach(name, pins string) (outlive bool, err error) {
 			h = &hook{pinned: true}
 		}
 		if err != nil {
-			return false, fmt.Errorf("ingress: interface %s: direct path: %w", name, named(err))
+			return false, fmt.Errorf("ingress: interface %s: direct path: %w", name, named(err, needsDirect))
 		}
 		d.hooks = append(d.hooks, h)
 		outlive = h.pinned
@@ -178,15 +178,45 @@ func clsactFilter(index int, at ebpf.AttachType) *netlink.BpfFilter {
 // process's.
 func attachClsact(index int, p *ebpf.Program, at ebpf.AttachType) error {
 	qdisc := &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT}}
-	if err := netlink.QdiscAdd(qdisc); err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("clsact: %w", err)
+	err := netlink.QdiscAdd(qdisc)
+	if errors.Is(err, unix.EEXIST) {
+		err = plainIngress(index)
+	}
+	if err != nil {
+		return fmt.Errorf("clsact: %w", builtWithout(err))
 	}
 	f := clsactFilter(index, at)
 	f.Fd = p.FD()
 	if err := netlink.FilterReplace(f); err != nil {
-		return fmt.Errorf("clsact filter: %w", err)
+		return fmt.Errorf("clsact filter: %w", builtWithout(err))
 	}
 	return nil
+}
+
+// plainIngress is an error where an interface has the qdisc that clsact took the place of:
+// it has one hook, and takes a filter that is meant for the way out for one of the way in.
+func plainIngress(index int) error {
+	device, err := netlink.LinkByIndex(index)
+	if err != nil {
+		return err
+	}
+	all, err := netlink.QdiscList(device)
+	for _, q := range all {
+		if q.Type() == "ingress" {
+			name := device.Attrs().Name
+			return fmt.Errorf("the interface has the qdisc ingress of another program, beside which clsact cannot be, and nothing would be kept back on the way out; have it use clsact (tc qdisc del dev %s ingress; tc qdisc add dev %s clsact), or write path = \"netstack\" and a backend", name, name)
+		}
+	}
+	return err
+}
+
+// builtWithout tells a kernel that knows no such qdisc or filter, nor has a module of it
+// (net/sched/sch_api.c and cls_api.c), from what is wrong otherwise.
+func builtWithout(err error) error {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("%w: the kernel has no TCX, and of clsact it lacks a part (CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_BPF): %w", ebpf.ErrNotSupported, err)
+	}
+	return err
 }
 
 // Detach takes the programs of the direct path from the named interface and from the
@@ -260,8 +290,17 @@ func PinDirectory(name string) (string, error) {
 func PinPath(name string) string { return filepath.Join(bpfRoot, "onevoice", name) }
 
 // MountPins mounts the BPF file system where PinDirectory makes directories, if it is not
-// there yet. It needs CAP_SYS_ADMIN, which PinDirectory does not after it.
-func MountPins() error { return mountBPF(bpfRoot) }
+// there yet, and makes the one that all of them are in, PinPath(""). It needs
+// CAP_SYS_ADMIN, which PinDirectory does not after it.
+func MountPins() error {
+	if err := mountBPF(bpfRoot); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(PinPath(""), 0o700); err != nil {
+		return fmt.Errorf("ingress: %w", err)
+	}
+	return nil
+}
 
 func mountBPF(at string) error {
 	var s unix.Statfs_t
