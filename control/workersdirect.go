@@ -59,6 +59,8 @@ type DirectConfig struct {
 	Destroy func(*inetdiag.Socket) error
 	// Cookies is how many SYN cookies the host has sent, nil for what the kernel says.
 	Cookies func() (uint64, error)
+	// Begun is how many connections of clients it has begun, nil for the same.
+	Begun func() (uint64, error)
 }
 
 // Times of a DirectPath.
@@ -107,6 +109,7 @@ type DirectPath struct {
 	cookies  uint64
 	cookieAt time.Duration
 	listens  []bool
+	keptOut  keptOut
 	// failed: the last look failed, and that was said.
 	failed bool
 }
@@ -118,6 +121,9 @@ func NewDirectPath(cfg DirectConfig) *DirectPath {
 	}
 	if cfg.Cookies == nil {
 		cfg.Cookies = cookiesSent
+	}
+	if cfg.Begun == nil {
+		cfg.Begun = connectionsBegun
 	}
 	n := len(cfg.Services)
 	d := &DirectPath{
@@ -360,7 +366,7 @@ func (d *DirectPath) look() {
 		return
 	}
 	sent, cookieErr := d.cfg.Cookies()
-	if err = errors.Join(err, cookieErr); err != nil {
+	if err = errors.Join(err, cookieErr, d.noticeKeptOut(all, listens)); err != nil {
 		if !d.failed {
 			d.failed = true
 			d.cfg.Log.Error("this host's own connections cannot be looked at; this node gives nothing away that it may hold", "error", err)

@@ -1,11 +1,7 @@
 package control
 
 import (
-	"bytes"
-	"fmt"
 	"net/netip"
-	"os"
-	"strconv"
 	"time"
 
 	"onevoice/hashing"
@@ -22,6 +18,8 @@ type DirectStatus struct {
 	Reason string `json:"reason,omitempty"`
 	// Before is how many programs of others come before these at the interface.
 	Before int `json:"programs_before"`
+	// KeptOut: SYNs pass the programs, and this host's stack takes none.
+	KeptOut bool `json:"kept_out,omitempty"`
 	// Flows are connections of the host's own TCP.
 	Flows int `json:"flows"`
 	// Rulings are frames by what the programs have decided about them.
@@ -34,7 +32,7 @@ func (g *Guest) directStatus() *DirectStatus {
 	if d == nil {
 		return nil
 	}
-	s := &DirectStatus{Pinned: g.parts.NoPins == "", Reason: g.parts.NoPins, Before: d.cfg.Programs.Before(), Flows: d.Running(), Rulings: map[string]uint64{}}
+	s := &DirectStatus{Pinned: g.parts.NoPins == "", Reason: g.parts.NoPins, Before: d.cfg.Programs.Before(), KeptOut: d.KeptOut(), Flows: d.Running(), Rulings: map[string]uint64{}}
 	for r, n := range d.cfg.Programs.Rulings() {
 		if ingress.Ruling(r) != ingress.Elsewhere {
 			s.Rulings[ingress.Ruling(r).String()] = n
@@ -149,32 +147,4 @@ func (g *Guest) leaveDirect() {
 			g.log.Warn("the program that keeps frames from this host's own stack could not be taken away", "error", err)
 		}
 	}
-}
-
-// netstat is where the kernel counts (proc_net(5)).
-const netstat = "/proc/net/netstat"
-
-// cookiesSent is how many SYN cookies the host has sent (TcpExt SyncookiesSent).
-func cookiesSent() (uint64, error) {
-	b, err := os.ReadFile(netstat)
-	if err != nil {
-		return 0, fmt.Errorf("control: %w", err)
-	}
-	var names [][]byte
-	for line := range bytes.Lines(b) {
-		f := bytes.Fields(line)
-		if len(f) == 0 || string(f[0]) != "TcpExt:" {
-			continue
-		}
-		if names == nil {
-			names = f
-			continue
-		}
-		for i := range min(len(f), len(names)) {
-			if string(names[i]) == "SyncookiesSent" {
-				return strconv.ParseUint(string(f[i]), 10, 64)
-			}
-		}
-	}
-	return 0, fmt.Errorf("control: %s has no SyncookiesSent", netstat)
 }

@@ -36,6 +36,8 @@ type Facts struct {
 	Interface string
 	OwnMAC    string
 	VIPs      []VIP
+	// Direct are the services that this host's own stack serves, and Netstack the others.
+	Direct, Netstack []string
 	// Gateways are the routers of the VIPs' LANs.
 	Gateways []netip.Addr
 	// SnoopingBridge is a bridge of this host that the interface is, or belongs to, and
@@ -104,6 +106,8 @@ type Worker struct {
 	Filter, Guard string
 	// HostSees: the host's own stack sees the frames for the VIPs as well.
 	HostSees bool
+	// KeptOut: of services that the host's own stack serves it takes no client.
+	KeptOut  bool
 	Stranger *control.StrangerStatus
 	// Files is how many files the worker may have open, 0 for unknown.
 	Files int

@@ -14,7 +14,7 @@ import (
 // well is a node of three on which nothing is wrong.
 func well() *Facts {
 	return &Facts{
-		Interface: "eth0", OwnMAC: "02:00:00:00:00:11", Gateways: []netip.Addr{netip.MustParseAddr("10.78.0.1"), netip.MustParseAddr("10.77.0.1")}, Uptime: time.Hour,
+		Interface: "eth0", Netstack: []string{"ssh"}, OwnMAC: "02:00:00:00:00:11", Gateways: []netip.Addr{netip.MustParseAddr("10.78.0.1"), netip.MustParseAddr("10.77.0.1")}, Uptime: time.Hour,
 		VIPs: []VIP{{Address: netip.MustParsePrefix("10.77.0.2/24"), MAC: "01:00:5e:4d:00:02", Mode: "multicast"}},
 		Peers: []Peer{
 			{Name: "n2", Address: "10.77.0.12", ID: 2, Heard: 20 * time.Millisecond, Spoke: time.Second, Card: card(2), Probes: probes(8, 8)},
@@ -56,6 +56,8 @@ func worker(change func(*Worker)) func(*Facts) { return func(f *Facts) { change(
 func netif(change func(*Interface)) func(*Facts) {
 	return func(f *Facts) { change(&f.Host.Interfaces[0]) }
 }
+
+func direct(f *Facts) { f.Direct, f.Netstack = []string{"ssh"}, nil }
 
 func unicast(f *Facts) { f.VIPs[0].MAC, f.VIPs[0].Mode = "02:bf:0a:4d:00:02", "unicast" }
 
@@ -142,6 +144,9 @@ func TestFindings(t *testing.T) {
 		"another way, loosely":       {[]func(*Facts){host(func(h *Host) { h.Elsewhere = []string{"10.77.0.12 by eth1"} })}, "", ""},
 		"another way, strictly":      {[]func(*Facts){host(func(h *Host) { h.Elsewhere, h.StrictSource = []string{"10.77.0.12 by eth1"}, true })}, "rp-filter", "rp_filter = 2"},
 		"fail2ban and a firewall":    {[]func(*Facts){host(func(h *Host) { h.Fail2ban, h.Firewall = "fail2ban", "inet filter" })}, "bans firewall", "deny"},
+		"a firewall, direct":         {[]func(*Facts){direct, host(func(h *Host) { h.Fail2ban, h.Firewall = "fail2ban", "inet filter" })}, "bans firewall", "share their bans"},
+		"a firewall, both paths":     {[]func(*Facts){direct, func(f *Facts) { f.Netstack = []string{"web"} }, host(func(h *Host) { h.Firewall = "inet filter" })}, "firewall", "deny"},
+		"a firewall that drops":      {[]func(*Facts){direct, worker(func(w *Worker) { w.KeptOut = true })}, "kept-out!", "let the services' ports in"},
 		"an unsynchronised clock":    {[]func(*Facts){host(func(h *Host) { h.Synchronised = false })}, "clock-unsynchronised", "chrony"},
 		"a clock apart":              {[]func(*Facts){told(0, func(c *control.HeardCard) { c.Ahead = -1.5 })}, "clock-apart", "NTP"},
 		"a clock that tells nothing": {[]func(*Facts){told(0, func(c *control.HeardCard) { c.Ahead, c.Card.Wall = -1e9, 0 })}, "", ""},

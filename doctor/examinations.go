@@ -54,7 +54,7 @@ func Examinations() []Examination {
 		{"forwarding", "ip_forward and send_redirects, where the host's own stack sees the VIPs' frames", []string{"forwards"}, needsHost, forwards},
 		{"rules", "the rules of routing, rp_filter, and which way leads to the other nodes", []string{"rules-gone", "rule-before-ours", "rp-filter"}, needsHost, rules},
 		{"own host", "services that programs of this host do not reach at the VIP", []string{"own-host"}, needsDaemon, ownHost},
-		{"packet filters", "fail2ban, and chains for what comes in", []string{"bans", "firewall"}, needsHost, packetFilters},
+		{"packet filters", "fail2ban, and chains for what comes in; of path = \"direct\", whether clients come in", []string{"kept-out", "bans", "firewall"}, needsHost, packetFilters},
 		{"offloads", "what the interface does for the kernel (ethtool -k)", []string{"lro", "offload-off"}, needsHost, offloads},
 		{"open files", "how many files a worker may have open: a flow takes one", []string{"few-files"}, needsDaemon, openFiles},
 		{"file's warnings", "what `onevoice check` warns of", []string{"file-warning"}, needsFile, fileWarns},

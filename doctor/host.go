@@ -171,18 +171,36 @@ func ownHost(f *Facts) (out []Finding) {
 	return out
 }
 
-// packetFilters are of those that see no frame for a VIP from the network.
+// packetFilters are of those that see no frame for a VIP from the network, but those for
+// services that this host's own stack serves.
 func packetFilters(f *Facts) (out []Finding) {
+	for _, w := range f.Workers {
+		if w.KeptOut {
+			out = append(out, Finding{Code: "kept-out", Harms: true, Text: "new clients of " + strings.Join(f.Direct, ", ") + " come to this host's stack on " + w.Uplink + ", and it takes none of them: its packet filter drops them, most likely", Mend: "let the services' ports in, on all nodes; `nft list ruleset` or `iptables-save -c` shows what drops them, and `nstat -az TcpExtIPReversePathFilter` whether it is rp_filter"})
+		}
+	}
 	if f.Host == nil {
-		return nil
+		return out
 	}
-	if f.Host.Fail2ban != "" {
-		out = append(out, Finding{Code: "bans", Text: f.Host.Fail2ban + " runs here. This host's packet filter sees a client's packets for a VIP on lo alone, as a connection from the client's address to the backend: a ban holds if it names no interface and comes before lo is accepted, and on this node alone", Mend: "ban an address and try it; or have it write to a deny_file (docs/lists.md)"})
+	if f.Host.Fail2ban != "" && len(f.Netstack) > 0 {
+		out = append(out, Finding{Code: "bans", Text: f.Host.Fail2ban + " runs here. This host's packet filter sees a client's packets for a VIP on lo alone, as a connection from the client's address to the backend: a ban holds if it names no interface and comes before lo is accepted, and on this node alone" + except(f), Mend: "ban an address and try it; or have it write to a deny_file (docs/lists.md)"})
+	} else if f.Host.Fail2ban != "" {
+		out = append(out, Finding{Code: "bans", Text: f.Host.Fail2ban + " runs here: a ban holds on this node alone, and a client may be another node's after a move", Mend: "let the nodes share their bans, or ban at the router"})
 	}
-	if f.Host.Firewall != "" {
-		out = append(out, Finding{Code: "firewall", Text: "the packet filter of this host (" + f.Host.Firewall + ") does not see clients' packets for the VIPs as they come in: what it keeps from the host's ports, it does not keep from the VIPs'", Mend: "write allow and deny, or files of them, in [access] or [[service]] (docs/lists.md); nothing is to be done if the services are for everybody"})
+	if f.Host.Firewall != "" && len(f.Netstack) > 0 {
+		out = append(out, Finding{Code: "firewall", Text: "the packet filter of this host (" + f.Host.Firewall + ") does not see clients' packets for the VIPs as they come in: what it keeps from the host's ports, it does not keep from the VIPs'" + except(f), Mend: "write allow and deny, or files of them, in [access] or [[service]] (docs/lists.md); nothing is to be done if the services are for everybody"})
+	} else if f.Host.Firewall != "" {
+		out = append(out, Finding{Code: "firewall", Text: "the packet filter of this host (" + f.Host.Firewall + ") sees the clients of " + strings.Join(f.Direct, ", ") + " as those of any port of this host, for its own stack serves them", Mend: "have it let the same in on all nodes, by the same rules; a client may be any node's"})
 	}
 	return out
+}
+
+// except are the services of which that is not so.
+func except(f *Facts) string {
+	if len(f.Direct) == 0 {
+		return ""
+	}
+	return "; those of " + strings.Join(f.Direct, ", ") + " it sees as any others, for this host's own stack serves them"
 }
 
 // offloads are what the interface does or does not do for the kernel.

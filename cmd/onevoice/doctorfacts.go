@@ -33,6 +33,13 @@ func fileFacts(c *config.Config) *doctor.Facts {
 	for _, v := range c.VIPs {
 		f.VIPs = append(f.VIPs, doctor.VIP{Address: v.Address, MAC: v.MAC.String(), Mode: string(v.MACMode)})
 	}
+	for i := range c.Services {
+		to := &f.Netstack
+		if c.Services[i].Direct {
+			to = &f.Direct
+		}
+		*to = append(*to, c.Services[i].Name)
+	}
 	return f
 }
 
@@ -105,6 +112,7 @@ func addWorker(f *doctor.Facts, w *control.WorkerStatus) {
 	one := doctor.Worker{
 		Uplink: w.Uplink, Changed: w.Changed, NotReached: w.NotReached, Stranger: w.Stranger, Filter: w.Filter.Reason, HostSees: !w.Filter.Whole(),
 	}
+	one.KeptOut = w.Direct != nil && w.Direct.KeptOut
 	if reason, missing := w.Guard.Missing(); missing {
 		one.Guard = reason
 	}
