@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -131,6 +132,7 @@ func (l *directLab) traces(node string) string {
 // the daemon and its worker, and stays where it is when its bucket moves; a stop takes
 // everything back, and so does detach after a crash.
 func TestDirectPath(t *testing.T) {
+	t.Setenv(triesAt, "read:/etc/hostname write:/tmp/onevoice-test exec:/bin/true")
 	l := newDirectLab(t)
 	nodes := map[string]bool{}
 	for i := range 6 {
@@ -195,7 +197,7 @@ func (l *directLab) fewRights(node string) {
 	if len(s.Workers) != 1 || s.Rights == nil || s.Workers[0].Rights == nil {
 		l.t.Fatalf("nothing is said of rights: %+v", s.Workers)
 	}
-	for _, p := range []struct {
+	for i, p := range []struct {
 		said *rights.Status
 		pid  int
 		may  []rights.Capability
@@ -214,8 +216,30 @@ func (l *directLab) fewRights(node string) {
 				l.t.Errorf("process %d has no %s: %v", p.pid, rights.Name(c), p.said.Capabilities)
 			}
 		}
+		if who := []string{"run", "worker"}[i]; p.said.Landlock > 0 {
+			l.files(node, who, p.pid)
+		}
+		if p.said.Landlock != rights.ABI() {
+			l.t.Errorf("process %d is confined by landlock ABI %d, and there is %d", p.pid, p.said.Landlock, rights.ABI())
+		}
 		if !p.said.NoNewPrivs || !strings.Contains(has, "NoNewPrivs:\t1\n") || !strings.Contains(has, "CapEff:\t"+mask(p.may...)+"\n") {
 			l.t.Errorf("process %d says %+v, and the kernel of it %s", p.pid, p.said, has)
+		}
+	}
+}
+
+// files wants a process of a node, which is root's, to be kept from root's files.
+func (l *directLab) files(node, who string, pid int) {
+	l.t.Helper()
+	l.do(node, "kill", "-USR2", fmt.Sprint(pid))
+	var log string
+	l.until("the "+who+" has tried", func() bool {
+		_, log = l.on(node, "cat", lab.RunDir+"/"+strings.TrimPrefix(node, "ov-")+"/onevoice.log")
+		return strings.Contains(log, "TRIED "+who+" all")
+	})
+	for _, what := range []string{"read:/etc/hostname", "write:/tmp/onevoice-test", "exec:/bin/true"} {
+		if !regexp.MustCompile("TRIED " + who + " " + what + ": .*permission denied").MatchString(log) {
+			l.t.Errorf("the %s of %s is not kept from %s", who, node, what)
 		}
 	}
 }

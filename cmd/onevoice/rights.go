@@ -71,11 +71,10 @@ func takeRights(cfg *config.Config, file, capture string) (*held, error) {
 		return nil, fmt.Errorf("this process lacks %s, without which no frame can be taken or sent; start onevoice as root, or by its unit, or with --inh-caps and --ambient-caps of setpriv(1), both %s", strings.Join(lacks, " and "), setprivCaps())
 	}
 	lacks := rights.Missing(inheritance()[2:])
+	// Who cannot is told when they are opened.
+	_ = makeFolders(cfg)
 	if direct(cfg) {
-		// Where that fails, whoever wants to pin says so.
-		_ = ingress.MountPins()
-		err := rights.Limit(slices.Concat(controlUses(), directUses()), controlReserves())
-		return &held{user: rights.Current(), lacks: lacks}, err
+		return takeDirectRights(cfg, file, capture, lacks)
 	}
 	before := rights.Current()
 	user, err := becomeUser(cfg)
@@ -87,6 +86,20 @@ func takeRights(cfg *config.Config, file, capture string) (*held, error) {
 	}
 	c, err := rights.Confine(controlFiles(cfg, file, capture))
 	return &held{user: user, confinement: c, became: user.UID != before.UID, lacks: lacks}, err
+}
+
+// takeDirectRights is takeRights with services of the direct path: the user stays, and may
+// open no more files than another would.
+func takeDirectRights(cfg *config.Config, file, capture string, lacks []rights.Capability) (*held, error) {
+	// Where that fails, whoever wants to pin says so.
+	_ = ingress.MountPins()
+	if err := rights.Limit(slices.Concat(controlUses(), directUses()), controlReserves()); err != nil {
+		return nil, err
+	}
+	f := controlFiles(cfg, file, capture)
+	f.Write = append(f.Write, ingress.PinPath(""))
+	c, err := rights.Confine(f)
+	return &held{user: rights.Current(), confinement: c, lacks: lacks}, err
 }
 
 // tell logs what has become of the process. It is for a daemon that has started: who
@@ -192,13 +205,24 @@ func readable(cfg *config.Config, user rights.User) error {
 	return nil
 }
 
-// giveFolders gives the state directory to the user, and the folder of the admin socket
-// where nothing else is in it. Both are made if they are not there. What belongs to
-// somebody else than root stays theirs.
-func giveFolders(cfg *config.Config, to rights.User) error {
-	state := cfg.Node.StateDir
-	if err := os.Mkdir(state, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+// makeFolders makes the state directory and the folder of the admin socket, which a
+// process that is confined cannot.
+func makeFolders(cfg *config.Config) error {
+	if err := os.Mkdir(cfg.Node.StateDir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("state directory: %w; make the folder above it first", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(cfg.Admin.Socket), 0o755); err != nil {
+		return fmt.Errorf("folder of the admin socket: %w", err)
+	}
+	return nil
+}
+
+// giveFolders gives the state directory to the user, and the folder of the admin socket
+// where nothing else is in it. What belongs to somebody else than root stays theirs.
+func giveFolders(cfg *config.Config, to rights.User) error {
+	state, dir := cfg.Node.StateDir, filepath.Dir(cfg.Admin.Socket)
+	if err := makeFolders(cfg); err != nil {
+		return err
 	}
 	give := func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -215,10 +239,6 @@ func giveFolders(cfg *config.Config, to rights.User) error {
 	}
 	if err := filepath.WalkDir(state, give); err != nil {
 		return fmt.Errorf("give the state directory to %s: %w", to.Name, err)
-	}
-	dir := filepath.Dir(cfg.Admin.Socket)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("folder of the admin socket: %w", err)
 	}
 	there, err := os.ReadDir(dir)
 	if err != nil {
@@ -316,14 +336,17 @@ func absolute(path string) string {
 // at a map (kernel/bpf/syscall.c): what is refused without it is kept.
 func (s *serving) giveUp() error {
 	user := rights.Current()
+	files := rights.Files{
+		Read: append(watchedFolders(s.settings.Config), "/proc/self"), Write: []string{"/proc/sys/net"}, Alone: true,
+	}
 	if direct(s.settings.Config) {
 		// Connections are ended, and programs exchanged, to the end.
 		uses := []rights.Capability{rights.NetRaw, rights.NetBindService, rights.NetAdmin, rights.BPF}
 		if err := rights.Limit(uses, nil); err != nil {
 			return err
 		}
-		s.parts.Rights = (&held{user: user}).status
-		return nil
+		files.Write, files.Read = append(files.Write, ingress.PinPath("")), append(files.Read, lockdownFile)
+		return s.confine(user, files)
 	}
 	use := []rights.Capability{rights.NetRaw, rights.NetBindService}
 	if err := rights.Limit(use, []rights.Capability{rights.NetAdmin, rights.BPF}); err != nil {
@@ -340,16 +363,18 @@ func (s *serving) giveUp() error {
 	if err := rights.Limit(use, []rights.Capability{rights.NetAdmin}); err != nil {
 		return err
 	}
+	return s.confine(user, files)
+}
+
+// confine leaves a worker some files.
+func (s *serving) confine(user rights.User, files rights.Files) error {
 	// The log has this host's time, which is read from a file once.
 	_, _ = time.Now().Zone()
-	c, err := rights.ConfineMore(rights.Files{
-		Read: append(watchedFolders(s.settings.Config), "/proc/self"), Write: []string{"/proc/sys/net"}, Alone: true,
-	})
+	c, err := rights.ConfineMore(files)
 	if err != nil {
 		return err
 	}
-	h := &held{user: user, confinement: c}
-	s.parts.Rights = h.status
+	s.parts.Rights = (&held{user: user, confinement: c}).status
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -262,6 +263,29 @@ func (p *pair) hasRights(u rights.User, pid int, said *rights.Status, use, reser
 			p.t.Errorf("thread %s of process %d has other rights: %s", one.Name(), pid, b)
 		}
 	}
+}
+
+// A first start that stays root makes its state directory before it gives up the right to.
+func TestFirstStartOfRoot(t *testing.T) {
+	p := newPair(t)
+	b, err := os.ReadFile(p.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := filepath.Join(t.TempDir(), "state")
+	text := regexp.MustCompile(`state_dir = .*`).ReplaceAllString(string(b), fmt.Sprintf("state_dir = %q\nuser = \"root\"", state))
+	if err := os.WriteFile(p.file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c := p.start()
+	c.until("answering: this node holds a lease")
+	if info, err := os.Stat(state); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the state directory: %v %v", info, err)
+	}
+	if state := c.end(syscall.SIGTERM); !state.Success() {
+		t.Errorf("it ended with %v", state)
+	}
+	c.untilAllEnd()
 }
 
 // What a start lacks is said with its mend.

@@ -92,9 +92,12 @@ func mayEnd(outlive bool, services []control.DirectService) error {
 	return fmt.Errorf("path = \"direct\" of the UDP service %q needs a BPF file system, or after a crash of onevoice this host would answer other nodes' clients; mount it: mount -t bpf bpf /sys/fs/bpf, or write path = \"netstack\" and a backend", services[i].Name)
 }
 
+// lockdownFile tells whether the kernel is locked down (kernel_lockdown(7)).
+const lockdownFile = "/sys/kernel/security/lockdown"
+
 // withoutDirect says what else there is.
 func withoutDirect(err error) error {
-	locked, _ := os.ReadFile("/sys/kernel/security/lockdown")
+	locked, _ := os.ReadFile(lockdownFile)
 	return directRefused(err, rights.Missing([]rights.Capability{rights.BPF, rights.NetAdmin}), string(locked))
 }
 
