@@ -280,7 +280,11 @@ func PinDirectory(name string) (string, error) {
 		return "", err
 	}
 	dir := PinPath(name)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	err := os.MkdirAll(dir, 0o700)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
+		return "", fmt.Errorf("ingress: nothing can be pinned (%w); the BPF file system is root's, and may be read-only in a unit: see docs/direct.md for its lines", err)
+	}
+	if err != nil {
 		return "", fmt.Errorf("ingress: %w", err)
 	}
 	return dir, nil

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -139,6 +140,21 @@ func TestPinsAreTakenUp(t *testing.T) {
 		t.Errorf("the directory of the pins: %v", err)
 	}
 	passes("in the end", true)
+}
+
+// Where a BPF file system may only be read, as in a unit that makes it so, that is told.
+func TestReadOnlyPlaceForPins(t *testing.T) {
+	newWire(t)
+	ownMounts(t)
+	if _, err := PinDirectory("test"); err != nil {
+		t.Skip(err)
+	}
+	if err := unix.Mount("", bpfRoot, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := PinDirectory("another"); err == nil || !strings.Contains(err.Error(), "docs/direct.md") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("%v", err)
+	}
 }
 
 // Without pins they go with who has loaded them.

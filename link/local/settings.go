@@ -91,12 +91,20 @@ func Install(c Config) error {
 		return err
 	}
 	if err := set(c, todo); err != nil {
-		return errors.Join(err, rest(&both, have).takeBack(c.Detach), write(c.Record, have))
+		return withRest(err, errors.Join(rest(&both, have).takeBack(c.Detach), write(c.Record, have)))
 	}
 	if err := rest(have, want).takeBack(c.Detach); err != nil {
 		return err
 	}
 	return write(c.Record, want)
+}
+
+// withRest adds to an error what could not be undone after it. The first one says why.
+func withRest(why, undo error) error {
+	if undo == nil {
+		return why
+	}
+	return fmt.Errorf("%w; and besides: %s", why, strings.ReplaceAll(undo.Error(), "\n", ", "))
 }
 
 // Remove takes back what the file says, and removes the file. Where there is none it does

@@ -1,6 +1,8 @@
 package local
 
 import (
+	"errors"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -213,4 +215,17 @@ func rename(from, to string) error {
 		return err
 	}
 	return netlink.LinkSetName(l, to)
+}
+
+// What cannot be set is why, in one line, and not what could not be undone after it.
+func TestCannotBeUndoneEither(t *testing.T) {
+	c := newHost(t)
+	c.On[0].Name, c.On[0].VIPs = "nowhere", []netip.Addr{vip6}
+	c.Detach = func(string, string) error {
+		return errors.Join(&fs.PathError{Op: "remove", Path: "in", Err: unix.EACCES}, &fs.PathError{Op: "remove", Path: "out", Err: unix.EACCES})
+	}
+	err := Install(c)
+	if err == nil || errors.Is(err, fs.ErrPermission) || strings.Contains(err.Error(), "\n") || !strings.HasPrefix(err.Error(), "local: have nowhere hear") || !strings.Contains(err.Error(), "remove out") {
+		t.Errorf("%v", err)
+	}
 }
