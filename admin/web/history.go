@@ -219,16 +219,16 @@ func (h *History) sample(at time.Time, s *admin.Status) *Sample {
 		return out
 	}
 	seconds := at.Sub(h.lastAt).Seconds()
-	out.New = rate(h.last.Flows.Accepted, s.Flows.Accepted, seconds)
-	out.Up = rate(h.last.Flows.BytesUp, s.Flows.BytesUp, seconds)
-	out.Down = rate(h.last.Flows.BytesDown, s.Flows.BytesDown, seconds)
-	out.Frames = rate(h.last.Device.ReceivedFrames, s.Device.ReceivedFrames, seconds)
+	out.New = perSecond(h.last.Flows.Accepted, s.Flows.Accepted, seconds)
+	out.Up = perSecond(h.last.Flows.BytesUp, s.Flows.BytesUp, seconds)
+	out.Down = perSecond(h.last.Flows.BytesDown, s.Flows.BytesDown, seconds)
+	out.Frames = perSecond(h.last.Device.ReceivedFrames, s.Device.ReceivedFrames, seconds)
 	return out
 }
 
-// rate is how fast a counter grew. One that is lower than before belongs to other
+// perSecond is how fast a counter grew. One that is lower than before belongs to other
 // workers, and has grown from 0.
-func rate(before, now uint64, seconds float64) float64 {
+func perSecond(before, now uint64, seconds float64) float64 {
 	if now < before {
 		before = 0
 	}

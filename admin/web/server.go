@@ -95,7 +95,7 @@ func (s *Server) Remembered() []byte {
 func (s *Server) serve() {
 	defer close(s.done)
 	// It returns when Close shuts it down; an earlier end is seen by whoever asks.
-	_ = s.http.Serve(netutil.LimitListener(s.cfg.Listener, MaxConnections))
+	_ = s.http.Serve(netutil.LimitListener(pacedListener{s.cfg.Listener, newPace()}, MaxConnections))
 }
 
 // watch looks at the daemon every SampleInterval; it ends with Close.
@@ -140,7 +140,7 @@ func (s *Server) handler() http.Handler {
 		mux.HandleFunc(pattern, answer)
 	}
 	guard := http.NewCrossOriginProtection()
-	return hardened(http.MaxBytesHandler(guard.Handler(mux), maxBodyBytes))
+	return hardened(paced(newPace(), http.MaxBytesHandler(guard.Handler(mux), maxBodyBytes)))
 }
 
 // routes are the answers of the API, by pattern of http.ServeMux.
