@@ -627,7 +627,8 @@ func FuzzDatagram(f *testing.F) {
 			}
 			v = &victim{t: t, core: core}
 		}
-		for n := 0; len(b) >= 3 && n < 16; n++ {
+		// Who has stopped says so to every event.
+		for n := 0; len(b) >= 3 && n < 16 && v.failed == nil; n++ {
 			kind, size := b[0], min(int(binary.BigEndian.Uint16(b[1:])), len(b)-3)
 			data := b[3 : 3+size]
 			b = b[3+size:]
