@@ -68,12 +68,12 @@ func waitDrained(ctx context.Context, out io.Writer, socket, node string, deadli
 		case !draining:
 			return fmt.Errorf("somebody has taken %s back while it was drained", node)
 		case owns+drains == 0:
-			fmt.Fprintf(out, "%s is drained: no client is left on it, so that it may be stopped; `onevoice undrain %[1]s` takes it back\n", node)
+			fmt.Fprintln(out, wrapped("", fmt.Sprintf("%s is drained, and may be stopped; `onevoice undrain %[1]s` takes it back", node)))
 			return nil
 		}
-		if now := fmt.Sprintf("%s owns %d buckets and may hold flows in %d more, counted over all services and VIPs", node, owns, drains); now != last {
+		if now := fmt.Sprintf("%s owns %d buckets and may hold flows in %d more, over all services and VIPs", node, owns, drains); now != last {
 			last = now
-			fmt.Fprintln(out, now)
+			fmt.Fprintln(out, wrapped("", now))
 		}
 		if deadline > 0 && !ended && owns == 0 && time.Since(begun) >= deadline {
 			ended = true

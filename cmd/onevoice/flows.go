@@ -52,6 +52,7 @@ With --kill those flows are ended, of TCP with a reset to client and service.`,
 			if err != nil {
 				return err
 			}
+			all := len(s.Running)
 			running := slices.DeleteFunc(s.Running, func(f stack.FlowStatus) bool {
 				at, err := netip.ParseAddrPort(f.Client)
 				return err != nil || service != "" && f.Service != service || !any && !which.Takes(at, f.Service)
@@ -60,6 +61,10 @@ With --kill those flows are ended, of TCP with a reset to client and service.`,
 				enc := json.NewEncoder(cmd.OutOrStdout())
 				enc.SetIndent("", "  ")
 				return enc.Encode(append([]stack.FlowStatus{}, running...))
+			}
+			if len(running) == 0 {
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), wrapped("", noFlows(all, service, args)))
+				return err
 			}
 			return listFlows(cmd.OutOrStdout(), running)
 		},
@@ -85,11 +90,23 @@ func clients(text string) (netip.Prefix, uint16, error) {
 	return netip.Prefix{}, 0, fmt.Errorf("%q is no client; write an address, a prefix such as 192.0.2.0/24, or an address with a port", text)
 }
 
-func listFlows(out io.Writer, running []stack.FlowStatus) error {
-	if len(running) == 0 {
-		_, err := fmt.Fprintln(out, "none")
-		return err
+// noFlows says what was looked at in vain: all flows of this host, or those of a service
+// or a client among them.
+func noFlows(all int, service string, client []string) string {
+	if all == 0 {
+		return "no flow runs on this host"
 	}
+	what := fmt.Sprintf("of %d running on this host, no flow is", all)
+	for _, c := range client {
+		what += " from " + c
+	}
+	if service != "" {
+		what += " of service " + service
+	}
+	return what
+}
+
+func listFlows(out io.Writer, running []stack.FlowStatus) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "CLIENT\tSERVICE\tSTATE\tFOR\tUP\tDOWN")
 	for _, f := range running {

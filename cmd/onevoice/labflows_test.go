@@ -43,7 +43,7 @@ func TestFlowsAreSeenAndEnded(t *testing.T) {
 			}
 		}
 	}
-	if got := in(holder, "onevoice", "flows", "10.77.0.102"); got != "none\n" {
+	if got := in(holder, "onevoice", "flows", "10.77.0.102"); got != "of 1 running on this host, no flow is from 10.77.0.102\n" {
 		t.Errorf("another client's flows are %q", got)
 	}
 	web := func(path string) string {
@@ -67,7 +67,7 @@ func TestFlowsAreSeenAndEnded(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("the client has not seen an end")
 	}
-	if got := in(holder, "onevoice", "flows"); got != "none\n" {
+	if got := in(holder, "onevoice", "flows"); got != "no flow runs on this host\n" {
 		t.Errorf("after that it lists %q", got)
 	}
 }

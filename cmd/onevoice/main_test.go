@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -68,6 +69,7 @@ func TestExitCodes(t *testing.T) {
 		says string
 	}{
 		{"version", 0, "onevoice "},
+		{"version --json", 0, `"arch": "` + runtime.GOARCH + `"`},
 		{"", 0, "Available Commands"},
 		{"check --config ../../config/testdata/reference.toml", 0, "campus-ssh on eth0, 4 nodes"},
 		{"check --json --config ../../config/testdata/reference.toml", 0, `"mac": "01:00:5e:4d:00:02"`},

@@ -121,7 +121,7 @@ func printChange(ctx context.Context, out io.Writer, socket string, s *admin.Cha
 	if s.Do == admin.DoReload {
 		what = "reloaded"
 	}
-	fmt.Fprintf(out, "%s in %.1f s; nothing new was accepted for %.0f ms, and running flows go on\n", what, s.Seconds, 1000*s.Unserved)
+	fmt.Fprintln(out, wrapped("", fmt.Sprintf("%s in %.1f s; nothing new was accepted for %.0f ms, and running flows go on", what, s.Seconds, 1000*s.Unserved)))
 	for _, c := range s.Changes {
 		fmt.Fprintf(out, "  %v\n", c)
 	}
