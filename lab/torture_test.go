@@ -249,6 +249,36 @@ func TestJudgeNewcomers(t *testing.T) {
 	}
 }
 
+// With the longer leases of timing calm a second SYN may be lost, of who has lost its
+// owner and of nobody else; and its buckets are others' a second later.
+func TestJudgeNewcomersCalm(t *testing.T) {
+	const ms, s = time.Millisecond, time.Second
+	for _, c := range []struct {
+		addr          byte
+		began, waited time.Duration
+		says          string
+	}{
+		{101, 100 * ms, 2050 * ms, ""}, {101, 100 * ms, 3 * s, "waited 3s and not 2.25s"}, {102, 100 * ms, 2050 * ms, "waited 2.05s and not 1.25s"},
+		{101, 1900 * ms, 1010 * ms, ""}, {101, 2100 * ms, 1010 * ms, "and not 750ms"},
+	} {
+		tt := tested()
+		tt.o.Spec.Timing = "calm"
+		tt.judgeNewcomer(&KindResult{}, testTrial(Round{Kind: TortureKill, Node: "n1", For: 3 * s}), &newcomer{addr: address(int(c.addr)), began: after(c.began), connected: c.waited})
+		wantBreach(t, "calm timing", tt, c.says)
+	}
+}
+
+// A machine that stood still until just before a client came may have taken a lease.
+func TestStallBeforeANewcomer(t *testing.T) {
+	for ago, says := range map[time.Duration]string{leaseBack - time.Millisecond: "", leaseBack + time.Millisecond: "waited 1.01s"} {
+		tt := tested()
+		tt.settled = true
+		tt.bystander.woke(after(-ago-excuseStall-bystanderEvery), after(-ago))
+		tt.judgeCalm([]newcomer{{addr: address(101), began: after(0), connected: 1010 * time.Millisecond}})
+		wantBreach(t, "a stall before it", tt, says)
+	}
+}
+
 // When shares had not settled, an address may have been served by another than
 // was seen before.
 func TestUnsettledOwners(t *testing.T) {

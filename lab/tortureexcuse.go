@@ -46,6 +46,12 @@ func (t *torture) excusedNewcomer(c *newcomer) bool {
 	return lost(c.err) && t.lostLease(c.began, end)
 }
 
+// excusedWait reports whether the machine stood still while a new client waited, or had
+// just done so.
+func (t *torture) excusedWait(c *newcomer) bool {
+	return t.bystander.worst(c.began.Add(-leaseBack), c.began.Add(c.connected)) >= excuseStall
+}
+
 // lost reports whether an error is that of a connection that its peer has given up.
 func lost(err error) bool {
 	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.EPIPE)

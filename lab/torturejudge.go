@@ -5,6 +5,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"onevoice/cluster"
 )
 
 // What a client may notice of a fault.
@@ -28,6 +30,11 @@ const (
 	restlessSlack = 6 * time.Second
 	// atOnceWait is a wait without a retransmission.
 	atOnceWait = 200 * time.Millisecond
+	// ownedCalm is ownedWithin of timing calm, whose leases are longer (OWNERSHIP.md L1).
+	ownedCalm = 2 * time.Second
+	// leaseBack is how long a lease that a stall has taken may take to come back, so that
+	// it excuses a wait that began after it.
+	leaseBack = 300 * time.Millisecond
 	// excuseStall: when the whole machine stood still for so long, waits are no
 	// fault of the cluster.
 	excuseStall = 100 * time.Millisecond
@@ -155,7 +162,7 @@ func (t *torture) judgeNewcomer(k *KindResult, tr *trial, c *newcomer) {
 	case c.connected <= limit:
 	case t.restless && c.connected <= limit+restlessSlack:
 		k.Late++
-	case t.bystander.worst(c.began, c.began.Add(c.connected)) >= excuseStall:
+	case t.excusedWait(c):
 		k.Excused++
 	default:
 		k.Late++
@@ -165,7 +172,13 @@ func (t *torture) judgeNewcomer(k *KindResult, tr *trial, c *newcomer) {
 
 // mayWait is how long a new client's handshake may take.
 func (t *torture) mayWait(tr *trial, c *newcomer, owner string) time.Duration {
-	timer := synTimer + waitSlack
+	timer, owned := synTimer+waitSlack, ownedWithin
+	if t.o.Spec.Timing == cluster.Calm {
+		owned = ownedCalm
+		if tr.loses(owner) {
+			timer += synTimer
+		}
+	}
 	before := max(0, tr.undone.Sub(c.began))
 	switch {
 	case tr.Kind == TortureOff, !tr.served():
@@ -176,7 +189,7 @@ func (t *torture) mayWait(tr *trial, c *newcomer, owner string) time.Duration {
 			wait += coldStart
 		}
 		return wait
-	case tr.settled && tr.loses(owner) && c.began.After(tr.began.Add(ownedWithin)) && c.began.Before(tr.undone):
+	case tr.settled && tr.loses(owner) && c.began.After(tr.began.Add(owned)) && c.began.Before(tr.undone):
 		return synTimer - waitSlack
 	}
 	return timer
@@ -228,7 +241,7 @@ func (t *torture) judgeCalm(all []newcomer) {
 			t.breach("in a calm, a new client, %s, was not served: %v", c.addr, c.err)
 			continue
 		case c.connected <= limit:
-		case t.bystander.worst(c.began, c.began.Add(c.connected)) >= excuseStall:
+		case t.excusedWait(&c):
 			k.Excused++
 		default:
 			k.Late++
