@@ -113,7 +113,8 @@ func directRefused(err error, lacks []rights.Capability, lockdown string) error 
 	case len(lacks) > 0:
 		return fmt.Errorf("%s, or give this process %s: %w", instead, strings.Join(rights.Names(lacks), " and "), err)
 	case strings.Contains(lockdown, "[integrity]") || strings.Contains(lockdown, "[confidentiality]"):
-		return fmt.Errorf("%s: this process has the capabilities, but the kernel is locked down and takes no programs (kernel_lockdown(7)): %w", instead, err)
+		// The kernel's own lockdown lets programs of this kind pass, and so it may be another.
+		return fmt.Errorf("%s: this process has the capabilities, but the kernel takes no programs from it; it is locked down, by which kernels of some distributions refuse all of them (kernel_lockdown(7)), or a container runtime or a security module does, look at the kernel's log: %w", instead, err)
 	}
 	return fmt.Errorf("%s: this process has the capabilities, but the kernel takes no programs from it; a container runtime or a security module refuses them, look at the kernel's log: %w", instead, err)
 }
