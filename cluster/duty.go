@@ -357,7 +357,9 @@ const orphanRank = 300 * time.Millisecond
 // no lease in that time as far as anybody who is heard has heard: one that comes
 // back is about to join. Who was deaf, or has started, in that time cannot tell,
 // and leaves it to others: a lease of one's own says that a majority was heard,
-// who hear everybody that has a lease.
+// who hear everybody that has a lease. This host does not take itself for dead: while
+// it stops it stays out, and its workers go on serving under its lease. A start without
+// workers says so itself (doJoin).
 func (c *Core) doOrphan() {
 	if !c.table.voters().has(c.id) || c.o.Role != Node || !c.leasedFor(orphanAfter+c.table.Timing.TTL) {
 		return
@@ -365,7 +367,7 @@ func (c *Core) doOrphan() {
 	wait := orphanAfter + orphanRank*time.Duration(c.orphanTurn())
 	for _, o := range c.duties.outs {
 		h := c.table.host(o.id)
-		if h == nil || h.In || h.Orphaned || h.Epoch != o.epoch || c.now-o.at < wait {
+		if h == nil || h.ID == c.id || h.In || h.Orphaned || h.Epoch != o.epoch || c.now-o.at < wait {
 			continue
 		}
 		// The lease that it spoke of has lasted a TTL from then.

@@ -106,3 +106,25 @@ func TestR18FreshVoters(t *testing.T) {
 	}
 	c.must(t, "it is taken for dead", 6*time.Second, func() bool { return h.seen(c.Hosts[0]).Orphaned })
 }
+
+// TestR18Leaving: a node is evicted while it stops, and so does not join again. It serves
+// its flows under a lease until it ends, and is not taken for dead before: not by others,
+// who hear of the lease, and not by itself, who holds it.
+func TestR18Leaving(t *testing.T) {
+	c := rule(t, Options{Nodes: 5, Flows: 100})
+	h := c.Hosts[4]
+	c.mute(h, true)
+	h.step(cluster.Leave{})
+	c.must(t, "it is evicted", time.Second, func() bool { return !h.seen(c.Hosts[0]).In })
+	c.mute(h, false)
+	c.must(t, "it has a lease", 2*time.Second, h.leased)
+	if h.held() == 0 {
+		t.Fatal("it holds no flow")
+	}
+	c.never(t, "it is taken for dead", 10*time.Second, func() bool { return h.seen(c.Hosts[0]).Orphaned })
+	if !h.leased() || h.seen(h).In {
+		t.Fatal("it has no lease, or is in: this tells nothing")
+	}
+	h.kill()
+	c.must(t, "it is taken for dead", 5*time.Second, func() bool { return h.seen(c.Hosts[0]).Orphaned })
+}
