@@ -146,9 +146,10 @@ func TestBootstrapAndRecover(t *testing.T) {
 			t.Errorf("%v: exit %d, want %d with %q:\n%s", args, got, code, word, out)
 		}
 	}
+	says(1, "no such file", "recover", "--"+fencedFlag)
 	says(2, "run is enough", "bootstrap")
 	says(2, "1 of 4 peers are left", "bootstrap", "--without", others)
-	says(1, "no such file", "recover", "--"+fencedFlag)
+	says(1, "no state to recover from", "recover", "--"+fencedFlag)
 
 	first := h.begin("bootstrap", "--without", others, "--"+fencedFlag).until("founded cluster campus-ssh with 1 hosts")
 	says(1, "is in use by process", "recover", "--"+fencedFlag)
