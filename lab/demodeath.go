@@ -119,7 +119,16 @@ func (w *watched) tellNewLogins(n *narrator, dead string, owners map[netip.Addr]
 	}
 	n.say("those of %s waited for an answer: %s", dead, its.quantiles())
 	n.say("those of the others:           %s", others.quantiles())
-	n.claim(max(its.quantiles().Max, others.quantiles().Max) <= synTimer+waitSlack, "nobody waited longer than one retransmission, which is 1 s")
+	// What a first SYN waited for is what an answer takes on this machine now; a repeated
+	// one waits for it as well.
+	answer := time.Duration(0)
+	for _, d := range others {
+		if d < synTimer {
+			answer = max(answer, d)
+		}
+	}
+	n.claim(others.quantiles().Max <= synTimer+waitSlack && its.quantiles().Max <= synTimer+waitSlack+answer,
+		"nobody waited longer than one retransmission, which is 1 s, and an answer")
 }
 
 // comesBack starts the node again and waits until it has its share.
