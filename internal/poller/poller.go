@@ -67,7 +67,7 @@ func New() (*Poller, error) {
 	}
 	p := &Poller{epoll: epoll, wake: wake}
 	p.look = func(uintptr) bool {
-		p.ready, p.failed = p.now()
+		p.ready, p.failed = p.atOnce()
 		return p.ready > 0 || p.failed != nil
 	}
 	if err := p.open(); err != nil {
@@ -170,7 +170,7 @@ func (p *Poller) Wait(timeout time.Duration) ([]Event, error) {
 
 // wait is how many of raw became ready within timeout.
 func (p *Poller) wait(timeout time.Duration) (int, error) {
-	if n, err := p.now(); n > 0 || err != nil || timeout == 0 {
+	if n, err := p.atOnce(); n > 0 || err != nil || timeout == 0 {
 		return n, err
 	}
 	deadline := time.Time{}
@@ -188,8 +188,8 @@ func (p *Poller) wait(timeout time.Duration) (int, error) {
 	return p.ready, p.failed
 }
 
-// now is how many of raw are ready at once.
-func (p *Poller) now() (int, error) {
+// atOnce is how many of raw are ready without waiting.
+func (p *Poller) atOnce() (int, error) {
 	// Raw, for it does not block.
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.epoll), uintptr(unsafe.Pointer(&p.raw[0])), MaxEvents, 0, 0, 0)
 	if errno != 0 && errno != unix.EINTR {

@@ -92,3 +92,33 @@ func TestWakeReachesASleeper(t *testing.T) {
 	}
 	<-done
 }
+
+// A wait ends at its own time and not before, or with an event; the time of one does not
+// end the next.
+func TestEachWaitHasItsOwnTime(t *testing.T) {
+	p := newPoller(t)
+	level, feeder := socketpair(t)
+	if err := p.AddLevel(level, 2); err != nil {
+		t.Fatal(err)
+	}
+	const short, later = 3 * time.Millisecond, 20 * time.Millisecond
+	nothing := func() {
+		t.Helper()
+		began := time.Now()
+		if ev, err := p.Wait(short); len(ev) != 0 || err != nil {
+			t.Errorf("nothing is ready: %+v, %v", ev, err)
+		}
+		if took := time.Since(began); took < short {
+			t.Errorf("a wait of %v took %v", short, took)
+		}
+	}
+	for _, d := range []time.Duration{-1, bound} {
+		nothing()
+		time.AfterFunc(later, func() { unix.Write(feeder, []byte("x")) })
+		if ev, err := p.Wait(d); err != nil || len(ev) != 1 || ev[0].Token != 2 {
+			t.Errorf("a wait of %v after a short one: %+v, %v", d, ev, err)
+		}
+		unix.Read(level, make([]byte, 1))
+	}
+	nothing()
+}
