@@ -235,6 +235,22 @@ func TestWhatAllWorkersSay(t *testing.T) {
 	}
 }
 
+// wiredWorker is a worker that began at a time, without a process, and the end of its
+// wire that would be the process's.
+func wiredWorker(t *testing.T, at time.Duration) (*worker, *os.File) {
+	t.Helper()
+	one, err := newWorker(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs, err := wirePair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	one.wire = ours
+	return one, theirs
+}
+
 // A lease reaches every worker, and those that come later.
 func TestLeaseReachesAll(t *testing.T) {
 	w, all := served(t, false, true)
@@ -247,15 +263,7 @@ func TestLeaseReachesAll(t *testing.T) {
 			t.Errorf("worker %d: %+v", i, l)
 		}
 	}
-	one, err := newWorker(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ours, theirs, err := wirePair()
-	if err != nil {
-		t.Fatal(err)
-	}
-	one.wire = ours
+	one, theirs := wiredWorker(t, 0)
 	w.add(one)
 	var l page.Lease
 	if p := worksAs(t, one); !p.Lease(0, &l) || l.End != 2 {

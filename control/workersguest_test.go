@@ -73,15 +73,8 @@ type rig struct {
 func newRig(t *testing.T, vips ...config.VIP) *rig {
 	t.Helper()
 	r := &rig{t: t, ended: make(chan error, 1)}
-	one, err := newWorker(testClock())
-	if err != nil {
-		t.Fatal(err)
-	}
-	ours, theirs, err := wirePair()
-	if err != nil {
-		t.Fatal(err)
-	}
-	one.wire, r.one = ours, one
+	one, theirs := wiredWorker(t, testClock())
+	r.one = one
 	settings := testSettings(t)
 	settings.Config.VIPs = append(settings.Config.VIPs, vips...)
 	if err := one.tell(tellSettings, &settings); err != nil {
@@ -94,6 +87,7 @@ func newRig(t *testing.T, vips ...config.VIP) *rig {
 		}
 		return os.NewFile(uintptr(fd), f.Name())
 	}
+	var err error
 	if r.guest, err = newGuest(slog.New(slog.DiscardHandler), theirs, dup(one.page.File()), dup(one.wake)); err != nil {
 		t.Fatal(err)
 	}

@@ -34,19 +34,12 @@ func newRetiredRig(t *testing.T) *retiredRig {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	one, err := newWorker(testClock())
-	if err != nil {
-		t.Fatal(err)
-	}
-	ours, theirs, err := wirePair()
-	if err != nil {
-		t.Fatal(err)
-	}
+	one, theirs := wiredWorker(t, testClock())
 	far, err := wireOf(theirs)
 	if err != nil {
 		t.Fatal(err)
 	}
-	one.wire, one.retired, one.runs, one.vips, one.services = ours, true, testSettings(t), 1, 1
+	one.retired, one.runs, one.vips, one.services = true, testSettings(t), 1, 1
 	r.old = one
 	t.Cleanup(func() {
 		// Who has ended is given no table any more.

@@ -31,12 +31,25 @@ func ipv4To(dst netip.Addr) []byte {
 	return p
 }
 
-func TestFilterPassesOnlyWhatConcernsTheNode(t *testing.T) {
-	filter := &Filter{Addresses: []netip.Addr{vip, vip2}, Groups: []net.HardwareAddr{group, group2}}
-	vm, err := bpf.NewVM(filter.Program(own))
+// passing runs the filter's program.
+func passing(t *testing.T, f *Filter) (passes func(frame []byte) bool) {
+	t.Helper()
+	vm, err := bpf.NewVM(f.Program(own))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return func(frame []byte) bool {
+		t.Helper()
+		n, err := vm.Run(frame)
+		if err != nil {
+			t.Error(err)
+		}
+		return n > 0
+	}
+}
+
+func TestFilterPassesOnlyWhatConcernsTheNode(t *testing.T) {
+	passes := passing(t, &Filter{Addresses: []netip.Addr{vip, vip2}, Groups: []net.HardwareAddr{group, group2}})
 	arp := make([]byte, 28)
 	for _, c := range []struct {
 		name  string
@@ -59,12 +72,8 @@ func TestFilterPassesOnlyWhatConcernsTheNode(t *testing.T) {
 		{"too short for a type", []byte{1, 2, 3}, false},
 		{"too short for an IPv4 destination", ethernet(group, other, 0x0800, []byte{0x45}), false},
 	} {
-		n, err := vm.Run(c.frame)
-		if err != nil {
-			t.Errorf("%s: %v", c.name, err)
-		}
-		if (n > 0) != c.pass {
-			t.Errorf("%s: passes %v, want %v", c.name, n > 0, c.pass)
+		if passes(c.frame) != c.pass {
+			t.Errorf("%s: passes %v, want %v", c.name, !c.pass, c.pass)
 		}
 	}
 }
@@ -108,12 +117,8 @@ func TestFilterOfHeartbeats(t *testing.T) {
 			of   *Filter
 			want bool
 		}{{beats, c.beat}, {rest, c.other}} {
-			vm, err := bpf.NewVM(x.of.Program(own))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if n, err := vm.Run(c.frame); err != nil || (n > 0) != x.want {
-				t.Errorf("%s, port %d: passes %v, want %v; %v", c.name, x.of.Port, n > 0, x.want, err)
+			if passing(t, x.of)(c.frame) != x.want {
+				t.Errorf("%s, port %d: passes %v, want %v", c.name, x.of.Port, !x.want, x.want)
 			}
 		}
 	}
@@ -125,16 +130,12 @@ func TestFilterOfTheMostAddressesAssembles(t *testing.T) {
 		filter.Addresses = append(filter.Addresses, netip.AddrFrom4([4]byte{10, 77, 1, byte(i)}))
 		filter.Groups = append(filter.Groups, net.HardwareAddr{1, 0, 0x5e, 0x4d, 1, byte(i)})
 	}
-	prog := filter.Program(own)
-	vm, err := bpf.NewVM(prog)
-	if err != nil {
-		t.Fatal(err)
-	}
+	passes := passing(t, filter)
 	last := len(filter.Groups) - 1
-	if n, _ := vm.Run(ethernet(filter.Groups[last], other, 0x0800, ipv4To(filter.Addresses[last]))); n == 0 {
+	if !passes(ethernet(filter.Groups[last], other, 0x0800, ipv4To(filter.Addresses[last]))) {
 		t.Error("the last group and address do not pass")
 	}
-	if n, _ := vm.Run(ethernet(filter.Groups[0], other, 0x0800, ipv4To(filter.Addresses[0]))); n == 0 {
+	if !passes(ethernet(filter.Groups[0], other, 0x0800, ipv4To(filter.Addresses[0]))) {
 		t.Error("the first group and address do not pass")
 	}
 	filter.Addresses = append(filter.Addresses, vip)
