@@ -270,12 +270,19 @@ func TestJudgeNewcomersCalm(t *testing.T) {
 
 // A machine that stood still until just before a client came may have taken a lease.
 func TestStallBeforeANewcomer(t *testing.T) {
-	for ago, says := range map[time.Duration]string{leaseBack - time.Millisecond: "", leaseBack + time.Millisecond: "waited 1.01s"} {
+	lease := excusing(lanTiming(t))
+	for _, c := range []struct {
+		stall, ago time.Duration
+		says       string
+	}{
+		{lease, leaseBack - time.Millisecond, ""}, {lease, leaseBack + time.Millisecond, "waited 1.01s"},
+		{lease - time.Millisecond, time.Millisecond, "waited 1.01s"},
+	} {
 		tt := tested()
 		tt.settled = true
-		tt.bystander.woke(after(-ago-excuseStall-bystanderEvery), after(-ago))
+		tt.bystander.woke(after(-c.ago-c.stall-bystanderEvery), after(-c.ago))
 		tt.judgeCalm([]newcomer{{addr: address(101), began: after(0), connected: 1010 * time.Millisecond}})
-		wantBreach(t, "a stall before it", tt, says)
+		wantBreach(t, "a stall before it", tt, c.says)
 	}
 }
 

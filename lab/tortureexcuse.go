@@ -1,12 +1,15 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"syscall"
 	"time"
+
+	"onevoice/cluster"
 )
 
 // What is no fault of the cluster: that something came too late while the whole
@@ -47,9 +50,11 @@ func (t *torture) excusedNewcomer(c *newcomer) bool {
 }
 
 // excusedWait reports whether the machine stood still while a new client waited, or had
-// just done so.
+// just done so for as long as takes a lease.
 func (t *torture) excusedWait(c *newcomer) bool {
-	return t.bystander.worst(c.began.Add(-leaseBack), c.began.Add(c.connected)) >= excuseStall
+	timing, err := cluster.TimingOf(cmp.Or(t.o.Spec.Timing, cluster.LAN))
+	return t.bystander.worst(c.began, c.began.Add(c.connected)) >= excuseStall ||
+		err == nil && t.bystander.worst(c.began.Add(-leaseBack), c.began) >= excusing(timing)
 }
 
 // lost reports whether an error is that of a connection that its peer has given up.
