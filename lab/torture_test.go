@@ -275,15 +275,27 @@ func TestStallBeforeANewcomer(t *testing.T) {
 		stall, ago time.Duration
 		says       string
 	}{
-		{lease, leaseBack - time.Millisecond, ""}, {lease, leaseBack + time.Millisecond, "waited 1.01s"},
+		{lease, ownedWithin - time.Millisecond, ""}, {lease, ownedWithin + time.Millisecond, "waited 1.01s"},
 		{lease - time.Millisecond, time.Millisecond, "waited 1.01s"},
 	} {
-		tt := tested()
-		tt.settled = true
-		tt.bystander.woke(after(-c.ago-c.stall-bystanderEvery), after(-c.ago))
+		tt := stoodStill(c.stall, c.ago)
 		tt.judgeCalm([]newcomer{{addr: address(101), began: after(0), connected: 1010 * time.Millisecond}})
 		wantBreach(t, "a stall before it", tt, c.says)
+		tt = stoodStill(c.stall, c.ago)
+		tt.judgeAnswers("ping", after(0), Answers{address(101): 0})
+		if excused := len(tt.result.Breaches) == 0; excused != (c.says == "") {
+			t.Errorf("a stall of %v, %v before a question: %v", c.stall, c.ago, tt.result.Breaches)
+		}
 	}
+}
+
+// stoodStill is a settled torture whose machine stood still for a time, until so long
+// before the fault begins.
+func stoodStill(stall, ago time.Duration) *torture {
+	tt := tested()
+	tt.settled = true
+	tt.bystander.woke(after(-ago-stall-bystanderEvery), after(-ago))
+	return tt
 }
 
 // When shares had not settled, an address may have been served by another than
@@ -332,7 +344,7 @@ func TestJudgeCalm(t *testing.T) {
 func TestJudgeAnswers(t *testing.T) {
 	for n, says := range map[int]string{0: "in a calm, the ping of 10.77.0.101 got 0 answers", 1: "", 2: "got 2 answers"} {
 		tt := tested()
-		tt.judgeAnswers("ping", Answers{address(101): n})
+		tt.judgeAnswers("ping", after(0), Answers{address(101): n})
 		wantBreach(t, "answers", tt, says)
 	}
 }

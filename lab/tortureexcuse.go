@@ -50,11 +50,16 @@ func (t *torture) excusedNewcomer(c *newcomer) bool {
 }
 
 // excusedWait reports whether the machine stood still while a new client waited, or had
-// just done so for as long as takes a lease.
+// just taken a lease by doing so.
 func (t *torture) excusedWait(c *newcomer) bool {
+	return t.bystander.worst(c.began, c.began.Add(c.connected)) >= excuseStall || t.justTookALease(c.began)
+}
+
+// justTookALease reports whether the machine stood still for as long as takes a lease, so
+// shortly before that the node's buckets need not be others' yet.
+func (t *torture) justTookALease(at time.Time) bool {
 	timing, err := cluster.TimingOf(cmp.Or(t.o.Spec.Timing, cluster.LAN))
-	return t.bystander.worst(c.began, c.began.Add(c.connected)) >= excuseStall ||
-		err == nil && t.bystander.worst(c.began.Add(-leaseBack), c.began) >= excusing(timing)
+	return err == nil && t.bystander.worst(at.Add(-t.ownedIn()), at) >= excusing(timing)
 }
 
 // lost reports whether an error is that of a connection that its peer has given up.

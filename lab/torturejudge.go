@@ -32,9 +32,6 @@ const (
 	atOnceWait = 200 * time.Millisecond
 	// ownedCalm is ownedWithin of timing calm, whose leases are longer (OWNERSHIP.md L1).
 	ownedCalm = 2 * time.Second
-	// leaseBack is how long a lease that a stall has taken may take to come back, so that
-	// it excuses a wait that began after it.
-	leaseBack = 300 * time.Millisecond
 	// excuseStall: when the whole machine stood still for so long, waits are no
 	// fault of the cluster.
 	excuseStall = 100 * time.Millisecond
@@ -170,14 +167,19 @@ func (t *torture) judgeNewcomer(k *KindResult, tr *trial, c *newcomer) {
 	}
 }
 
+// ownedIn is when the buckets of a node that is gone are others', by the timing.
+func (t *torture) ownedIn() time.Duration {
+	if t.o.Spec.Timing == cluster.Calm {
+		return ownedCalm
+	}
+	return ownedWithin
+}
+
 // mayWait is how long a new client's handshake may take.
 func (t *torture) mayWait(tr *trial, c *newcomer, owner string) time.Duration {
-	timer, owned := synTimer+waitSlack, ownedWithin
-	if t.o.Spec.Timing == cluster.Calm {
-		owned = ownedCalm
-		if tr.loses(owner) {
-			timer += synTimer
-		}
+	timer := synTimer + waitSlack
+	if t.o.Spec.Timing == cluster.Calm && tr.loses(owner) {
+		timer += synTimer
 	}
 	before := max(0, tr.undone.Sub(c.began))
 	switch {
@@ -189,7 +191,7 @@ func (t *torture) mayWait(tr *trial, c *newcomer, owner string) time.Duration {
 			wait += coldStart
 		}
 		return wait
-	case tr.settled && tr.loses(owner) && c.began.After(tr.began.Add(owned)) && c.began.Before(tr.undone):
+	case tr.settled && tr.loses(owner) && c.began.After(tr.began.Add(t.ownedIn())) && c.began.Before(tr.undone):
 		return synTimer - waitSlack
 	}
 	return timer
@@ -252,9 +254,10 @@ func (t *torture) judgeCalm(all []newcomer) {
 }
 
 // judgeAnswers checks what one question of each address got in a calm.
-func (t *torture) judgeAnswers(name string, answers Answers) {
+func (t *torture) judgeAnswers(name string, asked time.Time, answers Answers) {
+	still := t.stoodStill(time.Now().Add(-probeTime)) || t.justTookALease(asked)
 	for addr, n := range answers {
-		if t.result.Asked++; n == 0 && t.stoodStill(time.Now().Add(-probeTime)) {
+		if t.result.Asked++; n == 0 && still {
 			t.result.kind(tortureCalm).Excused++
 		} else if n != 1 {
 			t.breach("in a calm, the %s of %s got %d answers and not one", name, addr, n)

@@ -259,11 +259,12 @@ func (t *torture) askEverybody() error {
 	clients := t.LAN.Clients()
 	h := clients[t.round%len(clients)]
 	for name, probe := range map[string]func(*Host) (Answers, error){"ARP request": ProbeARP, "ping": ProbeEcho, "datagram to a closed port": ProbeClosedPort} {
+		asked := time.Now()
 		answers, err := probe(h)
 		if err != nil {
 			return err
 		}
-		t.judgeAnswers(name, answers)
+		t.judgeAnswers(name, asked, answers)
 	}
 	return nil
 }
