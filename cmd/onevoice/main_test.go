@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -41,6 +42,9 @@ func program(t *testing.T, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// longestProgram is how long a program may run that is to end by itself.
+const longestProgram = 5 * time.Minute
+
 // runProgram runs it and reports exit code and output.
 func runProgram(t *testing.T, cmd *exec.Cmd, start func(*exec.Cmd) error) (int, string) {
 	t.Helper()
@@ -49,6 +53,11 @@ func runProgram(t *testing.T, cmd *exec.Cmd, start func(*exec.Cmd) error) (int, 
 	if err := start(cmd); err != nil {
 		t.Fatal(err)
 	}
+	ends := time.AfterFunc(longestProgram, func() {
+		t.Errorf("it has not ended by itself within %v", longestProgram)
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+	})
+	defer ends.Stop()
 	var failed *exec.ExitError
 	if err := cmd.Wait(); errors.As(err, &failed) {
 		return failed.ExitCode(), out.String()
