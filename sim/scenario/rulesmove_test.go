@@ -219,16 +219,20 @@ func TestRestoredState(t *testing.T) {
 
 // TestOneTrace: the same seed gives the same run.
 func TestOneTrace(t *testing.T) {
+	length := 10 * time.Second
+	if testing.Short() {
+		length = 3 * time.Second
+	}
 	var sums [2]uint64
 	for i := range sums {
-		c := NewChaos(5, 10*time.Second)
+		c := NewChaos(5, length)
 		c.Run()
 		sums[i] = c.World.TraceHash()
 	}
 	if sums[0] != sums[1] {
 		t.Errorf("two runs of one seed differ: %x and %x", sums[0], sums[1])
 	}
-	if c := NewChaos(6, 10*time.Second); c.Run() != "" || c.World.TraceHash() == sums[0] {
+	if c := NewChaos(6, length); c.Run() != "" || c.World.TraceHash() == sums[0] {
 		t.Error("another seed gives the same run")
 	}
 }
