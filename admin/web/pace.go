@@ -10,7 +10,7 @@ import (
 
 // How much strangers may have this process do. It renews the node's lease besides, at a
 // priority before that of the services, and has one processor: as many requests as a
-// processor can answer would cost both. A page asks twice a second, a browser that loads
+// processor can answer would cost both. A page asks 42 times a minute, a browser that loads
 // it ten times at once.
 const (
 	// RequestsPerSecond are answered of all clients together, and RequestBurst at once
