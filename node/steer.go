@@ -30,6 +30,10 @@ type BucketState struct {
 	// Lingering: this node may hold flows of it, whether it is owned or not. Where it
 	// is not, the kernel is not asked for a socket.
 	Lingering bool
+	// Excluded is about the segment's flow: the list of every drainer of the bucket is
+	// there, is complete and current, and has it not (R14, R17). It counts only beside
+	// Owned.
+	Excluded bool
 }
 
 // SteerIn is the gate's rule for the direct path on the way in (OWNERSHIP.md R12 and
@@ -69,6 +73,8 @@ func SteerIn(flags uint8, s KernelSocket, b BucketState) ingress.Ruling {
 	}
 	mayComplete := s == ListeningSocket && flags&(flagSYN|flagACK|flagRST) == flagACK
 	switch {
+	case b.Owned && b.Excluded:
+		return ingress.PassStray
 	case mayComplete:
 		return ingress.PassCookie
 	case b.Owned:
@@ -91,6 +97,9 @@ func SteerDatagram(b BucketState) ingress.Ruling {
 // kernel in nobody's name. quiet: this node's connections are to end without a word
 // (R18). seq is the segment's sequence number.
 //
+// It asks anew for what SteerIn asked: the bucket may have gone since, or its drainers may
+// be others.
+//
 // A reset with ACK and the number 0 answers a segment without ACK (RFC 9293 §3.10.7.1),
 // and of those only the SYNs of buckets that are ours came in.
 func SteerOut(flags uint8, seq uint32, open, quiet bool, b BucketState) ingress.Ruling {
@@ -100,7 +109,7 @@ func SteerOut(flags uint8, seq uint32, open, quiet bool, b BucketState) ingress.
 		switch {
 		case open && quiet:
 			return ingress.KeptSilent
-		case open, b.Owned && (b.Settled || refusal):
+		case open, b.Owned && (b.Settled || b.Excluded || refusal):
 			return ingress.Elsewhere
 		}
 		return ingress.KeptReset

@@ -34,6 +34,9 @@ const (
 	silentPort   = 27
 )
 
+// listKey is the key of drainers' lists in the tests of the programs.
+var listKey = hashing.Key{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
+
 var vipAddr6 = netip.MustParseAddr("2001:db8:77::2")
 
 // socketOf is a connection that the kernel has, as the server has it.
@@ -46,13 +49,17 @@ type socketOf struct {
 // steered is the programs of the direct path beside real sockets, in a namespace of its
 // own, and what the rule is asked about the same frames.
 type steered struct {
-	t       testing.TB
-	n       *Node
-	direct  *ingress.Direct
-	asked   *ingress.Asked
-	random  *rand.Rand
-	rows    []ingress.DirectRow
-	leased  bool
+	t      testing.TB
+	n      *Node
+	direct *ingress.Direct
+	asked  *ingress.Asked
+	random *rand.Rand
+	rows   []ingress.DirectRow
+	leased bool
+	// listed are flows that drainers are said to hold; inMap are those of them that were
+	// told to the programs.
+	listed  []hashing.Flow
+	inMap   map[hashing.Flow]bool
 	sockets []socketOf
 	byFlow  map[hashing.Flow]*socketOf
 	// first are the packets whose first fragment has passed, and when; last is the
@@ -94,13 +101,17 @@ func newSteered(t testing.TB, seed uint64) *steered {
 			t.Fatal(err)
 		}
 	}
-	x := &steered{t: t, random: rand.New(rand.NewPCG(seed, 0)), byFlow: map[hashing.Flow]*socketOf{}, first: map[string]remembered{}}
+	x := &steered{t: t, random: rand.New(rand.NewPCG(seed, 0)), byFlow: map[hashing.Flow]*socketOf{}, inMap: map[hashing.Flow]bool{}, first: map[string]remembered{}}
 	x.load()
 	for _, a := range []netip.Addr{vipAddr, vipAddr6} {
 		x.connect(a)
 	}
 	for i := range x.sockets {
 		x.byFlow[x.sockets[i].flow] = &x.sockets[i]
+	}
+	for range 64 {
+		vip := []netip.Addr{vipAddr, vipAddr6}[x.random.IntN(2)]
+		x.listed = append(x.listed, hashing.Flow{Src: x.address(vip), SrcPort: uint16(x.random.UintN(1 << 16)), Dst: vip, DstPort: 22 + uint16(x.random.UintN(8)), Proto: TCP})
 	}
 	return x
 }
@@ -123,14 +134,14 @@ func (x *steered) load() {
 	}
 	var err error
 	x.n, err = New(Config{
-		Own: ownMAC, Address: ownAddr, MTU: 1500, Services: services, Hasher: hashing.NewHasher(key), Flows: &modelFlows{},
+		Own: ownMAC, Address: ownAddr, MTU: 1500, Services: services, Hasher: hashing.NewHasher(key), ListKey: listKey, Flows: &modelFlows{},
 		Datagrams: &modelDatagrams{flows: map[hashing.Flow]int{}},
 		VIPs:      []VIP{{VIP: responder.VIP{Addr: vipAddr, MAC: clusterMAC}, LAN: lan}, {VIP: responder.VIP{Addr: vipAddr6, MAC: responder.MAC{0x33, 0x33, 0, 0, 0, 2}}}},
 	})
 	if err != nil {
 		x.t.Fatal(err)
 	}
-	x.direct, err = ingress.LoadDirect(ingress.DirectConfig{Paths: paths, Config: ingress.Config{
+	x.direct, err = ingress.LoadDirect(ingress.DirectConfig{Paths: paths, ListKey: listKey, Config: ingress.Config{
 		Own: ownMAC[:], Groups: []net.HardwareAddr{clusterMAC[:], {0x33, 0x33, 0, 0, 0, 2}}, Addresses: []netip.Addr{vipAddr, vipAddr6}, Services: FilteredServices(services),
 	}})
 	if errors.Is(err, ingress.ErrUnsupported) {
@@ -263,8 +274,9 @@ func (x *steered) some() {
 		return b
 	}
 	for i := range x.rows {
-		x.rows[i] = ingress.DirectRow{Key: x.n.mappings[i].hasher.Key(), Owned: share(), Settled: share(), Lingering: share()}
+		x.rows[i] = ingress.DirectRow{Key: x.n.mappings[i].hasher.Key(), Owned: share(), Settled: share(), Lingering: share(), Listed: share()}
 	}
+	x.list()
 	x.leased = x.random.IntN(4) > 0
 	for path := range 2 {
 		end := time.Duration(0)
@@ -274,6 +286,26 @@ func (x *steered) some() {
 		x.direct.SetLease(path, end)
 	}
 	if err := errors.Join(x.direct.Publish(x.rows), x.direct.Settle()); err != nil {
+		x.t.Fatal(err)
+	}
+}
+
+// list has other flows of drainers in the programs' map.
+func (x *steered) list() {
+	x.t.Helper()
+	var in, out []uint64
+	for i := range x.listed {
+		f := &x.listed[i]
+		switch hash := x.n.FlowHash(f); {
+		case x.random.IntN(2) == 0:
+			in = append(in, hash)
+			x.inMap[*f] = true
+		default:
+			out = append(out, hash)
+			delete(x.inMap, *f)
+		}
+	}
+	if err := errors.Join(x.direct.List(in), x.direct.Unlist(out)); err != nil {
 		x.t.Fatal(err)
 	}
 }
@@ -288,6 +320,7 @@ func (x *steered) bucket(f *hashing.Flow) (b BucketState, ok bool) {
 	has := func(b [4]uint64) bool { return (*Bitmap)(&b).Has(bucket) }
 	b.Owned, b.Settled = has(r.Owned) && x.leased, has(r.Settled) && x.leased
 	b.Lingering = has(r.Owned) || has(r.Lingering)
+	b.Excluded = has(r.Listed) && !x.inMap[*f]
 	return b, true
 }
 
@@ -497,9 +530,12 @@ func (x *steered) frame() []byte {
 	vip := []netip.Addr{vipAddr, vipAddr6}[r.IntN(2)]
 	f := hashing.Flow{Src: x.address(vip), SrcPort: uint16(r.UintN(1 << 16)), Dst: vip, DstPort: 22 + uint16(r.UintN(8)), Proto: TCP}
 	var s *socketOf
-	if r.IntN(2) == 0 {
+	switch r.IntN(4) {
+	case 0, 1:
 		s = &x.sockets[r.IntN(len(x.sockets))]
 		f = s.flow
+	case 2:
+		f = x.listed[r.IntN(len(x.listed))]
 	}
 	flags := []uint8{flagSYN, flagACK, flagACK | flagPSH, flagACK | flagFIN, flagRST, flagSYN | flagACK, flagRST | flagACK, uint8(r.UintN(256))}[r.IntN(8)]
 	t := make([]byte, 20+r.IntN(30))
@@ -644,12 +680,16 @@ func (x *steered) expectOut(b []byte) ingress.Ruling {
 func (x *steered) outgoing() []byte {
 	r := x.random
 	vip := []netip.Addr{vipAddr, vipAddr6}[r.IntN(2)]
+	f := hashing.Flow{Src: x.address(vip), SrcPort: uint16(r.UintN(1 << 16)), Dst: vip, DstPort: 22 + uint16(r.UintN(8))}
+	if r.IntN(3) == 0 {
+		f = x.listed[r.IntN(len(x.listed))]
+	}
 	t := make([]byte, 20+r.IntN(8))
-	binary.BigEndian.PutUint16(t, 22+uint16(r.UintN(8)))
-	binary.BigEndian.PutUint16(t[2:], uint16(r.UintN(1<<16)))
+	binary.BigEndian.PutUint16(t, f.DstPort)
+	binary.BigEndian.PutUint16(t[2:], f.SrcPort)
 	binary.BigEndian.PutUint32(t[4:], r.Uint32()*r.Uint32N(2))
 	t[12], t[13] = 0x50, []uint8{flagSYN | flagACK, flagRST, flagRST | flagACK, flagACK, uint8(r.UintN(256))}[r.IntN(5)]
-	b := x.packet(vip, x.address(vip), TCP, t)
+	b := x.packet(f.Dst, f.Src, TCP, t)
 	copy(b, clientMAC[:])
 	copy(b[6:], ownMAC[:])
 	if r.IntN(20) == 0 {

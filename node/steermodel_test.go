@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"onevoice/link/ingress"
@@ -19,7 +20,21 @@ type modelSocket struct {
 type modelHost struct {
 	bucket  BucketState
 	sockets [modelClients]modelSocket
+	// listed: the programs take a flow for nobody's that has not.
+	listed bool
+	has    [modelClients]bool
+	// told is what the drainers hold, nil where that is not known for this ownership.
+	told *[modelClients]bool
 }
+
+// modelList is the flows of a host as it drained, and the table's entry then.
+type modelList struct {
+	entry int
+	holds [modelClients]bool
+}
+
+// modelReset is one that a host's kernel has made and that has not left yet.
+type modelReset struct{ host, client, ack int }
 
 const (
 	modelHosts   = 3
@@ -43,8 +58,12 @@ type modelLAN struct {
 	hosts   [modelHosts]modelHost
 	clients [modelClients]modelClient
 	next    int // number of the next SYN-ACK
-	log     []string
-	counts  map[string]int
+	// entry is the table's last, which moved the bucket; lists are what each host said last.
+	entry  int
+	lists  [modelHosts]modelList
+	late   []modelReset
+	log    []string
+	counts map[string]int
 }
 
 // socketFor is what a host's kernel finds for a segment that acknowledges a number.
@@ -59,18 +78,34 @@ func (h *modelHost) socketFor(client, ack int) KernelSocket {
 	return s.state
 }
 
+// rights are what the bucket is to a host, for a client's flow.
+func (h *modelHost) rights(client int) BucketState {
+	b := h.bucket
+	b.Excluded = h.listed && !h.has[client]
+	return b
+}
+
 // receive is one segment at one host, and what leaves the host for it.
 func (l *modelLAN) receive(at, client int, flags uint8, ack int) (out []said) {
 	h := &l.hosts[at]
 	s := &h.sockets[client]
 	found := h.socketFor(client, ack)
-	ruling := SteerIn(flags, found, h.bucket)
+	ruling := SteerIn(flags, found, h.rights(client))
 	if !ruling.Passes() {
 		return nil
 	}
+	if ruling == ingress.PassStray && !h.bucket.Owned {
+		l.fail("host %d hears a stray of a bucket that is not its own", at)
+	}
 	says := func(flags uint8, isn int, seq uint32, open bool) {
-		if SteerOut(flags, seq, open, false, h.bucket) == ingress.Elsewhere {
-			out = append(out, said{at, isn, flags})
+		if flags&flagRST != 0 && l.random.IntN(4) == 0 {
+			l.late = append(l.late, modelReset{at, client, isn})
+			return
+		}
+		if SteerOut(flags, seq, open, false, h.rights(client)) == ingress.Elsewhere {
+			if out = append(out, said{at, isn, flags}); ruling == ingress.PassStray {
+				l.counts["strays reset"]++
+			}
 		}
 	}
 	switch {
@@ -111,12 +146,7 @@ func (l *modelLAN) receive(at, client int, flags uint8, ack int) (out []said) {
 // judges what left.
 func (l *modelLAN) send(client int, flags uint8, ack int) {
 	c := &l.clients[client]
-	holder := -1
-	for i := range l.hosts {
-		if s := &l.hosts[i].sockets[client]; s.isn == ack && ack != 0 && s.state != NoSocket {
-			holder = i
-		}
-	}
+	holder := l.holder(client, ack)
 	var all []said
 	for _, at := range l.random.Perm(modelHosts) {
 		all = append(all, l.receive(at, client, flags, ack)...)
@@ -152,6 +182,94 @@ func (l *modelLAN) send(client int, flags uint8, ack int) {
 	}
 }
 
+// holder is the host that has a client's connection of a number, -1 for none.
+func (l *modelLAN) holder(client, isn int) int {
+	return slices.IndexFunc(l.hosts[:], func(h modelHost) bool {
+		s := &h.sockets[client]
+		return s.isn == isn && isn != 0 && s.state != NoSocket
+	})
+}
+
+// leave has a reset leave that was made before, if it may.
+func (l *modelLAN) leave() {
+	if len(l.late) == 0 {
+		return
+	}
+	k := l.random.IntN(len(l.late))
+	r := l.late[k]
+	l.late = slices.Delete(l.late, k, k+1)
+	if SteerOut(flagRST, uint32(r.ack), false, false, l.hosts[r.host].rights(r.client)) != ingress.Elsewhere {
+		return
+	}
+	if holder := l.holder(r.client, r.ack); holder >= 0 {
+		l.fail("host %d resets the connection of host %d, late", r.host, holder)
+	}
+	if l.counts["late resets"]++; l.clients[r.client].isn == r.ack {
+		l.clients[r.client].isn = 0
+	}
+}
+
+// list has a host that drains say what it holds, or is one step of what the owner does with
+// what it heard: flows come, the bit is set, or cleared, flows leave.
+func (l *modelLAN) list() {
+	at := l.random.IntN(modelHosts)
+	h := &l.hosts[at]
+	if !h.bucket.Owned {
+		l.lists[at] = modelList{entry: l.entry}
+		for k := range h.sockets {
+			l.lists[at].holds[k] = h.sockets[k].state != NoSocket
+		}
+		return
+	}
+	switch l.random.IntN(4) {
+	case 0:
+		if h.told = l.merged(at); l.random.IntN(4) == 0 {
+			h.told = nil // one of the lists is too old
+		}
+	case 1:
+		for k := range h.has {
+			h.has[k] = h.has[k] || h.told != nil && h.told[k]
+		}
+	case 2:
+		h.listed = h.told != nil
+		for k := range h.has {
+			h.listed = h.listed && (h.has[k] || !h.told[k])
+		}
+	case 3:
+		switch {
+		case h.told != nil:
+			for k := range h.has {
+				h.has[k] = h.has[k] && h.told[k]
+			}
+		case !h.listed:
+			h.has = [modelClients]bool{}
+		}
+	}
+}
+
+// merged is what all other hosts hold, nil where one has not said it since the bucket moved.
+func (l *modelLAN) merged(owner int) *[modelClients]bool {
+	var all [modelClients]bool
+	for i := range l.lists {
+		if i == owner {
+			continue
+		}
+		if l.lists[i].entry < l.entry {
+			return nil
+		}
+		for k, holds := range l.lists[i].holds {
+			all[k] = all[k] || holds
+		}
+	}
+	return &all
+}
+
+// die ends a host's connections without a word.
+func (l *modelLAN) die() {
+	l.hosts[l.random.IntN(modelHosts)].sockets = [modelClients]modelSocket{}
+	l.settle()
+}
+
 func (l *modelLAN) fail(format string, args ...any) {
 	l.t.Helper()
 	l.t.Fatalf(format+"\n%v\n%+v", append(args, l.log[max(0, len(l.log)-12):], l.hosts)...)
@@ -166,10 +284,18 @@ func (l *modelLAN) move() {
 			owner = i
 		}
 	}
+	l.entry++
+	heard := l.random.IntN(3) > 0
 	switch to := l.random.IntN(modelHosts); {
 	case owner >= 0:
+		// Its lease may be over before it has heard of the table.
 		l.hosts[owner].bucket = BucketState{Lingering: true}
+		if heard {
+			l.hosts[owner].told, l.hosts[owner].listed = nil, false
+		}
 	default:
+		// What was said was said of another ownership.
+		l.hosts[to].told, l.hosts[to].listed = nil, false
 		l.hosts[to].bucket = BucketState{Owned: true, Lingering: true}
 	}
 	l.settle()
@@ -206,18 +332,30 @@ func (l *modelLAN) expire() {
 	}
 }
 
-// While a bucket moves about, hosts come and go as its owner, and clients use their
-// tuples again, at most one host answers any segment, and no connection of a host is
-// reset by another.
+// While a bucket moves about, hosts come and go as its owner, die and list what they drain,
+// and clients use their tuples again, at most one host answers any segment, and no connection
+// of a host is reset by another.
 func TestOneVoiceOnTheDirectPath(t *testing.T) {
-	const steps = 60_000
+	const steps = 300_000
 	l := &modelLAN{t: t, random: rand.New(rand.NewPCG(9, 9)), counts: map[string]int{}}
 	for range steps {
 		client := l.random.IntN(modelClients)
 		c := &l.clients[client]
-		switch l.random.IntN(12) {
+		switch l.random.IntN(24) {
+		case 12, 13, 14, 15, 16, 17, 18:
+			for range 5 {
+				l.list()
+			}
+		case 19, 20:
+			l.leave()
+		case 21:
+			if l.random.IntN(4) == 0 {
+				l.die()
+			}
 		case 0:
-			l.move()
+			if l.random.IntN(3) == 0 {
+				l.move()
+			}
 		case 1:
 			l.expire()
 			l.settle()
@@ -238,9 +376,10 @@ func TestOneVoiceOnTheDirectPath(t *testing.T) {
 			}
 		}
 	}
-	for _, what := range []string{"accepted", "held", "resets"} {
-		if least := map[string]int{"accepted": steps / 100, "held": steps / 100, "resets": 1}[what]; l.counts[what] < least {
+	for what, least := range map[string]int{"accepted": steps / 100, "held": steps / 100, "resets": 1, "strays reset": steps / 2000, "late resets": steps / 2000} {
+		if l.counts[what] < least {
 			t.Errorf("%d %s in %d steps", l.counts[what], what, steps)
 		}
 	}
+	t.Log(l.counts)
 }

@@ -28,6 +28,8 @@ type DirectConfig struct {
 	Config
 	// Paths are the numbers of the leases, by service, each below MaxPaths.
 	Paths []int
+	// ListKey is the key of node.FlowHash.
+	ListKey [16]byte
 }
 
 // DirectRow is what the buckets of a service are to this node: of each bitmap, bucket b
@@ -40,6 +42,8 @@ type DirectRow struct {
 	Settled [4]uint64
 	// Lingering: this node may hold flows of a bucket that is not its own.
 	Lingering [4]uint64
+	// Listed: the flows that drainers hold of the bucket are all among those of List.
+	Listed [4]uint64
 }
 
 // Direct is the two programs that let the host's own TCP and UDP serve the VIPs of an
@@ -47,11 +51,13 @@ type DirectRow struct {
 // pinned, so that they outlive the process: what it last said goes on, without anything
 // new once the lease is over.
 //
-// SetLease, Silence and Rulings may be called by any goroutine, the others by one at a
-// time.
+// SetLease, Silence, Rulings, List and Unlist may be called by any goroutine, the others by
+// one at a time.
 type Direct struct {
 	config        DirectConfig
 	state, counts *ebpf.Map
+	// listed has the flows that drainers hold, by node.FlowHash.
+	listed *ebpf.Map
 	// fragments4 and fragments6 have the packets whose first fragment has passed.
 	fragments4, fragments6 *ebpf.Map
 	// inner, outer and online are to wait with, see Settle.
@@ -110,6 +116,12 @@ func (d *Direct) load() (err error) {
 	if d.counts, d.counters, err = shared("onevoice_rules", processors*rulingBytes, unix.PROT_READ); err != nil {
 		return err
 	}
+	for half := range 2 {
+		atomic.StoreUint64(d.word(steerListKey+8*half), binary.LittleEndian.Uint64(d.config.ListKey[8*half:]))
+	}
+	if d.listed, err = newListed(); err != nil {
+		return err
+	}
 	for _, m := range []struct {
 		to   **ebpf.Map
 		name string
@@ -143,7 +155,7 @@ func (d *Direct) load() (err error) {
 // program makes one of the two, of the kind that a steerer says. No helper that they call
 // is for GPL programs alone.
 func (d *Direct) program(name string, at ebpf.AttachType, kind steerer) (*ebpf.Program, error) {
-	s := newSteerer(&d.config, steerMaps{d.state.FD(), d.fragments4.FD(), d.fragments6.FD(), d.counts.FD()}, ebpf.MustPossibleCPU())
+	s := newSteerer(&d.config, steerMaps{d.state.FD(), d.listed.FD(), d.fragments4.FD(), d.fragments6.FD(), d.counts.FD()}, ebpf.MustPossibleCPU())
 	s.tell, s.inPieces = kind.tell, kind.inPieces
 	code := s.in
 	if at == ebpf.AttachTCXEgress {
@@ -207,9 +219,11 @@ func (d *Direct) Publish(rows []DirectRow) error {
 		atomic.StoreUint64(d.word(row+stateKey), binary.LittleEndian.Uint64(r.Key[:8]))
 		atomic.StoreUint64(d.word(row+stateKey+8), binary.LittleEndian.Uint64(r.Key[8:]))
 		for k := range 4 {
-			atomic.StoreUint64(d.word(row+rowOwned+8*k), r.Owned[k])
-			atomic.StoreUint64(d.word(row+rowSettled+8*k), r.Settled[k])
-			atomic.StoreUint64(d.word(row+rowLinger+8*k), r.Lingering[k])
+			words := row + rowWords*k
+			atomic.StoreUint64(d.word(words+rowOwned), r.Owned[k])
+			atomic.StoreUint64(d.word(words+rowSettled), r.Settled[k])
+			atomic.StoreUint64(d.word(words+rowLinger), r.Lingering[k])
+			atomic.StoreUint64(d.word(words+rowListed), r.Listed[k])
 		}
 	}
 	atomic.StoreUint64(d.word(steerIndex), index)
@@ -293,7 +307,7 @@ func (d *Direct) Close() error {
 	if d.online != nil {
 		errs = append(errs, d.online.Close())
 	}
-	errs = append(errs, d.in.Close(), d.leave.Close(), d.outer.Close(), d.inner.Close(), d.fragments4.Close(), d.fragments6.Close(), d.counts.Close(), d.state.Close())
+	errs = append(errs, d.in.Close(), d.leave.Close(), d.outer.Close(), d.inner.Close(), d.listed.Close(), d.fragments4.Close(), d.fragments6.Close(), d.counts.Close(), d.state.Close())
 	*d = Direct{}
 	return errors.Join(errs...)
 }

@@ -81,3 +81,22 @@ func orLength(n int64) asm.Instructions {
 func lengthIs(n int64) asm.Instructions {
 	return asm.Instructions{asm.LoadImm(block, n<<56, asm.DWord)}
 }
+
+// flowMessage is what drainers hash to name a flow (node.FlowHash), from tuple: addresses,
+// ports and the protocol.
+func flowMessage(family string) (pieces []asm.Instructions) {
+	addresses := int16(8)
+	if family == "6" {
+		addresses = 32
+	}
+	for at := int16(0); at < addresses; at += 8 {
+		pieces = append(pieces, asm.Instructions{asm.LoadMem(block, asm.R10, tuple+at, asm.DWord), asm.HostTo(asm.LE, block, asm.DWord)})
+	}
+	last := asm.Instructions{
+		asm.LoadMem(block, asm.R10, tuple+addresses, asm.Word),
+		asm.HostTo(asm.LE, block, asm.Word),
+		asm.LoadImm(temp, protoTCP<<32, asm.DWord),
+		asm.Or.Reg(block, temp),
+	}
+	return append(pieces, append(last, orLength(int64(addresses)+5)...))
+}

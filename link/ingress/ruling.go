@@ -23,6 +23,10 @@ const (
 	// PassCookie: an acknowledgment for a listening socket, in a bucket where others
 	// may hold flows: it completes a SYN cookie, or draws a reset that is kept back.
 	PassCookie
+	// PassStray: of no connection that the kernel has, in a bucket that is ours and that
+	// others drain, none of whom has it: the kernel resets it, or takes it for the end of
+	// a SYN cookie.
+	PassStray
 	// PassError: an ICMP error that quotes a connection which the kernel has.
 	PassError
 	// PassDatagram: of a UDP service, in a bucket that is ours.
@@ -41,8 +45,8 @@ const (
 	// Outside: far outside the windows of a connection that the kernel has, in such a
 	// bucket.
 	Outside
-	// Unsettled: of no connection that the kernel has, in a bucket that is ours and in
-	// which others may hold flows.
+	// Unsettled: of no connection that the kernel has, in a bucket that is ours and of
+	// which another has it, or may have it.
 	Unsettled
 	// UnknownQuoted: an ICMP error about a connection that the kernel does not have.
 	UnknownQuoted
@@ -57,8 +61,8 @@ const (
 	// KeptSYNACK: a SYN-ACK from a VIP for a bucket that is not ours, or not under a
 	// valid lease.
 	KeptSYNACK
-	// KeptReset: a reset from a VIP that no connection of this host has sent, for a
-	// bucket in which others may hold flows.
+	// KeptReset: a reset from a VIP that no connection of this host has sent, of a flow
+	// that others may hold.
 	KeptReset
 	// KeptSilent: a reset of a connection that is to end without a word.
 	KeptSilent
@@ -74,7 +78,7 @@ const (
 // String is the ruling's name in counters: lower case, words joined by hyphens.
 func (r Ruling) String() string {
 	names := [RulingCount]string{
-		Elsewhere: "elsewhere", PassSYN: "pass-syn", PassAlone: "pass-alone", PassHeld: "pass-held", PassCookie: "pass-cookie",
+		Elsewhere: "elsewhere", PassSYN: "pass-syn", PassAlone: "pass-alone", PassHeld: "pass-held", PassCookie: "pass-cookie", PassStray: "pass-stray",
 		PassError: "pass-error", PassDatagram: "pass-datagram", PassFragment: "pass-fragment",
 		ForeignSYN: "foreign-syn", Foreign: "foreign", ForeignTimeWait: "foreign-time-wait", Outside: "outside-windows",
 		Unsettled: "unsettled", UnknownQuoted: "unknown-quote", LostFragment: "lost-fragment", Malformed: "malformed", NotForKernel: "not-for-kernel",

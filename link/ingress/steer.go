@@ -10,19 +10,22 @@ import (
 )
 
 // The map of the direct path: a word that says which of two copies of the rows counts,
-// one until when connections end without a word, the leases of the paths, and then the
-// two copies. A row is a service's state, as the socket filter has it, and two bitmaps
-// more.
+// one until when connections end without a word, the key of drainers' lists, the leases of
+// the paths, and then the two copies. A row is a service's hash key, and for each 64 buckets
+// a word of each bitmap: what is asked about a bucket lies together.
 const (
-	steerIndex  = 0
-	steerQuiet  = 8
-	steerLeases = 64
-	steerRows   = 256
+	steerIndex   = 0
+	steerQuiet   = 8
+	steerListKey = 16
+	steerLeases  = 64
+	steerRows    = 256
 
 	rowOwned   = stateBits
-	rowSettled = rowOwned + 32
-	rowLinger  = rowSettled + 32
-	rowBytes   = 128
+	rowSettled = rowOwned + 8
+	rowLinger  = rowSettled + 8
+	rowListed  = rowLinger + 8
+	rowWords   = 32 // from one 64 buckets to the next
+	rowBytes   = stateBits + 4*rowWords
 
 	// MaxPaths bounds the leases.
 	MaxPaths = (steerRows - steerLeases) / 8
@@ -48,6 +51,8 @@ const (
 	// fragment6 is as fragment4, 36 bytes, and fragmentHeader the extension header.
 	fragment6      = -376
 	fragmentHeader = -384
+	// listHash is a key of the map of drainers' flows.
+	listHash = -392
 )
 
 // Of what family the first fragment is.
@@ -61,6 +66,7 @@ const (
 	isOwned = 1 << iota
 	isSettled
 	isLingering
+	isListed
 )
 
 const (
@@ -107,7 +113,7 @@ const window = 1 << 25
 const fragmentSeconds = 30
 
 // steerMaps are the descriptors of what the programs read and write.
-type steerMaps struct{ state, fragments4, fragments6, counts int }
+type steerMaps struct{ state, listed, fragments4, fragments6, counts int }
 
 // steerer makes the programs of the direct path.
 type steerer struct {
@@ -212,13 +218,13 @@ func (s *steerer) rights(family string) {
 		asm.Mov.Reg(asm.R5, asm.R0),
 		asm.Mov.Reg(asm.R1, bucket),
 		asm.RSh.Imm(asm.R1, 6),
-		asm.LSh.Imm(asm.R1, 3),
+		asm.LSh.Imm(asm.R1, int32(bits.TrailingZeros(rowWords))),
 		asm.Add.Reg(asm.R1, state),
 		asm.Mov.Reg(asm.R4, bucket),
 		asm.And.Imm(asm.R4, 63),
 	)
-	for i, at := range []int16{rowOwned, rowSettled, rowLinger} {
-		to := []asm.Register{asm.R0, asm.R2, asm.R3}[i]
+	for i, at := range []int16{rowOwned, rowSettled, rowLinger, rowListed} {
+		to := []asm.Register{asm.R0, asm.R2, asm.R3, asm.R1}[i]
 		s.add(
 			asm.LoadMem(to, asm.R1, at, asm.DWord),
 			asm.RSh.Reg(to, asm.R4),
@@ -231,6 +237,8 @@ func (s *steerer) rights(family string) {
 		asm.Or.Reg(asm.R3, asm.R0),
 		asm.LSh.Imm(asm.R3, 2),
 		asm.LSh.Imm(asm.R2, 1),
+		asm.LSh.Imm(asm.R1, 3),
+		asm.Or.Reg(asm.R2, asm.R1),
 		asm.LoadMem(asm.R1, asm.R10, leaseEnd, asm.DWord),
 		asm.Mov.Reg(rights, asm.R3),
 		asm.JGE.Reg(asm.R5, asm.R1, none),
@@ -288,90 +296,20 @@ func (s *steerer) judge(family string) {
 		asm.JSet.Imm(asm.R1, finFlag, s.out(PassHeld)),
 		asm.Ja.Label(s.out(ForeignTimeWait)),
 	)
-	s.at(stray, asm.JNE.Imm(found, tcpListen, "nobody "+family))
+	s.at(stray, asm.Mov.Reg(asm.R2, rights))
 	s.add(
+		asm.And.Imm(asm.R2, isOwned|isListed),
+		asm.JNE.Imm(asm.R2, isOwned|isListed, "shared "+family),
+	)
+	s.excluded(family, s.out(PassStray))
+	s.at("shared "+family, asm.JNE.Imm(found, tcpListen, "nobody "+family))
+	s.add(
+		asm.LoadMem(asm.R1, asm.R10, flags, asm.Byte),
 		asm.And.Imm(asm.R1, synFlag|ackFlag|rstFlag),
 		asm.JEq.Imm(asm.R1, ackFlag, s.out(PassCookie)),
 	)
 	s.at("nobody "+family, asm.JSet.Imm(rights, isOwned, s.out(Unsettled)))
 	s.add(asm.Ja.Label(s.out(Foreign)))
-}
-
-// find leaves in found the state of the socket that takes the segment, tcpDistant or
-// tcpNone.
-func (s *steerer) find(family string) {
-	tcp := int16(tcp4)
-	if family == "6" {
-		tcp = tcp6
-	}
-	s.tupleOf(family)
-	s.add(asm.Mov.Imm(found, tcpNone))
-	s.lookUp(family, "looked "+family)
-	s.add(
-		asm.Mov.Reg(socket, asm.R0),
-		asm.LoadMem(found, socket, sockState, asm.Word),
-		asm.JEq.Imm(found, tcpTimeWait, "release "+family),
-		asm.JEq.Imm(found, tcpListen, "release "+family),
-		asm.JEq.Imm(found, tcpNewSYNRecv, "release "+family),
-		asm.JEq.Imm(found, tcpSYNRecv, "release "+family),
-		asm.Mov.Reg(asm.R1, socket),
-		asm.FnTcpSock.Call(),
-		asm.JEq.Imm(asm.R0, 0, "release "+family),
-		// Sequence and acknowledgment numbers lie around what is expected of them. An
-		// acknowledgment may be there before the kernel has noted that it has sent.
-		asm.LoadMem(asm.R1, asm.R0, tcpRcvNxt, asm.Word),
-		asm.LoadMem(asm.R3, asm.R0, tcpSndNxt, asm.Word),
-		asm.LoadMem(asm.R2, asm.R10, tcp+4, asm.Word),
-		asm.HostTo(asm.BE, asm.R2, asm.Word),
-		asm.Sub.Reg32(asm.R2, asm.R1),
-		asm.Add.Imm32(asm.R2, window),
-		asm.JGT.Imm32(asm.R2, 2*window, "distant "+family),
-		asm.LoadMem(asm.R2, asm.R10, tcp+13, asm.Byte),
-		asm.And.Imm(asm.R2, ackFlag),
-		asm.JEq.Imm(asm.R2, 0, "release "+family),
-		asm.LoadMem(asm.R2, asm.R10, tcp+8, asm.Word),
-		asm.HostTo(asm.BE, asm.R2, asm.Word),
-		asm.Sub.Reg32(asm.R3, asm.R2),
-		asm.Add.Imm32(asm.R3, window),
-		asm.JLE.Imm32(asm.R3, 2*window, "release "+family),
-	)
-	s.at("distant "+family, asm.Mov.Imm(found, tcpDistant))
-	s.at("release "+family, asm.Mov.Reg(asm.R1, socket))
-	s.add(asm.FnSkRelease.Call())
-	s.at("looked "+family, asm.Mov.Imm(asm.R0, 0))
-}
-
-// tupleOf copies the segment's addresses and ports to where a socket is asked for by
-// them.
-func (s *steerer) tupleOf(family string) {
-	from, tcp, n := int16(ipHeader+12), int16(tcp4), int16(8)
-	if family == "6" {
-		from, tcp, n = ipHeader+8, tcp6, 32
-	}
-	for at := int16(0); at < n; at += 4 {
-		s.add(asm.LoadMem(asm.R1, asm.R10, from+at, asm.Word), asm.StoreMem(asm.R10, tuple+at, asm.R1, asm.Word))
-	}
-	s.add(asm.LoadMem(asm.R1, asm.R10, tcp, asm.Word), asm.StoreMem(asm.R10, tuple+n, asm.R1, asm.Word))
-}
-
-// lookUp asks for the socket of tuple, which is in R0 then and has to be released; where
-// there is none it goes to a label.
-func (s *steerer) lookUp(family, none string) {
-	n := int32(12)
-	if family == "6" {
-		n = 36
-	}
-	const thisNamespace = -1 // BPF_F_CURRENT_NETNS
-	s.add(
-		asm.Mov.Reg(asm.R1, skb),
-		asm.Mov.Reg(asm.R2, asm.R10),
-		asm.Add.Imm(asm.R2, tuple),
-		asm.Mov.Imm(asm.R3, n),
-		asm.Mov.Imm(asm.R4, thisNamespace),
-		asm.Mov.Imm(asm.R5, 0),
-		asm.FnSkcLookupTcp.Call(),
-		asm.JEq.Imm(asm.R0, 0, none),
-	)
 }
 
 // rulings end the program: for each that is used, a count and what becomes of the frame.

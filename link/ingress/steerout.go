@@ -139,7 +139,7 @@ func (s *steerer) kept(family string) {
 	if family == "6" {
 		tcp = tcp6
 	}
-	nobody := "in nobody's name " + family
+	nobody, stray := "in nobody's name "+family, "for a stray "+family
 	s.add(
 		asm.LoadMem(asm.R1, asm.R10, tcp+13, asm.Byte),
 		asm.JSet.Imm(asm.R1, rstFlag, "reset "+family),
@@ -169,9 +169,13 @@ func (s *steerer) kept(family string) {
 		asm.JEq.Imm(asm.R2, isSettled, s.out(KeptReset)),
 		asm.LoadMem(asm.R1, asm.R10, tcp+13, asm.Byte),
 		asm.And.Imm(asm.R1, ackFlag),
-		asm.JEq.Imm(asm.R1, 0, s.out(KeptReset)),
+		asm.JEq.Imm(asm.R1, 0, stray),
 		asm.LoadMem(asm.R1, asm.R10, tcp+4, asm.Word),
 		asm.JEq.Imm(asm.R1, 0, s.out(Elsewhere)),
-		asm.Ja.Label(s.out(KeptReset)),
 	)
+	s.at(stray, asm.Mov.Reg(asm.R2, rights))
+	s.add(asm.And.Imm(asm.R2, isListed), asm.JEq.Imm(asm.R2, 0, s.out(KeptReset)))
+	s.tupleOf(family)
+	s.excluded(family, s.out(Elsewhere))
+	s.add(asm.Ja.Label(s.out(KeptReset)))
 }
