@@ -28,6 +28,8 @@ type DirectService struct {
 type DirectPrograms interface {
 	Publish([]ingress.DirectRow) error
 	Settle() error
+	List(hashes []uint64) error
+	Unlist(hashes []uint64) error
 	SetLease(path int, end time.Duration)
 	Silence(until time.Duration)
 	Rulings() [ingress.RulingCount]uint64
@@ -110,6 +112,9 @@ type DirectPath struct {
 	cookieAt time.Duration
 	listens  []bool
 	keptOut  keptOut
+	// shared is, by service, what is owned, in nobody's grace, and drained by others.
+	shared []node.Bitmap
+	lists  directLists
 	// failed: the last look failed, and that was said.
 	failed bool
 }
@@ -129,12 +134,16 @@ func NewDirectPath(cfg DirectConfig) *DirectPath {
 	d := &DirectPath{
 		cfg: cfg, kick: make(chan struct{}, 1), done: make(chan struct{}),
 		rows: make([]ingress.DirectRow, n), held: make([]node.Bitmap, n), flows: make([]int, n), listens: make([]bool, n),
-		cookieAt: -cookieTime,
+		cookieAt: -cookieTime, shared: make([]node.Bitmap, n),
+		lists: directLists{told: map[drainedBucket][]uint64{}, heard: make(chan struct{}, 1)},
 	}
 	for i := range d.rows {
 		d.rows[i].Lingering, d.held[i], d.listens[i] = every(), node.Bitmap(every()), true
 	}
-	d.cookies, _ = cfg.Cookies()
+	// The process before this one may have seen cookies leave.
+	if d.cookies, _ = cfg.Cookies(); d.cookies > 0 {
+		d.cookieAt = cfg.Clock()
+	}
 	d.attached = cfg.Attach == nil
 	return d
 }
@@ -160,6 +169,7 @@ func (d *DirectPath) Grant(o *node.Ownership) {
 	if d.retired {
 		return
 	}
+	d.lists.granted()
 	if d.settling {
 		d.pending = o
 		return
@@ -167,7 +177,8 @@ func (d *DirectPath) Grant(o *node.Ownership) {
 	d.flip(o)
 }
 
-// flip exchanges the rows. A bucket that was owned lingers: flows may have begun in it.
+// flip exchanges the rows. A bucket that was owned lingers: flows may have begun in it. None
+// is listed.
 func (d *DirectPath) flip(o *node.Ownership) {
 	d.draining = false
 	for i, s := range d.cfg.Services {
@@ -176,6 +187,7 @@ func (d *DirectPath) flip(o *node.Ownership) {
 		for k := range next.Owned {
 			next.Lingering[k] |= was.Owned[k]
 			next.Settled[k] = r.Accept[k] &^ (r.Grace[k] | r.Shared[k])
+			d.shared[i][k] = r.Accept[k] & r.Shared[k] &^ r.Grace[k]
 		}
 		if next.Key != was.Key {
 			next.Lingering = every()
@@ -288,14 +300,23 @@ func (d *DirectPath) run() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		due := false
 		select {
 		case <-d.done:
 			return
+		case <-d.lists.heard:
+			d.settle()
+			d.list()
+			continue
 		case <-d.kick:
 		case <-timer.C:
+			due = true
 		}
 		d.takePlace()
 		d.settle()
+		if due {
+			d.list()
+		}
 		began := time.Now()
 		d.look()
 		d.mu.Lock()
@@ -336,10 +357,8 @@ func (d *DirectPath) settle() {
 		if !settling {
 			return
 		}
-		if err := d.cfg.Programs.Settle(); err != nil {
-			// What was not settled is never said to be.
-			d.cfg.Log.Error("it cannot be told whether the programs of the direct path have taken what this node owns; this node gives nothing away", "error", err)
-			return
+		if d.waits() != nil {
+			return // what was not settled is never said to be
 		}
 		d.mu.Lock()
 		d.settled, d.settling = generation, false
@@ -350,6 +369,15 @@ func (d *DirectPath) settle() {
 		d.mu.Unlock()
 		d.cfg.Woken()
 	}
+}
+
+// waits waits until no program runs that began before.
+func (d *DirectPath) waits() error {
+	err := d.cfg.Programs.Settle()
+	if err != nil {
+		d.cfg.Log.Error("it cannot be told whether the programs of the direct path have taken what this node owns; this node gives nothing away", "error", err)
+	}
+	return err
 }
 
 // look finds out what the host's own TCP has, and lets the programs not look for
@@ -365,8 +393,7 @@ func (d *DirectPath) look() {
 	if errors.Is(err, node.ErrEnded) {
 		return
 	}
-	sent, cookieErr := d.cfg.Cookies()
-	if err = errors.Join(err, cookieErr, d.noticeKeptOut(all, listens)); err != nil {
+	if err = errors.Join(err, d.lookForCookies(), d.noticeKeptOut(all, listens)); err != nil {
 		if !d.failed {
 			d.failed = true
 			d.cfg.Log.Error("this host's own connections cannot be looked at; this node gives nothing away that it may hold", "error", err)
@@ -381,9 +408,6 @@ func (d *DirectPath) look() {
 	}
 	d.mu.Lock()
 	d.held, d.flows = held, flows
-	if sent != d.cookies {
-		d.cookies, d.cookieAt = sent, d.cfg.Clock()
-	}
 	d.looked = generation
 	d.shrink(generation)
 	d.mu.Unlock()

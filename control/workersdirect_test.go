@@ -25,19 +25,30 @@ type toldPrograms struct {
 	quiet    time.Duration
 	left     bool
 	settling chan chan error
+	// has are the flows of drainers, each with whether there was a Settle since; listing is
+	// the error of the next List.
+	has     map[uint64]bool
+	listing error
+	// checked is called when rows or flows are others, nil for nobody.
+	checked func(after string)
 }
 
 func (p *toldPrograms) Publish(rows []ingress.DirectRow) error {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.rows = append(p.rows, slices.Clone(rows))
+	p.mu.Unlock()
+	p.check("rows")
 	return nil
 }
 
 func (p *toldPrograms) Settle() error {
 	done := make(chan error)
 	p.settling <- done
-	return <-done
+	err := <-done
+	if err == nil {
+		p.settled()
+	}
+	return err
 }
 
 func (p *toldPrograms) SetLease(path int, end time.Duration) {
@@ -93,7 +104,7 @@ const directService = 1
 func newDirectRig(t *testing.T) *directRig {
 	t.Helper()
 	r := &directRig{t: t, now: time.Hour, woken: make(chan struct{}, 100),
-		programs: &toldPrograms{leases: map[int]time.Duration{}, settling: make(chan chan error)}}
+		programs: &toldPrograms{leases: map[int]time.Duration{}, settling: make(chan chan error), has: map[uint64]bool{}}}
 	vip := netip.MustParseAddr("10.77.0.2")
 	services := []node.Service{{Proto: node.TCP, Listen: netip.AddrPortFrom(vip, 80)}, {Proto: node.TCP, Listen: netip.AddrPortFrom(vip, 22)}}
 	var err error
@@ -192,6 +203,7 @@ func (r *directRig) settled() {
 	go func() {
 		defer close(done)
 		r.d.settle()
+		r.d.list()
 	}()
 	for {
 		select {
@@ -365,8 +377,8 @@ func TestDirectHolds(t *testing.T) {
 	}
 	lists := make([][]node.Held, 2)
 	wanted := []node.Bitmap{{}, bitmap(open, half)}
-	if err := r.d.Held(wanted, lists); err != nil || len(lists[directService]) != 2 {
-		t.Fatalf("%+v, %v", lists, err)
+	if generation, err := r.d.Held(wanted, lists); generation != 2 || err != nil || len(lists[directService]) != 2 {
+		t.Fatalf("table %d: %+v, %v", generation, lists, err)
 	}
 	for _, h := range lists[directService] {
 		if h.Flows != 1 || len(h.Hashes) != 1 || h.Overflow || h.Unproven != (h.Bucket == half) || (h.HalfOpen == 1) != (h.Bucket == half) {

@@ -57,11 +57,17 @@ func (d *DirectPath) sockets(want inetdiag.Wanted, buckets bool) (out []directSo
 }
 
 // Held is what the host's own TCP has of the wanted buckets, by service of the
-// configuration, into out.
-func (d *DirectPath) Held(wanted []node.Bitmap, out [][]node.Held) error {
+// configuration, into out. It returns under which generation at the latest that was found:
+// what frames that are judged by older rows let in is not in it.
+func (d *DirectPath) Held(wanted []node.Bitmap, out [][]node.Held) (generation uint64, err error) {
+	generation = d.takesNothingSince()
 	all, _, err := d.sockets(inetdiag.Wanted{Over: true}, true)
 	if err != nil {
-		return err
+		return 0, err
+	}
+	// A cookie that left since the last look may still come back.
+	if err := d.lookForCookies(); err != nil {
+		return 0, err
 	}
 	by := make([][hashing.Buckets]node.Held, len(d.cfg.Services))
 	err = d.cfg.Ask(func(n *node.Node) {
@@ -79,7 +85,7 @@ func (d *DirectPath) Held(wanted []node.Bitmap, out [][]node.Held) error {
 		}
 	})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	d.mu.Lock()
 	cookies := d.cfg.Clock()-d.cookieAt < cookieTime
@@ -95,6 +101,31 @@ func (d *DirectPath) Held(wanted []node.Bitmap, out [][]node.Held) error {
 				out[s.Index] = append(out[s.Index], *h)
 			}
 		}
+	}
+	return generation, nil
+}
+
+// takesNothingSince is the generation by whose rows, or later ones, every frame is judged.
+// One that has left the programs to another takes nothing under any.
+func (d *DirectPath) takesNothingSince() uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.retired {
+		return ^uint64(0)
+	}
+	return d.settled
+}
+
+// lookForCookies takes in how many SYN cookies the host has sent.
+func (d *DirectPath) lookForCookies() error {
+	sent, err := d.cfg.Cookies()
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if sent != d.cookies {
+		d.cookies, d.cookieAt = sent, d.cfg.Clock()
 	}
 	return nil
 }

@@ -101,9 +101,11 @@ func (g *Guest) heldDirect(want *heldWanted, held *HeldFlows) {
 	if g.parts.Direct == nil {
 		return
 	}
-	if err := g.parts.Direct.Held(want.Services, held.Services); err != nil {
-		held.Generation = 0
+	generation, err := g.parts.Direct.Held(want.Services, held.Services)
+	if err != nil {
+		generation = 0
 	}
+	held.Generation = min(held.Generation, generation)
 }
 
 // written is the generation that may be written back: no frame is judged under an older

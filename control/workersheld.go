@@ -76,6 +76,9 @@ func (g *Guest) list(told *listsTold) error {
 		l := &told.Lists[i]
 		g.parts.Node.SetFlowLists(l.Service, l.Bucket, l.Complete, l.Hashes)
 	}
+	if g.parts.Direct != nil {
+		g.parts.Direct.SetFlowLists(told.Lists)
+	}
 	return nil
 }
 

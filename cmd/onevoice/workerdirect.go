@@ -26,7 +26,7 @@ func (s *serving) openDirect(services []node.Service) error {
 	if !conf.HasDirect() {
 		return nil
 	}
-	c := ingress.DirectConfig{Config: ingress.Config{Own: s.parts.Device.HardwareAddr()}}
+	c := ingress.DirectConfig{ListKey: s.settings.ListKey, Config: ingress.Config{Own: s.parts.Device.HardwareAddr()}}
 	for _, v := range conf.DirectVIPs() {
 		c.Addresses = append(c.Addresses, v.Address.Addr())
 		if !slices.ContainsFunc(c.Groups, func(g net.HardwareAddr) bool { return g.String() == v.MAC.String() }) {
