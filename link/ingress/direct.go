@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -60,11 +59,9 @@ type Direct struct {
 	listed *ebpf.Map
 	// fragments4 and fragments6 have the packets whose first fragment has passed.
 	fragments4, fragments6 *ebpf.Map
-	// inner, outer and online are to wait with, see Settle.
-	inner, outer *ebpf.Map
-	online       *os.File
-	in, leave    *ebpf.Program
-	hooks        []*hook
+	*settler
+	in, leave *ebpf.Program
+	hooks     []*hook
 	// tcx attaches a program, link.AttachTCX but in tests.
 	tcx func(link.TCXOptions) (link.Link, error)
 
@@ -132,15 +129,9 @@ func (d *Direct) load() (err error) {
 			return fmt.Errorf("map of fragments: %w", err)
 		}
 	}
-	spec := &ebpf.MapSpec{Name: "onevoice_wait", Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1}
-	if d.inner, err = ebpf.NewMap(spec); err != nil {
-		return fmt.Errorf("map to wait with: %w", err)
+	if d.settler, err = newSettler(); err != nil {
+		return err
 	}
-	d.outer, err = ebpf.NewMap(&ebpf.MapSpec{Name: "onevoice_waits", Type: ebpf.ArrayOfMaps, KeySize: 4, ValueSize: 4, MaxEntries: 1, InnerMap: spec})
-	if err != nil {
-		return fmt.Errorf("map to wait with: %w", err)
-	}
-	d.online = openOnline()
 	all := DirectRow{Lingering: [4]uint64{^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0)}}
 	if err := d.Publish(slices.Repeat([]DirectRow{all}, services)); err != nil {
 		return err
@@ -304,10 +295,10 @@ func (d *Direct) Close() error {
 			errs = append(errs, unix.Munmap(memory))
 		}
 	}
-	if d.online != nil {
-		errs = append(errs, d.online.Close())
+	if d.settler != nil {
+		errs = append(errs, d.settler.close())
 	}
-	errs = append(errs, d.in.Close(), d.leave.Close(), d.outer.Close(), d.inner.Close(), d.listed.Close(), d.fragments4.Close(), d.fragments6.Close(), d.counts.Close(), d.state.Close())
+	errs = append(errs, d.in.Close(), d.leave.Close(), d.listed.Close(), d.fragments4.Close(), d.fragments6.Close(), d.counts.Close(), d.state.Close())
 	*d = Direct{}
 	return errors.Join(errs...)
 }

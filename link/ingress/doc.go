@@ -8,6 +8,9 @@
 // the host's own stack, all packets for a VIP that came to a cluster MAC: that stack
 // has no VIP, and would walk each to a route that is not there.
 //
+// In a flood of SYNs the two answer those of services, with the cookies that the process
+// would have answered with; see Cookies.
+//
 // The order of tap and hook was measured; see docs/performance.md. A packet socket
 // of all protocols (ETH_P_ALL) gets a frame before TCX does, so what the TCX program
 // drops is dropped for no other worker: several stand side by side, each with its own

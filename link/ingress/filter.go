@@ -32,6 +32,11 @@ const (
 const (
 	dropForeign = iota
 	dropForHost
+	// takenSYN counts SYNs that the socket filter took out for the TCX program,
+	// answeredSYN those that it answered, and lostSYN those that it did not after all.
+	takenSYN
+	answeredSYN
+	lostSYN
 )
 
 // dropsBytes are a processor's counters: a cache line.
@@ -67,6 +72,11 @@ type Config struct {
 	VLAN uint16
 	// Services are what foreign segments and datagrams are dropped of.
 	Services []Service
+	// Never are addresses, besides the VIPs, that no client has.
+	Never []netip.Addr
+
+	// cookies is what SYNs are answered from in the kernel, nil for not at all.
+	cookies *cookiePlan
 }
 
 // Service is a TCP or UDP port of a VIP, or a range of them.
@@ -105,6 +115,11 @@ type Filter struct {
 
 	// The maps of states and of drops, shared with the kernel.
 	states, counters []byte
+
+	// answering is what SYNs are answered from, if config.cookies is not nil; noAnswers is
+	// why the programs cannot.
+	answering answering
+	noAnswers error
 }
 
 // Stats are frames that were dropped since Load.
@@ -114,6 +129,9 @@ type Stats struct {
 	// ForHost counts the copies that the host's own stack was spared, of our frames
 	// and of others'.
 	ForHost uint64
+	// TakenSYNs were taken from the process to be answered in the kernel; AnsweredSYNs
+	// were, and LostSYNs were not after all.
+	TakenSYNs, AnsweredSYNs, LostSYNs uint64
 }
 
 // Load makes the programs and the maps, attached to nothing. Every bucket passes and
@@ -184,14 +202,26 @@ func (f *Filter) load() (err error) {
 		}
 		fds.held6 = f.held6.FD()
 	}
-	// No helper that the programs call is for GPL programs alone.
-	f.socket, err = ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "onevoice_socket", Type: ebpf.SocketFilter, Instructions: socketFilter(&f.config, fds, processors),
-	})
+	if f.config.mayAnswer() {
+		f.noAnswers = f.loadCookies()
+	}
+	if f.socket, err = f.loadSocket(fds, processors); err != nil && f.config.cookies != nil {
+		// It can drop all the same.
+		f.config.cookies, f.noAnswers = nil, err
+		f.socket, err = f.loadSocket(fds, processors)
+	}
 	if err != nil {
 		return fmt.Errorf("socket filter: %w", err)
 	}
 	return nil
+}
+
+// loadSocket makes the socket filter. No helper that the programs call is for GPL programs
+// alone.
+func (f *Filter) loadSocket(fds maps, processors int) (*ebpf.Program, error) {
+	return ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "onevoice_socket", Type: ebpf.SocketFilter, Instructions: socketFilter(&f.config, fds, processors),
+	})
 }
 
 // shared is an array map of one value that the process and the kernel share.
@@ -245,10 +275,15 @@ func (f *Filter) AttachHost(name string) error {
 	if len(guarded.Addresses) == 0 {
 		return nil // the programs of the direct path do it for all
 	}
-	if err := f.loadHost(&guarded); err != nil {
+	if err = f.loadHost(&guarded); err != nil && guarded.cookies != nil {
+		guarded.cookies, f.config.cookies, f.noAnswers = nil, nil, err
+		err = f.loadHost(&guarded)
+	}
+	if err != nil {
 		return fmt.Errorf("ingress: TCX program: %w", named(err, needsFilter))
 	}
-	f.link, err = link.AttachTCX(link.TCXOptions{Interface: device.Index, Program: f.host, Attach: ebpf.AttachTCXIngress})
+	// Before those of other workers of ours, which would drop what is to be answered here.
+	f.link, err = link.AttachTCX(link.TCXOptions{Interface: device.Index, Program: f.host, Attach: ebpf.AttachTCXIngress, Anchor: link.Head()})
 	if err != nil {
 		return fmt.Errorf("ingress: interface %s: %w", name, named(err, needsFilter))
 	}
@@ -339,8 +374,11 @@ func (f *Filter) keyOf(flow *Flow) (*ebpf.Map, []byte) {
 // Stats reads the counters. It costs no system call.
 func (f *Filter) Stats() (s Stats) {
 	for at := 0; at+dropsBytes <= len(f.counters); at += dropsBytes {
-		s.Foreign += atomic.LoadUint64((*uint64)(unsafe.Pointer(&f.counters[at+8*dropForeign])))
-		s.ForHost += atomic.LoadUint64((*uint64)(unsafe.Pointer(&f.counters[at+8*dropForHost])))
+		for row, to := range [...]*uint64{
+			dropForeign: &s.Foreign, dropForHost: &s.ForHost, takenSYN: &s.TakenSYNs, answeredSYN: &s.AnsweredSYNs, lostSYN: &s.LostSYNs,
+		} {
+			*to += atomic.LoadUint64((*uint64)(unsafe.Pointer(&f.counters[at+8*row])))
+		}
 	}
 	return s
 }
@@ -369,7 +407,7 @@ func (f *Filter) Close() error {
 		}
 	}
 	// A nil program or map closes without a word.
-	errs = append(errs, f.host.Close(), f.socket.Close(), f.held.Close(), f.held6.Close(), f.state.Close(), f.drops.Close())
+	errs = append(errs, f.host.Close(), f.socket.Close(), f.held.Close(), f.held6.Close(), f.state.Close(), f.drops.Close(), f.answering.close())
 	*f = Filter{}
 	return errors.Join(errs...)
 }

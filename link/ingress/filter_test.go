@@ -194,7 +194,7 @@ func TestTwoWorkersAndAThird(t *testing.T) {
 	check("to our own address", slices.Concat(own, segment(src, netip.MustParseAddrPort("10.77.0.11:22"), syn, 0)[6:]), false, false, true, true)
 	check("half a header", segment(other, at, ack, 0)[:50], true, true, true, false)
 	check("no whole IPv4 header", segment(other, at, ack, 0)[:30], false, false, true, true)
-	if s := f1.Stats(); s.Foreign != 3 || s.ForHost == 0 || f2.Stats().Foreign != 1 || f2.Stats().ForHost != 0 {
+	if s := f1.Stats(); s.Foreign != 3 || s.ForHost != 0 || f2.Stats().Foreign != 1 || f2.Stats().ForHost == 0 {
 		t.Errorf("the first dropped %+v, the second %+v", s, f2.Stats())
 	}
 	// Each goes by itself, and with the last one the host hears all.

@@ -69,6 +69,11 @@ func hostGuard(c *Config, m maps, processors int) asm.Instructions {
 	g.add(asm.Return())
 	g.at("next", asm.Mov.Imm(asm.R0, tcxNext))
 	g.add(asm.Return())
+	if c.answers4() {
+		g.answerSYN()
+		g.add(sha1Compress("sha1")...)
+		g.add(sha256First("sha256")...)
+	}
 	return g.code
 }
 
@@ -85,6 +90,9 @@ func (b *builder) host4(data asm.Register) {
 	}
 	b.add(asm.Ja.Label("next"))
 	b.at("vip", asm.LoadMem(asm.R1, data, ethernetBytes+9, asm.Byte))
+	if b.answers4() {
+		b.add(asm.JEq.Imm(asm.R1, protoTCP, "segment"))
+	}
 	b.add(
 		asm.JNE.Imm(asm.R1, protoUDP, "drop"),
 		asm.LoadMem(asm.R1, data, ethernetBytes+8, asm.Byte),

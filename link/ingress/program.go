@@ -360,6 +360,9 @@ func (b *builder) header(at int16) {
 func (b *builder) decide(family string, heldFD int, addressBytes int32, source, tcp int16) {
 	const none = asm.R5
 	b.at("decide"+family, asm.And.Imm(asm.R0, 255))
+	if b.Config.cookies != nil && family == "4" {
+		b.takeSYNs()
+	}
 	b.add(
 		asm.Mov.Reg(asm.R1, asm.R0),
 		asm.RSh.Imm(asm.R1, 6),

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,6 +21,9 @@ const visitTime = 10 * time.Millisecond
 
 // Settle waits until no frame is judged by the rows before the last Publish any more: for
 // every program that ran when it was called.
+func (d *Direct) Settle() error { return d.settler.settle() }
+
+// settler waits until no program that ran when it was called runs any more.
 //
 // A program of TCX runs with bottom halves disabled (__netif_receive_skb_core and
 // __dev_queue_xmit in net/core/dev.c), and what the kernel does at once with a frame that
@@ -29,14 +33,41 @@ const visitTime = 10 * time.Millisecond
 // processor from whoever has disabled bottom halves; there, and where a processor may not
 // be used, a change to a map of maps waits for all programs in the kernel
 // (kernel/bpf/syscall.c, maybe_wait_bpf_programs), 13 to 15 milliseconds.
-func (d *Direct) Settle() error {
-	if d.online != nil && visited(d.online) {
+type settler struct {
+	inner, outer *ebpf.Map
+	online       *os.File
+}
+
+func newSettler() (*settler, error) {
+	s, err := &settler{}, error(nil)
+	spec := &ebpf.MapSpec{Name: "onevoice_wait", Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1}
+	if s.inner, err = ebpf.NewMap(spec); err != nil {
+		return nil, fmt.Errorf("map to wait with: %w", err)
+	}
+	s.outer, err = ebpf.NewMap(&ebpf.MapSpec{Name: "onevoice_waits", Type: ebpf.ArrayOfMaps, KeySize: 4, ValueSize: 4, MaxEntries: 1, InnerMap: spec})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("map to wait with: %w", err), s.close())
+	}
+	s.online = openOnline()
+	return s, nil
+}
+
+func (s *settler) settle() error {
+	if s.online != nil && visited(s.online) {
 		return nil
 	}
-	if err := d.outer.Put(uint32(0), d.inner); err != nil {
-		return fmt.Errorf("ingress: direct path: wait for programs: %w", err)
+	if err := s.outer.Put(uint32(0), s.inner); err != nil {
+		return fmt.Errorf("ingress: wait for programs: %w", err)
 	}
 	return nil
+}
+
+func (s *settler) close() error {
+	var err error
+	if s.online != nil {
+		err = s.online.Close()
+	}
+	return errors.Join(err, s.outer.Close(), s.inner.Close())
 }
 
 // onlineProcessors is the kernel's list of processors that run. It is opened once, for
