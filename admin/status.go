@@ -67,6 +67,8 @@ type Status struct {
 type Filtered struct {
 	Foreign uint64 `json:"by_socket_filter"`
 	ForHost uint64 `json:"by_tcx"`
+	// AnsweredSYNs were not dropped, but answered with SYN cookies. They have a verdict.
+	AnsweredSYNs uint64 `json:"syns_answered_by_tcx"`
 }
 
 // Active is the worker that takes what is new, nil when there is none.
@@ -98,6 +100,7 @@ func (s *Status) Sum() {
 		}
 		s.Filtered.Foreign += w.Filter.Foreign
 		s.Filtered.ForHost += w.Filter.ForHost
+		s.Filtered.AnsweredSYNs += w.Filter.AnsweredSYNs
 		addAll(&s.Flows, &w.Flows)
 		addAll(&s.Datagrams, &w.Datagrams)
 		addAll(&s.Fragments, &w.Fragments)

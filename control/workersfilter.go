@@ -21,6 +21,11 @@ type FilterStatus struct {
 	// ForHost counts the copies of frames for a VIP, ours and others', that TCX kept
 	// from this host's own stack.
 	ForHost uint64 `json:"dropped_by_tcx"`
+	// AnsweredSYNs were answered by TCX with SYN cookies, in a flood of them, and are among
+	// the verdicts' answered-syn. NoAnswers is why this is left to the worker, "" when it
+	// is not.
+	AnsweredSYNs uint64 `json:"syns_answered_by_tcx"`
+	NoAnswers    string `json:"syns_answered_by_worker,omitempty"`
 }
 
 // What a filter's State is.
@@ -48,8 +53,14 @@ func (g *Guest) filterStatus() FilterStatus {
 	}
 	stats := g.parts.Filter.Stats()
 	s.Foreign, s.ForHost, s.State = stats.Foreign, stats.ForHost, filterWhole
+	s.AnsweredSYNs = stats.AnsweredSYNs
 	if s.Reason != "" {
 		s.State = filterSocket
+	}
+	if err := g.parts.Filter.NoAnswers(); err != nil {
+		s.NoAnswers = err.Error()
+	} else if _, failed := g.parts.Node.KernelAnswers(); failed {
+		s.NoAnswers = "another program on the interface takes the SYNs before TCX has them"
 	}
 	return s
 }

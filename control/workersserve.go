@@ -144,7 +144,13 @@ func (g *Guest) obey(w *wire, m *message) error {
 func (g *Guest) retire() {
 	g.parts.OwnHost.Retire()
 	// A loop that has ended has retired by itself.
-	_ = g.parts.Loop.Call(func(now time.Duration) { g.busyAt = now; g.quiet.Store(false); g.closeGuards(); g.leaveHost() })
+	_ = g.parts.Loop.Call(func(now time.Duration) {
+		g.busyAt = now
+		g.quiet.Store(false)
+		g.parts.Node.LeaveAnswers()
+		g.closeGuards()
+		g.leaveHost()
+	})
 	g.leaveDirect()
 	g.retired.Store(true)
 }

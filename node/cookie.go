@@ -3,6 +3,7 @@ package node
 import (
 	"time"
 
+	"onevoice/link/ingress"
 	"onevoice/responder"
 )
 
@@ -15,6 +16,12 @@ type Cookies interface {
 	// Answered tells of a SYN-ACK of the TCP's that leaves; kept: of a flow that it
 	// has, and not a cookie.
 	Answered(now time.Duration, service int, synACK []byte, kept bool)
+	// KernelCookies is what the kernel can make the same cookies from, while the TCP
+	// makes some of every SYN of IPv4, of whomever; Since is how long its clock has gone,
+	// and Sent tells of cookies that the kernel has sent.
+	KernelCookies(service int) (c ingress.Cookies, ok bool)
+	Since() time.Duration
+	Sent(cookies uint64)
 }
 
 // answerSYN answers a SYN that opens a flow with a cookie, if the TCP would; Undecided
@@ -35,6 +42,9 @@ func (n *Node) answerSYN(now time.Duration, service int, bucket uint8) Verdict {
 		return Undecided
 	}
 	n.cookies[service], n.cookiesOf[service][bucket] = now, now
+	if n.kernel.in != nil && d.Flow.Src.Is4() {
+		n.kernel.made[service]++
+	}
 	return n.also(Handled{Verdict: AnsweredSYN, Reply: reply, vip: n.vip(d.Flow.Dst)})
 }
 

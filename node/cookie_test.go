@@ -11,6 +11,7 @@ import (
 	"onevoice/hashing"
 	"onevoice/internal/flowstate"
 	"onevoice/link"
+	"onevoice/link/ingress"
 	"onevoice/stack"
 )
 
@@ -23,7 +24,10 @@ func (c *cookies) AppendCookie(_ time.Duration, dst []byte, _ int, syn []byte) (
 	return append(dst, out(port, flagSYN|flagACK, ownISN, number+1, nil)...), true
 }
 
-func (c *cookies) Answered(time.Duration, int, []byte, bool) { c.told++ }
+func (c *cookies) Answered(time.Duration, int, []byte, bool)        { c.told++ }
+func (c *cookies) KernelCookies(int) (out ingress.Cookies, ok bool) { return out, false }
+func (c *cookies) Since() time.Duration                             { return 0 }
+func (c *cookies) Sent(uint64)                                      {}
 
 // judgeAnswered is judge before a TCP whose cookies are known: of a SYN that is let in
 // and begins a flow, it is answered; all else is judged as ever.

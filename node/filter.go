@@ -60,6 +60,23 @@ func (k kernelFilter) Pass(service int, buckets *Bitmap) {
 
 func (k kernelFilter) SetKey(service int, key hashing.Key) { k.Filter.SetKey(service, key) }
 
+// KernelAnswerer is an ingress.Filter as an Answerer, as KernelFilter.
+func KernelAnswerer(f *ingress.Filter) Answerer { return kernelAnswerer{f} }
+
+type kernelAnswerer struct{ *ingress.Filter }
+
+func (k kernelAnswerer) AnswerSYNs(service int, buckets *Bitmap) {
+	k.Filter.AnswerSYNs(service, (*[4]uint64)(buckets))
+}
+
+func (k kernelAnswerer) CountTuple(f *hashing.Flow)   { k.Filter.CountTuple(ingressFlow(0, f)) }
+func (k kernelAnswerer) UncountTuple(f *hashing.Flow) { k.Filter.UncountTuple(ingressFlow(0, f)) }
+
+func (k kernelAnswerer) AnsweredSYNs() (taken, answered, lost uint64) {
+	s := k.Filter.Stats()
+	return s.TakenSYNs, s.AnsweredSYNs, s.LostSYNs
+}
+
 func ingressFlow(service int, f *hashing.Flow) ingress.Flow {
 	return ingress.Flow{Service: service, Client: netip.AddrPortFrom(f.Src, f.SrcPort), Port: f.DstPort}
 }

@@ -31,6 +31,24 @@ type wired struct {
 func newWired(t *testing.T, seed uint64) *wired {
 	t.Helper()
 	w := &wired{inKernel: newInKernel(t, seed), frames: make([]link.Frame, link.MaxBatch)}
+	layCable(t)
+	takes := &link.Filter{Addresses: []netip.Addr{vipAddr, vip2Addr}, Groups: []net.HardwareAddr{clusterMAC[:]}, Except: exceptedPort}
+	var err error
+	if w.device, err = link.Open("near", takes); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.device.Close() })
+	if err := w.filter.AttachSocket(w.device.FD()); err != nil {
+		t.Fatal(err)
+	}
+	w.far = farEnd(t)
+	return w
+}
+
+// layCable puts the thread into a network namespace of its own, with loopback and a cable
+// from near, which has our MAC, to far. The thread is never given back to the runtime.
+func layCable(t *testing.T) {
+	t.Helper()
 	runtime.LockOSThread()
 	ns, err := netns.New()
 	if err != nil {
@@ -41,7 +59,7 @@ func newWired(t *testing.T, seed uint64) *wired {
 	if err := netlink.LinkAdd(cable); err != nil {
 		t.Fatal(err)
 	}
-	for _, end := range []string{"near", "far"} {
+	for _, end := range []string{"lo", "near", "far"} {
 		l, err := netlink.LinkByName(end)
 		if err == nil {
 			err = netlink.LinkSetUp(l)
@@ -57,26 +75,24 @@ func newWired(t *testing.T, seed uint64) *wired {
 			break
 		}
 	}
-	takes := &link.Filter{Addresses: []netip.Addr{vipAddr, vip2Addr}, Groups: []net.HardwareAddr{clusterMAC[:]}, Except: exceptedPort}
-	if w.device, err = link.Open("near", takes); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { w.device.Close() })
-	if err := w.filter.AttachSocket(w.device.FD()); err != nil {
-		t.Fatal(err)
-	}
+}
+
+// farEnd is a socket that sends at the cable's far end, and hears nothing.
+func farEnd(t *testing.T) int {
+	t.Helper()
 	far, err := net.InterfaceByName("far")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.far, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { unix.Close(w.far) })
-	if err := unix.Bind(w.far, &unix.SockaddrLinklayer{Ifindex: far.Index}); err != nil {
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: far.Index}); err != nil {
 		t.Fatal(err)
 	}
-	return w
+	return fd
 }
 
 // heard sends frames from the far end and returns what the device heard of them, in

@@ -11,7 +11,10 @@ func (l *lease) covers(at time.Duration) bool { return at >= l.begin && at < l.e
 // SetLease puts another lease of a VIP, and of the services on it, in force from
 // the next frame on: its begin, which stays the same while the lease is renewed
 // without a gap, and its end. It may be called for every batch.
-func (n *Node) SetLease(vip int, begin, end time.Duration) { n.leases[vip] = lease{begin, end} }
+func (n *Node) SetLease(vip int, begin, end time.Duration) {
+	n.leases[vip] = lease{begin, end}
+	n.leaseAnswers(vip)
+}
 
 // Lease is a VIP's lease in force.
 func (n *Node) Lease(vip int) (begin, end time.Duration) {
@@ -36,4 +39,11 @@ func (n *Node) stale(now time.Duration, l *lease, began time.Duration) bool {
 	}
 	age := n.real - n.stamp
 	return age < 0 || now-age < max(l.begin, began)
+}
+
+// Stop makes the node accept nothing new and answer for no address any more.
+// Flows that it holds go on.
+func (n *Node) Stop() {
+	n.stopping = true
+	n.AnswerAlone()
 }

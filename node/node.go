@@ -173,6 +173,7 @@ type Node struct {
 	cookiesOf, lost [][hashing.Buckets]time.Duration
 	listKey         [2]uint64
 	lists           [][hashing.Buckets]*flowList
+	kernel          kernelAnswers
 	filter          Filter
 	passing         []Bitmap
 	retryBy         time.Duration
@@ -316,6 +317,7 @@ func (n *Node) SetOwnership(o *Ownership) error {
 		return fmt.Errorf("node: ownership of %d VIPs and %d services given to a node with %d and %d",
 			len(o.VIPs), len(o.Services), len(n.vips), len(n.services))
 	}
+	n.AnswerAlone()
 	n.remap(o)
 	for i := range o.VIPs {
 		n.vipRights[i].set(&o.VIPs[i].Accept)
@@ -332,10 +334,6 @@ func (n *Node) SetOwnership(o *Ownership) error {
 	n.refilter()
 	return nil
 }
-
-// Stop makes the node accept nothing new and answer for no address any more.
-// Flows that it holds go on.
-func (n *Node) Stop() { n.stopping = true }
 
 // Handled is what became of a frame.
 type Handled struct {

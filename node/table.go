@@ -90,6 +90,8 @@ type table struct {
 	// forgotten not among them.
 	count  [][hashing.Buckets]int32
 	census census
+	// answers is told of the flows, nil for nobody.
+	answers *kernelAnswers
 	// next is where the sweep goes on, swept when the last one was.
 	next  int
 	swept time.Duration
@@ -120,6 +122,9 @@ func (t *table) add(f *hashing.Flow, service int, bucket uint8, now time.Duratio
 		t.flows6[tuple6Of(f)] = e
 	}
 	t.count[service][bucket]++
+	if t.answers != nil {
+		t.answers.count(f)
+	}
 	return e
 }
 
@@ -137,6 +142,9 @@ func (t *table) remove(e *tracked) {
 		t.count[e.service][e.bucket]--
 	}
 	t.census.end(e)
+	if t.answers != nil {
+		t.answers.uncount(&e.flow)
+	}
 	last := len(t.order) - 1
 	t.order[e.at] = t.order[last]
 	t.order[e.at].at = e.at
@@ -217,6 +225,7 @@ func (n *Node) forget(now time.Duration, e *tracked) {
 func (n *Node) Tick(now time.Duration) {
 	n.settle(now)
 	n.retry(now)
+	n.tickAnswers(now)
 	n.doubts.expire(now)
 	n.counts[FragmentTimeout] += uint64(n.fragments.Expire(now))
 	t := &n.table

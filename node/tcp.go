@@ -163,14 +163,20 @@ func (n *Node) handleStray(now time.Duration, service int, bucket uint8, verdict
 			}
 			return verdictOn(fits)
 		}
-		return n.deliver(now, DeliverStray)
+		return n.deliverCookie(now, service, bucket)
 	case cookie:
-		// Netstack takes a cookie or makes a reset, which MayLeave judges.
-		return n.deliver(now, DeliverStray)
+		return n.deliverCookie(now, service, bucket)
 	case why != Undecided:
 		return why
 	}
 	return n.reset(now, n.strays, StrayAnswered, frame)
+}
+
+// deliverCookie hands on what may complete a cookie: netstack takes it or makes a reset,
+// which MayLeave judges.
+func (n *Node) deliverCookie(now time.Duration, service int, bucket uint8) Verdict {
+	n.mayComplete(service, bucket, &n.decoded.Flow)
+	return n.deliver(now, DeliverStray)
 }
 
 // mayReset reports whether a flow of an owned bucket that this node does not

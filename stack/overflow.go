@@ -7,6 +7,8 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"onevoice/link/ingress"
 )
 
 const (
@@ -153,6 +155,31 @@ func (s *Stack) writeCookie(packet []byte, p *opening, o *overflow, options *hea
 	}
 	finish(packet, p.ip)
 }
+
+// KernelCookies is what a service's cookies are made from, for somebody who answers SYNs
+// of IPv4 to one of its ports in the place of AppendCookie: while its listener answers with
+// cookies, as far as is known, and no source has its share of the flows. What is in it is
+// valid until the next packet.
+func (s *Stack) KernelCookies(service int) (c ingress.Cookies, ok bool) {
+	if (generous+1)*len(s.flows) >= generous*s.bounds.limit || s.bounds.memory != Ample || s.stamps == nil {
+		return c, false
+	}
+	for _, l := range s.services[service].listeners {
+		if o := &l.overflow; o.on && o.key != nil && (o.plain != nil || o.stamped != nil) {
+			c.Port, c.Plain, c.Stamped = l.port, o.plain, o.stamped
+			copy(c.Nonces[:], o.key)
+			copy(c.StampKey[:], s.stamps)
+			return c, true
+		}
+	}
+	return c, false
+}
+
+// Since is how long netstack's clock has gone.
+func (s *Stack) Since() time.Duration { return s.clock.NowMonotonic().Sub(tcpip.MonotonicTime{}) }
+
+// Sent tells of cookies that were sent in netstack's place, and not made here.
+func (s *Stack) Sent(cookies uint64) { s.cookies += cookies }
 
 // Answered tells of a SYN-ACK of netstack's that leaves, an IP packet. kept: netstack
 // has a half-open flow for it, and else the SYN-ACK has a cookie.

@@ -233,6 +233,9 @@ func printFilter(out io.Writer, s *admin.Status) {
 		fmt.Fprintln(out, wrapped("         ", fmt.Sprintf("dropped by the socket filter, for other nodes: %d; by TCX, for this host's own stack: %d",
 			s.Filtered.Foreign, s.Filtered.ForHost)))
 	}
+	if s.Filtered.AnsweredSYNs > 0 {
+		fmt.Fprintln(out, wrapped("         ", fmt.Sprintf("answered by TCX with SYN cookies, in floods: %d", s.Filtered.AnsweredSYNs)))
+	}
 	if s.Device.KernelDropped+s.Device.Truncated > 0 {
 		fmt.Fprintln(out, wrapped("QUEUE    ", fmt.Sprintf("%d frames came faster than they were taken, and were dropped; %d were too long",
 			s.Device.KernelDropped, s.Device.Truncated)))

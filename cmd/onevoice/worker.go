@@ -308,36 +308,6 @@ func addMAC(f *link.Filter, m net.HardwareAddr) {
 	}
 }
 
-// openFilter has the kernel drop other nodes' frames. Without it they come up here
-// and are dropped by the node.
-func (s *serving) openFilter(services []node.Service) {
-	takes := s.filter()
-	filter, err := ingress.Load(ingress.Config{
-		Own: s.parts.Device.HardwareAddr(), Groups: takes.Groups, Addresses: takes.Addresses, Except: takes.Except, VLAN: s.settings.Config.VIPs[0].Uplink.VLAN, Membership: takes.Membership,
-		Services: node.FilteredServices(services),
-	})
-	if err == nil {
-		s.opened(filter.Close)
-		err = filter.AttachSocket(s.parts.Device.FD())
-	}
-	if err != nil {
-		s.withoutFilter("other nodes' frames are dropped in user space, which costs more", err)
-		return
-	}
-	s.parts.Filter = filter
-	s.parts.Node.SetFilter(node.KernelFilter(filter))
-	if err := filter.AttachHost(s.settings.Config.Cluster.Interface); err != nil {
-		s.withoutFilter("this host's own stack looks at each frame for a VIP, too, which costs more", err)
-	}
-}
-
-// withoutFilter goes on without a program, whatever is wrong with it: it spares work
-// and decides nothing that the node does not decide.
-func (s *serving) withoutFilter(consequence string, err error) {
-	s.parts.NoFilter = err.Error()
-	s.log.Warn(consequence, "error", err)
-}
-
 // openGuard has the kernel drop what would leave after the lease. Without it the
 // worker's own looks at the clock count alone.
 func (s *serving) openGuard() error {
