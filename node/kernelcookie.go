@@ -89,6 +89,9 @@ type completion struct {
 // SetAnswerer gives the node somebody to answer floods of SYNs with cookies.
 func (n *Node) SetAnswerer(in Answerer) {
 	k := &n.kernel
+	if n.answers == nil {
+		return // the TCP tells nobody what its cookies are made from
+	}
 	k.in = in
 	k.on, k.was = make([]Bitmap, len(n.services)), make([]Bitmap, len(n.services))
 	k.kinds, k.made = make([]answerKinds, len(n.services)), make([]int, len(n.services))

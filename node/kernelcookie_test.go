@@ -20,6 +20,7 @@ import (
 	"onevoice/internal/flowstate"
 	"onevoice/link"
 	"onevoice/link/ingress"
+	"onevoice/responder"
 )
 
 // flooded is a bench beside whose node the kernel answers floods, at the end of a cable.
@@ -29,6 +30,9 @@ type flooded struct {
 	// next is a port that no client has used.
 	next uint16
 }
+
+// everybody is the MAC of the group that all hosts are in, for IGMP.
+var everybody = responder.MAC{1, 0, 0x5e, 0, 0, 1}
 
 // newFlooded has netstack answer with cookies, of both kinds, and the kernel in its place.
 func newFlooded(t *testing.T) *flooded {
@@ -41,7 +45,7 @@ func newFlooded(t *testing.T) *flooded {
 	b.lease.end = Forever
 	var err error
 	b.filter, err = ingress.Load(ingress.Config{
-		Own: ownMAC[:], Groups: []net.HardwareAddr{clusterMAC[:]}, Addresses: []netip.Addr{vipAddr},
+		Own: ownMAC[:], Groups: []net.HardwareAddr{clusterMAC[:], everybody[:]}, Addresses: []netip.Addr{vipAddr},
 		Services: FilteredServices(b.node.services), Never: b.node.NoClients(),
 	})
 	if err == nil {
@@ -198,7 +202,7 @@ func someSYN(random *rand.Rand) []byte {
 	case 21:
 		f = f[:len(f)-random.IntN(min(len(f)-14, 30))]
 	case 22:
-		copy(f, ownMAC[:])
+		copy(f, [][]byte{ownMAC[:], everybody[:]}[random.IntN(2)])
 	case 23:
 		copy(f[6:], [][]byte{ownMAC[:], clusterMAC[:], {0, 0, 0, 0, 0, 0}, {1, 2, 3, 4, 5, 6}}[random.IntN(4)])
 	}

@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"net"
+	"slices"
 
 	"github.com/cilium/ebpf/asm"
 )
@@ -99,7 +100,7 @@ func (b *builder) takeSYNs() {
 // clientSYN goes on if the frame is for a cluster MAC, where the TCX program sees it, and
 // from who can be answered.
 func (b *builder) clientSYN() {
-	b.add(ifMAC(asm.R10, frame, b.Groups, "shared")...)
+	b.add(ifMAC(asm.R10, frame, b.clusterMACs(), "shared")...)
 	b.add(asm.Ja.Label("process's"))
 	b.at("shared", asm.Mov.Imm(asm.R1, 0))
 	b.add(ifMAC(asm.R10, frame+6, []net.HardwareAddr{{0, 0, 0, 0, 0, 0}}, "process's")...)
@@ -109,6 +110,14 @@ func (b *builder) clientSYN() {
 			b.add(asm.JEq.Imm32(asm.R1, native32(v[12:]), "process's"))
 		}
 	}
+}
+
+// clusterMACs are the groups without those that all hosts are in, to which nobody sends
+// segments: of IGMP and of MLD.
+func (c *Config) clusterMACs() []net.HardwareAddr {
+	return slices.DeleteFunc(slices.Clone(c.Groups), func(m net.HardwareAddr) bool {
+		return m.String() == "01:00:5e:00:00:01" || m.String() == "33:33:00:00:00:01"
+	})
 }
 
 // wholeSYN copies the TCP header, which has to be all that the packet carries, and goes on
