@@ -231,7 +231,8 @@ func (n *Node) letKernelAnswer(now time.Duration, service int) {
 	k.in.SetAnswerLease(service, n.rights[service].lease.end)
 	k.on[service] = buckets
 	k.in.AnswerSYNs(service, &buckets)
-	n.cookies[service] = now
+	// The next turn may begin with a move, before this would be noted.
+	n.noteAnswered(now)
 }
 
 // AnswerAlone has the kernel answer nothing any more, and waits until that is so. Whose

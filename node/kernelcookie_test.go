@@ -505,6 +505,31 @@ func boundTo(t *testing.T, name string) int {
 	return fd
 }
 
+// R17: from the turn on in which the kernel is let, each of its buckets counts as one with
+// cookies: the next turn may begin with the bucket's move, and be asked for its list at once.
+func TestR17AFloodHasJustBegun(t *testing.T) {
+	b := newFlooded(t)
+	buckets := b.node.kernel.on[0]
+	if buckets == (Bitmap{}) {
+		t.Fatal("the kernel answers in no bucket")
+	}
+	o := *b.ownership
+	o.Generation++
+	o.Services = []Rows{{Draining: allBuckets()}}
+	if err := b.node.SetOwnership(&o); err != nil {
+		t.Fatal(err)
+	}
+	all, unproven := allBuckets(), Bitmap{}
+	for _, h := range b.node.Held(b.now, 0, &all) {
+		if h.Unproven && h.Overflow {
+			unproven.Set(h.Bucket)
+		}
+	}
+	if unproven != buckets {
+		t.Errorf("cookies may come back in %v, and the kernel answered in %v", unproven, buckets)
+	}
+}
+
 // Acknowledgments of nothing, more than are remembered, leave the flood to the node.
 func TestStraysLeaveTheFloodToTheNode(t *testing.T) {
 	b := newFlooded(t)
