@@ -197,7 +197,10 @@ func (r *directRig) grant(generation uint64, rows node.Rows) {
 }
 
 // settled does what the goroutine does, and lets every wait of it end.
-func (r *directRig) settled() {
+func (r *directRig) settled() { r.waits(func() error { return nil }) }
+
+// waits does what the goroutine does; each wait of it ends with what ends says.
+func (r *directRig) waits(ends func() error) {
 	r.t.Helper()
 	done := make(chan struct{})
 	go func() {
@@ -208,7 +211,7 @@ func (r *directRig) settled() {
 	for {
 		select {
 		case one := <-r.programs.settling:
-			one <- nil
+			one <- ends()
 		case <-done:
 			return
 		}

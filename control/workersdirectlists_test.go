@@ -146,35 +146,23 @@ func (r *listRig) check(after string) {
 // work does what the goroutine does. While it waits for programs others go on.
 func (r *listRig) work() {
 	r.t.Helper()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		r.d.settle()
-		r.d.list()
-	}()
-	for {
-		select {
-		case one := <-r.programs.settling:
-			r.check("a wait")
-			switch r.random.IntN(6) {
-			case 0:
-				r.own()
-			case 1:
-				r.tell()
-			case 2:
-				r.own()
-				r.tell()
-			}
-			var err error
-			if r.random.IntN(8) == 0 {
-				err = errors.New("the kernel does not say")
-			}
-			one <- err
-		case <-done:
-			r.check("work")
-			return
+	r.waits(func() error {
+		r.check("a wait")
+		switch r.random.IntN(6) {
+		case 0:
+			r.own()
+		case 1:
+			r.tell()
+		case 2:
+			r.own()
+			r.tell()
 		}
-	}
+		if r.random.IntN(8) == 0 {
+			return errors.New("the kernel does not say")
+		}
+		return nil
+	})
+	r.check("work")
 }
 
 // Whatever is granted and told, and whenever: no program that may run takes a drainer's flow

@@ -486,20 +486,9 @@ func TestTheKernelAnswersOverAWire(t *testing.T) {
 // boundTo is a socket that hears what comes in at an interface, waiting for it a while.
 func boundTo(t *testing.T, name string) int {
 	t.Helper()
-	at, err := net.InterfaceByName(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Close(fd) })
 	const all = unix.ETH_P_IP>>8 | unix.ETH_P_IP<<8&0xffff
-	if err := errors.Join(
-		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10}),
-		unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: at.Index, Protocol: all}),
-	); err != nil {
+	fd := cableSocket(t, name, all)
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10}); err != nil {
 		t.Fatal(err)
 	}
 	return fd

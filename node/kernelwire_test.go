@@ -80,7 +80,14 @@ func layCable(t *testing.T) {
 // farEnd is a socket that sends at the cable's far end, and hears nothing.
 func farEnd(t *testing.T) int {
 	t.Helper()
-	far, err := net.InterfaceByName("far")
+	return cableSocket(t, "far", 0)
+}
+
+// cableSocket is a packet socket at an interface, for a protocol in network byte order; with
+// none it hears nothing.
+func cableSocket(t *testing.T, name string, protocol uint16) int {
+	t.Helper()
+	at, err := net.InterfaceByName(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +96,7 @@ func farEnd(t *testing.T) int {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(fd) })
-	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: far.Index}); err != nil {
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: at.Index, Protocol: protocol}); err != nil {
 		t.Fatal(err)
 	}
 	return fd

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"onevoice/admin"
 	"onevoice/lab"
 )
 
@@ -18,6 +19,28 @@ func skipWithoutLab(t *testing.T, out string) {
 	if strings.Contains(out, "does not let ordinary users make namespaces") {
 		t.Skip("needs root or user namespaces")
 	}
+}
+
+// newLab starts a lab of its own, which ends with the test.
+func newLab(t *testing.T, flags ...string) {
+	t.Helper()
+	ownStateDir(t)
+	code, out := runProgram(t, labProgram(t, append([]string{"up"}, flags...)...), (*exec.Cmd).Start)
+	skipWithoutLab(t, out)
+	if code != 0 {
+		t.Fatalf("lab up: exit %d:\n%s", code, out)
+	}
+	t.Cleanup(func() { runProgram(t, labProgram(t, "down"), (*exec.Cmd).Start) })
+}
+
+// labStatus is what a node of the lab says of itself.
+func labStatus(t *testing.T, node string) (s admin.Status) {
+	t.Helper()
+	code, out := runProgram(t, labProgram(t, "exec", node, "--", "onevoice", "status", "--json"), (*exec.Cmd).Start)
+	if err := json.Unmarshal([]byte(out), &s); code != 0 || err != nil {
+		t.Fatalf("status: exit %d, %v: %s", code, err, out)
+	}
+	return s
 }
 
 // The demonstration, small: every claim holds.

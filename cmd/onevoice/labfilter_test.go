@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -25,21 +24,9 @@ const crowd = 999
 // Of many clients' segments each wakes one node: its owner. The others' kernels drop
 // it, and count it.
 func TestForeignFramesWakeNobody(t *testing.T) {
-	ownStateDir(t)
-	code, out := runProgram(t, labProgram(t, "up", "--nodes=3", "--clients=1", "--addresses=1"), (*exec.Cmd).Start)
-	skipWithoutLab(t, out)
-	if code != 0 {
-		t.Fatalf("lab up: exit %d:\n%s", code, out)
-	}
-	defer runProgram(t, labProgram(t, "down"), (*exec.Cmd).Start)
+	newLab(t, "--nodes=3", "--clients=1", "--addresses=1")
 	nodes := []string{"ov-n1", "ov-n2", "ov-n3"}
-	status := func(node string) (s admin.Status) {
-		code, out := runProgram(t, labProgram(t, "exec", node, "--", "onevoice", "status", "--json"), (*exec.Cmd).Start)
-		if err := json.Unmarshal([]byte(out), &s); code != 0 || err != nil {
-			t.Fatalf("status: exit %d, %v: %s", code, err, out)
-		}
-		return s
-	}
+	status := func(node string) admin.Status { return labStatus(t, node) }
 	shared := func() bool {
 		for _, name := range nodes {
 			for _, n := range status(name).Nodes {
@@ -71,7 +58,7 @@ func TestForeignFramesWakeNobody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	code, out = runProgram(t, labProgram(t, "exec", "ov-client1", "--", "env", "-u", asProgram, asCrowd+"=1", self, "-test.run=^TestCrowd$"), (*exec.Cmd).Start)
+	code, out := runProgram(t, labProgram(t, "exec", "ov-client1", "--", "env", "-u", asProgram, asCrowd+"=1", self, "-test.run=^TestCrowd$"), (*exec.Cmd).Start)
 	if code != 0 {
 		t.Fatalf("the crowd: exit %d: %s", code, out)
 	}

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -15,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"onevoice/admin"
 	"onevoice/responder"
 )
 
@@ -28,26 +26,16 @@ const connects = 20
 // In a flood of SYNs the kernel of the node answers, with cookies that netstack takes for
 // its own: whoever means it is served, and what was answered is counted.
 func TestFloodIsAnsweredInTheKernel(t *testing.T) {
-	ownStateDir(t)
-	code, out := runProgram(t, labProgram(t, "up", "--nodes=1", "--clients=1", "--addresses=1"), (*exec.Cmd).Start)
-	skipWithoutLab(t, out)
-	if code != 0 {
-		t.Fatalf("lab up: exit %d:\n%s", code, out)
-	}
-	defer runProgram(t, labProgram(t, "down"), (*exec.Cmd).Start)
+	newLab(t, "--nodes=1", "--clients=1", "--addresses=1")
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	code, out = runProgram(t, labProgram(t, "exec", "ov-client1", "--", "env", "-u", asProgram, asFlood+"=1", self, "-test.v", "-test.run=^TestFloodClient$"), (*exec.Cmd).Start)
+	code, out := runProgram(t, labProgram(t, "exec", "ov-client1", "--", "env", "-u", asProgram, asFlood+"=1", self, "-test.v", "-test.run=^TestFloodClient$"), (*exec.Cmd).Start)
 	if code != 0 || strings.Contains(out, "--- SKIP") {
 		t.Fatalf("the client: exit %d: %s", code, out)
 	}
-	var s admin.Status
-	code, out = runProgram(t, labProgram(t, "exec", "ov-n1", "--", "onevoice", "status", "--json"), (*exec.Cmd).Start)
-	if err := json.Unmarshal([]byte(out), &s); code != 0 || err != nil {
-		t.Fatalf("status: exit %d, %v: %s", code, err, out)
-	}
+	s := labStatus(t, "ov-n1")
 	filter := &s.Workers[0].Filter
 	if filter.NoAnswers != "" || !filter.Whole() {
 		t.Skip(filter.NoAnswers, filter.State, filter.Reason)

@@ -10,13 +10,7 @@ import (
 // An operator sees a running flow on the node that has it and ends it; the page's
 // metrics count it, and the page is where the file says.
 func TestFlowsAreSeenAndEnded(t *testing.T) {
-	ownStateDir(t)
-	code, out := runProgram(t, labProgram(t, "up", "--nodes=2", "--clients=1", "--addresses=1"), (*exec.Cmd).Start)
-	skipWithoutLab(t, out)
-	if code != 0 {
-		t.Fatalf("lab up: exit %d:\n%s", code, out)
-	}
-	defer runProgram(t, labProgram(t, "down"), (*exec.Cmd).Start)
+	newLab(t, "--nodes=2", "--clients=1", "--addresses=1")
 	in := func(node string, args ...string) string {
 		t.Helper()
 		code, out := runProgram(t, labProgram(t, append([]string{"exec", node, "--"}, args...)...), (*exec.Cmd).Start)

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -26,13 +25,7 @@ const asStrays = "ONEVOICE_TEST_STRAYS"
 // the list, at once, and leave alone what is. Old workers after an upgrade are listed
 // as well, for the other nodes and for the new worker beside them.
 func TestStraysBesideADrainer(t *testing.T) {
-	ownStateDir(t)
-	code, out := runProgram(t, labProgram(t, "up", "--nodes=3", "--clients=1", "--addresses=12"), (*exec.Cmd).Start)
-	skipWithoutLab(t, out)
-	if code != 0 {
-		t.Fatalf("lab up: exit %d:\n%s", code, out)
-	}
-	defer runProgram(t, labProgram(t, "down"), (*exec.Cmd).Start)
+	newLab(t, "--nodes=3", "--clients=1", "--addresses=12")
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -54,13 +47,7 @@ func TestStraysBesideADrainer(t *testing.T) {
 	if code, out := runProgram(t, labProgram(t, "exec", "ov-n1", "--", "onevoice", "drain", "10.77.0.11"), (*exec.Cmd).Start); code != 0 {
 		t.Fatalf("drain: exit %d: %s", code, out)
 	}
-	status := func(node string) (s admin.Status) {
-		code, out := runProgram(t, labProgram(t, "exec", node, "--", "onevoice", "status", "--json"), (*exec.Cmd).Start)
-		if err := json.Unmarshal([]byte(out), &s); code != 0 || err != nil {
-			t.Fatalf("status: exit %d, %v: %s", code, err, out)
-		}
-		return s
-	}
+	status := func(node string) admin.Status { return labStatus(t, node) }
 	drains := 0
 	for begun := time.Now(); ; {
 		s := status("ov-n1")
