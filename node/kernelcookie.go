@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"onevoice/hashing"
+	"onevoice/internal/flowstate"
 	"onevoice/link/ingress"
 )
 
@@ -42,7 +43,7 @@ const (
 	floodEnds    = 20
 	quietWindows = 25
 	// maxCompleting bounds the flows that may have begun with a cookie and are not in the
-	// table yet. Beyond it this node answers for itself.
+	// table yet, of a window. Beyond it no cookie is taken until the next.
 	maxCompleting = 8192
 	// maxAstray is how many of the SYNs that were taken may be unheard of: those of a
 	// frame's way from one program to the other, on each processor.
@@ -70,7 +71,8 @@ type kernelAnswers struct {
 	// left: it is over, whatever comes.
 	left bool
 	// completing are flows whose cookie may have come back since the last window, and
-	// completed those of the one before.
+	// completed those of the one before, also while the kernel does not answer: it may in
+	// the next turn. Only while it does are they counted, as those of the table are.
 	completing, completed []completion
 }
 
@@ -224,6 +226,11 @@ func (n *Node) letKernelAnswer(now time.Duration, service int) {
 		for _, e := range n.table.order {
 			k.count(&e.flow)
 		}
+		for _, list := range [][]completion{k.completing, k.completed} {
+			for i := range list {
+				k.count(&list[i].flow)
+			}
+		}
 		n.table.answers = k
 	}
 	k.in.SetCookies(service, &c)
@@ -253,7 +260,6 @@ func (n *Node) AnswerAlone() {
 	// Should it fail, the lease that was just taken keeps back what is not under way.
 	_ = k.in.SettleAnswers()
 	k.any, n.table.answers = false, nil
-	k.completing, k.completed = k.completing[:0], k.completed[:0]
 }
 
 // LeaveAnswers has the kernel answer nothing any more, for good: its programs are to go.
@@ -289,28 +295,37 @@ func (k *kernelAnswers) uncount(f *hashing.Flow) {
 }
 
 // mayComplete notes that a segment goes to the TCP which may complete a cookie: its flow
-// is then the TCP's, and in the table only when something is said of it again.
-func (n *Node) mayComplete(service int, bucket uint8, f *hashing.Flow) {
+// is then the TCP's, and in the table only when something is said of it again. It reports
+// whether there was room to note it.
+func (n *Node) mayComplete(service int, bucket uint8, f *hashing.Flow) bool {
 	k := &n.kernel
-	if !k.any {
-		return
+	switch {
+	case k.in == nil:
+		return true
+	case len(k.completing) == maxCompleting:
+		return false
+	case k.any:
+		k.count(f)
 	}
-	if len(k.completing) == maxCompleting {
-		n.AnswerAlone()
-		return
-	}
-	k.count(f)
 	k.completing = append(k.completing, completion{*f, service, bucket})
+	return true
 }
 
 // complete takes those flows into the table that are the TCP's, a window after what may
-// have completed them.
+// have completed them; while it is full, they wait.
 func (n *Node) complete(now time.Duration) {
 	k := &n.kernel
+	waiting := k.completed[:0]
 	for i := range k.completed {
 		c := &k.completed[i]
 		_, _ = n.lookup(now, c.service, c.bucket, &c.flow)
-		k.uncount(&c.flow)
+		if n.table.full() && n.flows.State(&c.flow) != flowstate.None && n.table.find(&c.flow) == nil {
+			waiting = append(waiting, *c)
+			continue
+		}
+		if k.any {
+			k.uncount(&c.flow)
+		}
 	}
-	k.completing, k.completed = k.completed[:0], k.completing
+	k.completing, k.completed = waiting, k.completing
 }

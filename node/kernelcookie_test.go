@@ -519,18 +519,72 @@ func TestR17AFloodHasJustBegun(t *testing.T) {
 	}
 }
 
-// Acknowledgments of nothing, more than are remembered, leave the flood to the node.
-func TestStraysLeaveTheFloodToTheNode(t *testing.T) {
+// Acknowledgments of nothing, more than are remembered, take no cookie from anybody, and
+// nothing that is held is forgotten; in the next window there is room again.
+func TestStraysBeyondWhatIsNoted(t *testing.T) {
 	b := newFlooded(t)
-	for i := range maxCompleting {
+	stray := func(i int) Verdict {
 		client := netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)})
-		b.node.Handle(b.now, frame(etherTypeIPv4, ofClient(client, in(4711, flagACK, 1, 1, nil))))
+		return b.node.Handle(b.now, frame(etherTypeIPv4, ofClient(client, in(4711, flagACK, 1, 1, nil)))).Verdict
+	}
+	for i := range maxCompleting {
+		if v := stray(i); v != DeliverStray {
+			t.Fatalf("stray %d: %v", i, v)
+		}
+	}
+	if v := stray(maxCompleting); v != FlowsFull {
+		t.Errorf("one more: %v", v)
 	}
 	if on, _ := b.node.KernelAnswers(); !on {
 		t.Error("the kernel does not answer any more")
 	}
-	b.node.Handle(b.now, frame(etherTypeIPv4, in(4711, flagACK, 1, 1, nil)))
-	if on, failed := b.node.KernelAnswers(); on || failed {
-		t.Errorf("the kernel answers %v, failed %v", on, failed)
+	b.window()
+	if v := stray(maxCompleting); v != DeliverStray {
+		t.Errorf("a window later: %v", v)
+	}
+}
+
+// R13: a flow that began with a cookie of the node's own is held, too, though nothing was
+// said of it since, when a flood begins.
+func TestR13AFloodBeginsAfterACookie(t *testing.T) {
+	for what, ends := range map[string]func(*flooded){
+		"in its window": func(*flooded) {},
+		"long before":   func(b *flooded) { b.now += 3 * answerWindow; b.turn(); b.turn() },
+		"while the table is full": func(b *flooded) {
+			table := &b.node.table
+			order := table.order
+			table.order = make([]*tracked, MaxTracked)
+			for range 3 {
+				b.now += answerWindow
+				b.node.tickAnswers(b.now)
+			}
+			table.order = order
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			b := newFlooded(t)
+			b.node.AnswerAlone()
+			b.next++
+			means := b.next
+			b.put(noStamp, frame(etherTypeIPv4, in(means, flagSYN, clientISN, 0, nil)))
+			b.turn()
+			var number uint32
+			for _, h := range b.sentTo(means) {
+				number = h.seq
+			}
+			b.put(noStamp, frame(etherTypeIPv4, in(means, flagACK, clientISN+1, number+1, nil)))
+			b.turn()
+			b.state(means, flowstate.Open)
+			ends(b)
+			b.next++
+			b.flood()
+			if on, _ := b.node.KernelAnswers(); !on {
+				t.Fatal("the kernel does not answer")
+			}
+			b.fresh()
+			if b.answer(in(means, flagSYN, clientISN+70_000, 0, nil)) != nil {
+				t.Error("a SYN of an open flow is answered")
+			}
+		})
 	}
 }

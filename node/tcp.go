@@ -147,7 +147,7 @@ func (n *Node) handleStray(now time.Duration, service int, bucket uint8, verdict
 	// cookies of that bucket, so others do not count.
 	drained := verdict == NotOwner && rows.Draining.Has(bucket) && now-n.cookiesOf[service][bucket] < unprovenTime
 	if cookie && (verdict == Stopping || drained) {
-		return n.deliver(now, DeliverStray)
+		return n.deliverCookie(now, service, bucket)
 	}
 	if verdict != Undecided {
 		return verdict
@@ -175,7 +175,9 @@ func (n *Node) handleStray(now time.Duration, service int, bucket uint8, verdict
 // deliverCookie hands on what may complete a cookie: netstack takes it or makes a reset,
 // which MayLeave judges.
 func (n *Node) deliverCookie(now time.Duration, service int, bucket uint8) Verdict {
-	n.mayComplete(service, bucket, &n.decoded.Flow)
+	if !n.mayComplete(service, bucket, &n.decoded.Flow) {
+		return FlowsFull
+	}
 	return n.deliver(now, DeliverStray)
 }
 
