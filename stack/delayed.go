@@ -53,9 +53,10 @@ type delaySlot struct {
 	// ack waits since then.
 	ack   *netstack.PacketBuffer
 	since time.Duration
-	// data is the last packet with data, of this batch; a FIN with number end may
-	// join it.
-	data  *netstack.PacketBuffer
+	// data is the place of the last packet with data among those that leave in this
+	// batch, one more, 0 for none; a FIN with number end may join it. The packet itself
+	// would be held here until the slot's next flow.
+	data  int
 	end   uint32
 	batch uint64
 }
@@ -117,8 +118,9 @@ func (d *delayedACKs) slot(s *segment) (slot *delaySlot, left *netstack.PacketBu
 	return slot, left
 }
 
-// pass judges the next packet of a batch, in order: it returns the packets that
-// leave now, of which each has one reference, and keeps or drops the others.
+// pass judges the next packet of a batch, in order: it appends to out, which are all of
+// the batch so far, the packets that leave now, of which each has one reference, and
+// keeps or drops the others.
 func (d *delayedACKs) pass(now time.Duration, p *netstack.PacketBuffer, out []*netstack.PacketBuffer) []*netstack.PacketBuffer {
 	s, ok := readSegment(p)
 	if !ok {
@@ -132,7 +134,7 @@ func (d *delayedACKs) pass(now time.Duration, p *netstack.PacketBuffer, out []*n
 		d.keep(now, slot, p)
 		return out
 	}
-	if s.flags()&header.TCPFlagFin != 0 && slot.join(d.batch, &s) {
+	if s.flags()&header.TCPFlagFin != 0 && slot.join(d.batch, &s, out) {
 		d.joinedFINs++
 		slot.drop(d)
 		slot.known = false
@@ -141,11 +143,11 @@ func (d *delayedACKs) pass(now time.Duration, p *netstack.PacketBuffer, out []*n
 	}
 	slot.drop(d)
 	slot.acked, slot.known = s.ack, s.flags()&(header.TCPFlagFin|header.TCPFlagRst) == 0
-	slot.data = nil
+	slot.data, out = 0, append(out, p)
 	if s.size > 0 {
-		slot.data, slot.end, slot.batch = p, s.seq+uint32(s.size), d.batch
+		slot.data, slot.end, slot.batch = len(out), s.seq+uint32(s.size), d.batch
 	}
-	return append(out, p)
+	return out
 }
 
 // mayWait reports whether a packet is an acknowledgment and nothing more, of so
@@ -189,18 +191,19 @@ func (slot *delaySlot) drop(d *delayedACKs) {
 	}
 }
 
-// join puts a bare FIN into the packet with the data before it, if that is of
-// the same batch and says the same otherwise.
-func (slot *delaySlot) join(batch uint64, s *segment) bool {
-	if slot.data == nil || slot.batch != batch || slot.end != s.seq || s.size != 0 || s.flags() != header.TCPFlagFin|header.TCPFlagAck {
+// join puts a bare FIN into the packet with the data before it, one of those that
+// leave, if that is of the same batch and says the same otherwise.
+func (slot *delaySlot) join(batch uint64, s *segment, leaving []*netstack.PacketBuffer) bool {
+	if slot.data == 0 || slot.batch != batch || slot.end != s.seq || s.size != 0 || s.flags() != header.TCPFlagFin|header.TCPFlagAck {
 		return false
 	}
-	data := slot.data.TransportHeader().Slice()
+	packet := leaving[slot.data-1]
+	data := packet.TransportHeader().Slice()
 	if binary.BigEndian.Uint32(data[8:]) != s.ack || [2]byte(data[14:]) != [2]byte(s.tcp[14:]) {
 		return false
 	}
 	data[13] |= uint8(header.TCPFlagFin)
-	if !partial(slot.data) {
+	if !partial(packet) {
 		addToChecksum(data[16:], uint16(header.TCPFlagFin))
 	}
 	return true
