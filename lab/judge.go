@@ -49,9 +49,9 @@ type JudgedAddress struct {
 // Bounds of a judge. What is pushed out by a bound is counted as forgotten, for
 // a rule cannot be checked against what is not known any more.
 const (
-	// MaxJudgedFlows is how many flows are remembered at a time: 500 new ones a
-	// second, each for flowMemory, and at most 64 MiB.
-	MaxJudgedFlows = 65536
+	// MaxJudgedFlows is how many flows are remembered at a time: 400 new ones a
+	// second, each for flowMemory, and a flood; at most 128 MiB.
+	MaxJudgedFlows = 131072
 	// MaxJudgedAsks is how many ARP and echo questions are remembered.
 	MaxJudgedAsks = 8192
 	// MaxJudgedAskers is how many askers are counted one by one.

@@ -53,7 +53,7 @@ func TestJudgeBounds(t *testing.T) {
 
 // The bound of flows is one of memory, too.
 func TestFlowsFitIntoMemory(t *testing.T) {
-	if size := unsafe.Sizeof(judgedFlow{}); size*MaxJudgedFlows > 64<<20 {
+	if size := unsafe.Sizeof(judgedFlow{}); size*MaxJudgedFlows > 128<<20 {
 		t.Errorf("%d bytes for each of %d flows", size, MaxJudgedFlows)
 	}
 }

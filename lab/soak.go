@@ -70,7 +70,7 @@ const tellEvery = 10 * time.Second
 // soakCounts are the rounds of each kind in a part of a soak.
 func soakCounts() TortureCounts {
 	return TortureCounts{TortureKill: 4, TortureControl: 2, TortureStall: 4, TortureDeafen: 2, TortureMute: 2, TortureSplit: 3,
-		TortureStop: 2, TortureDrain: 2, TortureWeight: 3, TortureUpgrade: 2, TortureBackend: 2}
+		TortureStop: 2, TortureDrain: 2, TortureWeight: 3, TortureUpgrade: 2, TortureBackend: 2, TortureFlood: 2}
 }
 
 // spared nodes live through all of a soak, so that their memory can be looked at.

@@ -52,6 +52,7 @@ func TestJudgeFlowsOfOrders(t *testing.T) {
 		{TortureDrain, "n1", false, reset, "was broken by drain n1"},
 		{TortureWeight, "n1", false, reset, "was broken by weight n1"},
 		{TortureUpgrade, "n1", true, reset, "was broken by upgrade n1"},
+		{TortureFlood, "n1", false, reset, "was broken by flood of SYNs"},
 		{TortureBackend, "n1", false, reset, ""},
 		{TortureBackend, "n1", true, reset, "was broken by kill the backend of n1"},
 		{TortureBackend, "n2", false, reset, "was broken by kill the backend of n1"},

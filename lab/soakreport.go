@@ -40,6 +40,10 @@ type SoakResult struct {
 	// GivenUp flows were reset by others after their node had lost its lease for
 	// longer than it may, by its own log.
 	GivenUp int `json:"given_up"`
+	// FloodSYNs were sent in floods, of which AnsweredInKernels were answered before the
+	// nodes' processes saw them.
+	FloodSYNs         int `json:"flood_syns"`
+	AnsweredInKernels int `json:"flood_syns_answered_in_kernels"`
 	// Spared is the node that lived through it all. Before is what it took with
 	// its live flows, and After at rest.
 	Spared  string       `json:"spared"`
@@ -65,6 +69,7 @@ func (s *soak) fill() {
 	r.NamesAsked, r.NamesAnswered = s.asks.counts()
 	r.LiveFlows, r.Sessions = s.flows.opened()
 	r.Faults, r.Broken, r.Breaches, r.MachineStalls = t.Kinds, t.Broken, t.Breaches, s.bystander.all()
+	r.FloodSYNs, r.AnsweredInKernels = t.FloodSYNs, t.AnsweredInKernels
 	r.Heap = s.heap
 	if slope, ok := slopeOf(s.heap, time.Duration(r.Seconds*float64(time.Second))); ok {
 		r.Slope = &slope

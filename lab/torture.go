@@ -67,6 +67,9 @@ type torture struct {
 	// round is the number of the present one, from 1.
 	round int
 	told  time.Time
+	// floods counts those of SYNs, and flooded is when the last one ended.
+	floods  int
+	flooded time.Time
 	// toldTimes breaches have been told of the round toldOf.
 	toldOf, toldTimes int
 }

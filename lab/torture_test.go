@@ -33,7 +33,7 @@ func TestPlanOfTorture(t *testing.T) {
 			t.Errorf("%v", r)
 		}
 		if r.Kind != TortureSplit {
-			if (r.Node == "") != (r.Kind == TortureOff) {
+			if (r.Node == "") != (r.Kind == TortureOff || r.Kind == TortureFlood) {
 				t.Errorf("%v on %q", r, r.Node)
 			}
 			continue

@@ -58,7 +58,7 @@ func (r *Round) loses(node string) bool {
 		return true
 	case TortureSplit:
 		return slices.Contains(r.Sides[1], node)
-	case TortureDrain, TortureWeight, TortureUpgrade, TortureBackend:
+	case TortureDrain, TortureWeight, TortureUpgrade, TortureBackend, TortureFlood:
 		return false
 	}
 	return r.Node == node && !r.harmless()

@@ -36,6 +36,8 @@ const (
 	TortureUpgrade TortureKind = "upgrade"
 	// TortureBackend kills what is behind a node and starts it again.
 	TortureBackend TortureKind = "backend"
+	// TortureFlood sends SYNs that nobody means, as many as the nodes' kernels answer.
+	TortureFlood TortureKind = "flood"
 )
 
 // Bounds of the times in a plan.
@@ -55,7 +57,7 @@ const (
 // Round is one thing that is done to the cluster, and undone after a time.
 type Round struct {
 	Kind TortureKind `json:"kind"`
-	// Node is whom it is done to; of a split and of all off, nobody.
+	// Node is whom it is done to; of a split, of all off and of a flood, nobody.
 	Node string        `json:"node,omitempty"`
 	For  time.Duration `json:"for_ns"`
 	// Weight is the other one of TortureWeight.
@@ -83,6 +85,8 @@ func (r Round) String() string {
 		return fmt.Sprintf("split %s/%s for %s, clients on %s", strings.Join(r.Sides[0], ","), strings.Join(r.Sides[1], ","), d, r.Clients)
 	case TortureOff:
 		return fmt.Sprintf("all off for %s", d)
+	case TortureFlood:
+		return fmt.Sprintf("flood of SYNs for %s", d)
 	case TortureControl:
 		return fmt.Sprintf("kill control of %s for %s", r.Node, d)
 	case TortureWeight:
@@ -98,18 +102,18 @@ type TortureCounts map[TortureKind]int
 
 // FullTorture is what the figures are about.
 func FullTorture() TortureCounts {
-	return TortureCounts{TortureKill: 100, TortureControl: 20, TortureStall: 100, TortureDeafen: 25, TortureMute: 25, TortureSplit: 30, TortureOff: 20}
+	return TortureCounts{TortureKill: 100, TortureControl: 20, TortureStall: 100, TortureDeafen: 25, TortureMute: 25, TortureSplit: 30, TortureOff: 20, TortureFlood: 20}
 }
 
 // ShortTorture has one or two of each and takes less than a minute.
 func ShortTorture() TortureCounts {
-	return TortureCounts{TortureKill: 1, TortureControl: 1, TortureStall: 2, TortureDeafen: 1, TortureMute: 1, TortureSplit: 1, TortureOff: 1}
+	return TortureCounts{TortureKill: 1, TortureControl: 1, TortureStall: 2, TortureDeafen: 1, TortureMute: 1, TortureSplit: 1, TortureOff: 1, TortureFlood: 1}
 }
 
 // kindsInTurn are all kinds of rounds.
 func kindsInTurn() []TortureKind {
 	return []TortureKind{TortureKill, TortureControl, TortureStall, TortureDeafen, TortureMute, TortureSplit, TortureOff,
-		TortureStop, TortureDrain, TortureWeight, TortureUpgrade, TortureBackend}
+		TortureStop, TortureDrain, TortureWeight, TortureUpgrade, TortureBackend, TortureFlood}
 }
 
 // ends reports whether processes of a daemon end in a round of the kind.
@@ -143,12 +147,14 @@ func planTorture(rng *rand.Rand, nodes []string, counts TortureCounts, spared in
 				r.For = between(rng, shortestCut, longestCut)
 			case TortureOff:
 				r.For = between(rng, shortestOff, longestOff)
+			case TortureFlood:
+				r.For = between(rng, shortestFlood, longestFlood)
 			}
 			switch kind {
 			case TortureSplit:
 				r.Node, r.Sides = "", sidesByChance(rng, nodes)
 				r.Clients = []string{clientsFirst, clientsBoth, clientsSecond}[i%3]
-			case TortureOff:
+			case TortureOff, TortureFlood:
 				r.Node = ""
 			}
 			rounds = append(rounds, r)

@@ -22,6 +22,10 @@ type TortureResult struct {
 	Rounds []RoundResult               `json:"rounds"`
 	// Asked counts ARP requests and pings in the calms between the rounds.
 	Asked int `json:"asked"`
+	// FloodSYNs were sent in floods, of which AnsweredInKernels were answered before the
+	// nodes' processes saw them.
+	FloodSYNs         int `json:"flood_syns"`
+	AnsweredInKernels int `json:"flood_syns_answered_in_kernels"`
 	// Broken counts the breaches that the clients noticed; Breaches are the
 	// first of them.
 	Broken   int             `json:"broken"`
@@ -116,6 +120,9 @@ func (r *TortureResult) tell(n *narrator) {
 	}
 	n.say("live flows opened in %s", r.Opens)
 	n.say("%d ARP requests and pings in the calms between", r.Asked)
+	if r.FloodSYNs > 0 {
+		n.say("%d SYNs in floods, of which kernels answered %d", r.FloodSYNs, r.AnsweredInKernels)
+	}
 	n.say("the whole machine stood still: %s", lengths(r.MachineStalls))
 	n.say("so did heartbeat threads:      %s", lengths(r.HeartbeatStalls))
 	n.claim(r.Broken == 0, "clients noticed nothing that they may not (%d times they did)", r.Broken)

@@ -164,6 +164,8 @@ func (t *torture) inflict(r Round) (undo func() error, err error) {
 		return t.allOff(r)
 	case TortureSplit:
 		return t.split(r)
+	case TortureFlood:
+		return t.flood()
 	}
 	d, err := t.Daemon(r.Node)
 	if err != nil {
@@ -238,7 +240,9 @@ func (t *torture) split(r Round) (func() error, error) {
 // newcomer of the fault is served. What has not come by the limit is told by
 // judgeRound.
 func (t *torture) recovered(ctx context.Context, tr *trial) error {
-	for began := time.Now(); time.Since(began) < recoverLimit || time.Since(began) < stillPatience && t.stoodStill(began); {
+	// Strays may have no answer while cookies may come back.
+	limit := recoverLimit + max(0, cookieMemory-time.Since(t.flooded))
+	for began := time.Now(); time.Since(began) < limit || time.Since(began) < stillPatience && t.stoodStill(began); {
 		open := slices.ContainsFunc(tr.flows, func(f *liveFlow) bool {
 			heard, _, ended := f.state()
 			return ended == nil && (tr.ends(f) || !heard.After(tr.undone))

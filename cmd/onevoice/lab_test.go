@@ -90,7 +90,7 @@ func TestTorture(t *testing.T) {
 	if err == nil {
 		err = json.Unmarshal(text, &r)
 	}
-	if err != nil || r.Flows != 12 || len(r.Rounds) != 8 || r.Kinds[lab.TortureStall].Rounds != 2 || r.Broken != 0 {
+	if err != nil || r.Flows != 12 || len(r.Rounds) != 9 || r.FloodSYNs == 0 || r.Kinds[lab.TortureStall].Rounds != 2 || r.Broken != 0 {
 		t.Errorf("%v\n%s", err, text)
 	}
 	for _, line := range strings.Split(out, "\n") {

@@ -70,10 +70,10 @@ func newLabTortureCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "torture",
 		Short: "Kill, stall and cut off nodes, and see who notices",
-		Long: `Kill, stall and cut off nodes again and again under live flows, and check after
-each round that no client noticed more than it must: flows of living nodes go
-on, users of a dead node are told, new clients wait for one retransmission at
-most. The sniffer judges all frames meanwhile.
+		Long: `Kill, stall and cut off nodes again and again under live flows, flood them with
+SYNs, and check after each round that no client noticed more than it must: flows
+of living nodes go on, users of a dead node are told, new clients wait for one
+retransmission at most. The sniffer judges all frames meanwhile.
 
 The same seed makes the same rounds. It takes about an hour, with --short less
 than a minute, and exits 0 only if nothing was broken.`,
