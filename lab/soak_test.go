@@ -163,6 +163,31 @@ func TestSlopeOf(t *testing.T) {
 	}
 }
 
+// The interval has the true slope in it about as often as it says, though samples that
+// follow each other are alike: here they are as those of a soak of an hour were (0.17 with
+// the next, and no more after 40 s), the sum of what every one has for itself and of what
+// goes away with e in 30 s.
+func TestSlopeOfSamplesThatAreAlike(t *testing.T) {
+	const every, alike, hours = 10 * time.Second, 30 * time.Second, 1000
+	keeps := math.Exp(-every.Seconds() / alike.Seconds())
+	rng, within := rand.New(rand.NewPCG(1, 2)), 0
+	for range hours {
+		var samples []HeapSample
+		slow := rng.NormFloat64()
+		for at := time.Duration(0); at < time.Hour; at += every {
+			slow = keeps*slow + math.Sqrt(1-keeps*keeps)*rng.NormFloat64()
+			samples = append(samples, HeapSample{at, uint64(1e6 + 1e3*(slow+2*rng.NormFloat64()))})
+		}
+		if s, ok := slopeOf(samples, time.Hour); ok && math.Abs(s.BytesPerHour) <= s.PlusMinus {
+			within++
+		}
+	}
+	// 0.95, and three times what chance does to a thousand.
+	if within < 929 || within > 971 {
+		t.Errorf("the true slope is in the interval in %d of %d hours", within, hours)
+	}
+}
+
 // A sniffer remembers the last frames in their order, within its bound, and after a
 // breach only some more.
 func TestRecent(t *testing.T) {
