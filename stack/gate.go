@@ -33,6 +33,8 @@ func (s *Stack) Forget(f *hashing.Flow) { s.End(f) }
 func (s *Stack) End(f *hashing.Flow) {
 	if ep := s.endpoint(f); ep != nil {
 		ep.Abort()
+		// Nobody may ask for it again.
+		s.known[knownSlot(f)].ep = nil
 	}
 }
 
@@ -55,7 +57,7 @@ func (s *Stack) endpoint(f *hashing.Flow) *tcp.Endpoint {
 }
 
 // knownFlows bounds the endpoints that are remembered. One that netstack has let go
-// of stays in memory until it is asked for again.
+// of by itself stays in memory until it is asked for again, which node's sweep does.
 const knownFlows = 1 << 12
 
 // knownFlow is a flow and its endpoint. Netstack gives up an endpoint by taking it to

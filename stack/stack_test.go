@@ -566,6 +566,19 @@ func TestHoldsKnowsFlowsAndNotListeners(t *testing.T) {
 	w.settle(func() bool { return holds(hashing.Flow{Src: half, Dst: vip, SrcPort: 2000, DstPort: 22, Proto: 6}) })
 }
 
+// remembered is of how many flows the stack remembers the endpoint, which stays in memory
+// as long.
+func (w *world) remembered() (n int) {
+	w.do(func() {
+		for i := range w.stack.known {
+			if w.stack.known[i].ep != nil {
+				n++
+			}
+		}
+	})
+	return n
+}
+
 // A half-open flow ends in silence, an open one with a reset for both sides.
 func TestStateAndEnd(t *testing.T) {
 	reset := make(chan error, 1)
@@ -580,6 +593,10 @@ func TestStateAndEnd(t *testing.T) {
 	w.settle(func() bool { return state(half) == flowstate.HalfOpen })
 	var sent int
 	w.do(func() { w.toClient(w.clock()); sent = len(w.sent); w.stack.Forget(&half) })
+	// Before anybody asks for the flow again.
+	if n := w.remembered(); n != 0 {
+		t.Errorf("%d endpoints are remembered, and the only one was forgotten", n)
+	}
 	if s := state(half); s != flowstate.None {
 		t.Errorf("a half-open flow that was forgotten is %v", s)
 	}
