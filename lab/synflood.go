@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"onevoice/link"
 )
 
@@ -111,6 +113,9 @@ func (f *synFlood) close() (sent int, err error) {
 // flood is a round's, from one client after the other.
 func (t *torture) flood() (undo func() error, err error) {
 	clients := t.LAN.Clients()
+	if err := t.routeToNobody(); err != nil {
+		return nil, err
+	}
 	before := t.answeredInKernels()
 	f, err := newSYNFlood(clients[t.floods%len(clients)], beatService(), min(floodPerNode*len(t.Daemons), floodMost), t.floods)
 	if err != nil {
@@ -124,6 +129,21 @@ func (t *torture) flood() (undo func() error, err error) {
 		t.result.AnsweredInKernels += max(0, t.answeredInKernels()-before)
 		return err
 	}, nil
+}
+
+// routeToNobody gives the nodes a route to the sources of floods, without which their own
+// TCP would answer none, by way of the first client, who forwards nothing.
+func (t *torture) routeToNobody() error {
+	if t.floods > 0 {
+		return nil
+	}
+	route := netlink.Route{Dst: &net.IPNet{IP: net.IPv4(198, 18, 0, 0), Mask: net.CIDRMask(15, 32)}, Gw: t.LAN.Clients()[0].Addrs[0].AsSlice()}
+	for _, h := range t.LAN.Nodes() {
+		if err := h.Do(func() error { return netlink.RouteAdd(&route) }); err != nil {
+			return fmt.Errorf("lab: a route for floods at %s: %w", h.Name, err)
+		}
+	}
+	return nil
 }
 
 // answeredInKernels is how many SYNs the nodes' kernels have answered so far. It is for
