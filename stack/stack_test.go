@@ -590,8 +590,12 @@ func TestStateAndEnd(t *testing.T) {
 	state := func(f hashing.Flow) (s flowstate.State) { w.do(func() { s = w.stack.State(&f) }); return s }
 	half := hashing.Flow{Src: netip.MustParseAddr("10.77.0.150"), Dst: vip, SrcPort: 2000, DstPort: 22, Proto: 6}
 	w.do(func() { w.stack.Deliver(syn(half.Src, half.SrcPort)) })
-	w.settle(func() bool { return state(half) == flowstate.HalfOpen })
+	// It is half-open a moment before its SYN is answered.
 	var sent int
+	w.settle(func() bool {
+		w.do(func() { sent = len(w.sent) })
+		return sent > 0 && state(half) == flowstate.HalfOpen
+	})
 	w.do(func() { w.toClient(w.clock()); sent = len(w.sent); w.stack.Forget(&half) })
 	// Before anybody asks for the flow again.
 	if n := w.remembered(); n != 0 {
