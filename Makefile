@@ -13,10 +13,19 @@ help: ## what there is to make
 build: ## the program, ./onevoice
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BINARY) ./cmd/onevoice
 
+# go vet is a part of lint, which has all of its analyses.
+TEST = $(GO) test -count=1 -vet=off -timeout 20m
+
 .PHONY: test
-test: ## all tests; as root more of them run
-	$(GO) test -count=1 $$($(GO) list ./... | grep -v /cmd/)
-	$(GO) test -count=1 -timeout 20m ./cmd/...
+test: test-parts test-cmd ## all tests; as root more of them run
+
+.PHONY: test-parts
+test-parts: ## those of all packages but cmd/
+	$(TEST) $$($(GO) list ./... | grep -v /cmd/)
+
+.PHONY: test-cmd
+test-cmd: ## those of cmd/, which start clusters
+	$(TEST) ./cmd/...
 
 .PHONY: docs
 docs: ## the pages that are made from the program: configuration, commands, metrics, API
@@ -44,11 +53,31 @@ lint: ## gofmt, vet, staticcheck, go.mod
 	$(GO) tool staticcheck ./...
 	$(GO) mod tidy -diff
 
-.PHONY: race
 # Without that, each process that a test starts would sleep for a second at its end.
+RACE = GORACE=atexit_sleep_ms=50 $(TEST) -race -short
+
+.PHONY: race
+race: race-parts race-cmd ## the tests under the race detector, without the longest
+
+.PHONY: race-parts
 # internal/house reads the sources, in one goroutine.
-race: ## the tests under the race detector, without the longest
-	GORACE=atexit_sleep_ms=50 $(GO) test -count=1 -race -short -timeout 20m $$($(GO) list ./... | grep -v /internal/house)
+race-parts: ## those of all packages but cmd/
+	$(RACE) $$($(GO) list ./... | grep -v -e /cmd/ -e /internal/house)
+
+.PHONY: race-cmd
+race-cmd: ## those of cmd/
+	$(RACE) ./cmd/...
+
+.PHONY: cross
+cross: ## whether it builds for arm64
+	CGO_ENABLED=0 GOARCH=arm64 $(GO) build -o /dev/null ./cmd/onevoice
+
+.PHONY: fuzz-built
+# Code that is fuzzed is built for that anew, with all that it imports.
+fuzz-built: ## what .ci/run fuzzes is only built
+	for p in node cluster control responder internal/sealed; do \
+		$(GO) test -vet=off -run '^$$' -fuzz . -exec true ./$$p || exit 1; \
+	done
 
 .PHONY: fuzz
 fuzz: ## the fuzz targets, FUZZTIME=30s each

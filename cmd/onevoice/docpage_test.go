@@ -150,6 +150,8 @@ func TestTutorial(t *testing.T) {
 		t.Skip("five hosts take their time")
 	}
 	const page = "../../docs/tutorial.md"
+	// As those of TestDemonstration, beside them.
+	t.Parallel()
 	steps := readPage(t, page)
 	s := newStage(t)
 	for _, st := range steps {
