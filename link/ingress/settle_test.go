@@ -105,8 +105,11 @@ func TestSettleWaitsForPrograms(t *testing.T) {
 		}
 	}
 	d.online = online
-	if !visited(d.online) {
-		t.Error("the processors were not visited")
+	// Where others want the processors, a visit in time is a matter of luck.
+	for tries := 1; !visited(d.online); tries++ {
+		if tries == 100 {
+			t.Fatal("the processors were not visited")
+		}
 	}
 	var now unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &now); err != nil || now.Count() < 2 {
