@@ -305,28 +305,41 @@ func (d *DirectPath) run() {
 		case <-d.done:
 			return
 		case <-d.lists.heard:
-			d.settle()
-			d.list()
+			d.Heard()
 			continue
 		case <-d.kick:
 		case <-timer.C:
 			due = true
 		}
-		d.takePlace()
-		d.settle()
-		if due {
-			d.list()
-		}
 		began := time.Now()
-		d.look()
-		d.mu.Lock()
-		wait := directLook
-		if d.draining || d.stopped {
-			wait = directDrain
-		}
-		d.mu.Unlock()
+		wait := d.Turn(due)
 		timer.Reset(max(wait, directShare*time.Since(began)))
 	}
+}
+
+// Turn brings programs and DirectPath up to date, and returns after how long it is due
+// again. It is what the goroutine of Start does when something has changed, and when that
+// time is over, which is due; who has a time of its own, as a simulation, calls it, and not
+// Start.
+func (d *DirectPath) Turn(due bool) time.Duration {
+	d.takePlace()
+	d.settle()
+	if due {
+		d.list()
+	}
+	d.look()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.draining || d.stopped {
+		return directDrain
+	}
+	return directLook
+}
+
+// Heard is the same after SetFlowLists.
+func (d *DirectPath) Heard() {
+	d.settle()
+	d.list()
 }
 
 // takePlace exchanges the programs of another process for these, once that is wanted.
