@@ -153,6 +153,9 @@ func (c *Clock) Freeze(d time.Duration) {
 	c.rearm()
 }
 
+// Frozen says whether the clock stands still.
+func (c *Clock) Frozen() bool { return c.eras[len(c.eras)-1].from > c.w.now }
+
 // Resume ends a pause or a freeze before its time.
 func (c *Clock) Resume() {
 	last := len(c.eras) - 1

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"onevoice/cluster"
+	"onevoice/node/model"
 	"onevoice/sim"
 )
 
@@ -107,7 +108,7 @@ func (c *Chaos) kinds() []kind {
 	crash := kind{"crash", func(h *Host) { h.crash(); c.World.After(c.ms(10, 6000), h.restart) }}
 	pause := kind{"pause", func(h *Host) { d := c.ms(1, 2000); h.clock.Pause(d); h.workers.Pause(d) }}
 	wish := kind{"wish", func(h *Host) { c.wish(h) }}
-	return []kind{
+	return append([]kind{
 		crash, crash, pause, pause, wish, wish,
 		{"bounce", func(h *Host) { h.crash(); c.World.After(c.ms(1, 300), h.restart) }},
 		{"kill", func(h *Host) { h.kill(); c.World.After(c.ms(1, 4000), h.restart) }},
@@ -146,6 +147,42 @@ func (c *Chaos) kinds() []kind {
 				}
 			}
 		}},
+	}, c.directKinds()...)
+}
+
+// directKinds are those of the direct path: onevoice dies on a host, and the kernel goes
+// on; SYNs are answered with cookies for a while; buckets of which kernels hold
+// connections move about.
+func (c *Chaos) directKinds() []kind {
+	if !c.o.Direct {
+		return nil
+	}
+	daemon := kind{"daemon dies", func(h *Host) { h.crashDaemon(); c.World.After(c.ms(1, 6000), h.restart) }}
+	move := kind{"moves", func(*Host) { c.moves() }}
+	return []kind{
+		daemon, daemon, move, move, move,
+		{"daemon dies and again", func(h *Host) { h.crashDaemon(); c.World.After(c.ms(1, 300), h.restart) }},
+		{"full queue", func(h *Host) {
+			if k := h.kernel; k != nil {
+				k.tcp.Backlog = 0
+				c.World.After(c.ms(50, 1000), func() { k.tcp.Backlog = model.NewKernel(nil).Backlog })
+			}
+		}},
+	}
+}
+
+// moves moves buckets of clients, of a service.
+func (c *Chaos) moves() {
+	r := c.World.Rand()
+	from := c.Hosts[r.IntN(len(c.Hosts))]
+	if from.kernel == nil || from.kernel.programs == nil {
+		return
+	}
+	held := from.kernel.holding(0, from.kernel.programs, 0)
+	for b := range 256 {
+		if held[b/64]&(1<<(b%64)) != 0 {
+			c.Ask(cluster.Move{Service: c.services[1].Name, Bucket: uint8(b), Node: c.Hosts[r.IntN(len(c.Hosts))].Name})
+		}
 	}
 }
 

@@ -48,6 +48,10 @@ type Options struct {
 	// proxy, with a backend in memory. Such a run asserts outcomes and may differ
 	// from another of its seed; see Close.
 	Netstack bool
+	// Direct makes the services those of the direct path: each host's kernel serves
+	// them, as a model, by the rule of package node, and the daemon's own
+	// control.DirectPath tells it what the host owns. There has to be a service.
+	Direct bool
 	// Users is how many clients with a whole TCP come; the workers are whole, too,
 	// then. There has to be a service.
 	Users int

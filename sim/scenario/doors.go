@@ -33,7 +33,7 @@ func (c *Cluster) Tell(fn func(h *Host, n cluster.Note)) {
 
 // Site is where the plans of sim strike this cluster: its first LAN, its
 // management network and its hosts. Kill ends all of onevoice on a host, its
-// workers too; see Host.Crash.
+// workers too; see Host.Crash. On the direct path the kernel goes on then.
 func (c *Cluster) Site() *sim.Site {
 	site := sim.NewSite(c.LANs[0], c.Net)
 	off := c.World.NewHub() // a witness is on another LAN
@@ -45,10 +45,12 @@ func (c *Cluster) Site() *sim.Site {
 		site.Host(port, h.net, h.clock, h.disk)
 	}
 	site.Down = func(f sim.Fault) {
-		h := c.Host(f.Hosts[0])
-		if f.Kind == sim.Wipe {
+		switch h := c.Host(f.Hosts[0]); {
+		case f.Kind == sim.Wipe:
 			h.wipe()
-		} else {
+		case f.Kind == sim.Kill && c.o.Direct:
+			h.crashDaemon()
+		default:
 			h.crash()
 		}
 	}

@@ -64,6 +64,9 @@ func (h *Host) frame(path int, frame []byte) {
 		})
 		return
 	}
+	if h.kernel != nil && h.kernel.frame(frame) {
+		return
+	}
 	if s := h.worker.gate; s != nil {
 		s.frame(frame, arrived)
 	}

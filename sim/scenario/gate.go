@@ -20,6 +20,8 @@ type guarded struct {
 	h      *Host
 	node   *node.Node
 	rights *cluster.Rights
+	// owned is what they came to for the node.
+	owned *node.Ownership
 	// careless answers for every bucket of the VIP, where a rule is switched off.
 	careless *node.Node
 }
@@ -47,7 +49,10 @@ func VIP() netip.Addr { return netip.AddrFrom4([4]byte{10, 77, 0, 2}) }
 
 // newServer makes what serves frames on a host, as the options say.
 func (h *Host) newServer() server {
-	if h.c.o.Netstack {
+	switch {
+	case h.c.o.Direct:
+		return h.newDirect()
+	case h.c.o.Netstack:
 		return h.newWhole()
 	}
 	return h.newGate()
@@ -77,10 +82,6 @@ func (h *Host) newGuarded(flows node.Flows) guarded {
 // newNode makes the host's pipeline before a TCP.
 func (h *Host) newNode(flows node.Flows) *node.Node {
 	c := h.c
-	affinity := hashing.SourceIPPort
-	if c.o.Affinity != nil {
-		affinity = *c.o.Affinity
-	}
 	lan := c.o.Prefix
 	if bits := lanBits; !lan.IsValid() {
 		if c.o.Users > 0 {
@@ -97,7 +98,7 @@ func (h *Host) newNode(flows node.Flows) *node.Node {
 		cfg.Cookies = whole
 	}
 	for i := range c.o.Services {
-		cfg.Services = append(cfg.Services, node.Service{Proto: node.TCP, Listen: netip.AddrPortFrom(VIP(), servicePort+uint16(i)), Affinity: affinity})
+		cfg.Services = append(cfg.Services, node.Service{Proto: node.TCP, Listen: netip.AddrPortFrom(VIP(), servicePort+uint16(i)), Affinity: h.affinity(), Direct: c.o.Direct})
 	}
 	if len(c.o.Groups) > 0 {
 		r := c.World.Rand()
@@ -108,6 +109,14 @@ func (h *Host) newNode(flows node.Flows) *node.Node {
 		panic(fmt.Sprintf("scenario: %v", err)) // a mistake of ours
 	}
 	return n
+}
+
+// affinity is that of the services.
+func (h *Host) affinity() hashing.Affinity {
+	if a := h.c.o.Affinity; a != nil {
+		return *a
+	}
+	return hashing.SourceIPPort
 }
 
 // mac is a host's own on a path.
@@ -163,7 +172,7 @@ func (g *guarded) own(r *cluster.Rights) {
 	if err := g.node.SetOwnership(o); err != nil {
 		panic(fmt.Sprintf("scenario: %v", err)) // a mistake of ours
 	}
-	g.rights = r
+	g.rights, g.owned = r, o
 }
 
 // inForce implements server.

@@ -39,6 +39,11 @@ type Host struct {
 	failed error
 
 	worker worker
+	// kernel is the host's own TCP, of the direct path; nil where there is none.
+	kernel *kernel
+	// lateFINs are what TIME-WAIT of its kernels has answered in buckets that others may
+	// own, by client.
+	lateFINs map[netip.AddrPort]uint64
 	// stance is what the invariants last saw.
 	stance stance
 	// reported is when the worker's last report comes in: they keep their order.
@@ -70,7 +75,11 @@ func (h *Host) boot() {
 	h.boots++
 	h.up, h.failed = true, nil
 	h.page = &page{leases: make([]pageLease, len(h.c.paths))}
-	core, err := cluster.New(h.options(), h.saved(), h.clock.Now(), h.worker.alive)
+	if h.c.o.Direct && h.kernel == nil && h.role == cluster.Node {
+		h.kernel = h.newKernel()
+	}
+	flows := h.worker.alive || h.kernel != nil && h.kernel.programs != nil
+	core, err := cluster.New(h.options(), h.saved(), h.clock.Now(), flows)
 	if err != nil {
 		h.c.breach("%s does not start: %v", h.Name, err)
 		h.up = false
@@ -79,7 +88,7 @@ func (h *Host) boot() {
 	h.core, h.id = core, core.ID()
 	if !h.worker.alive && h.role == cluster.Node {
 		h.worker = worker{alive: true, page: h.page, boots: h.worker.boots + 1}
-		if o := &h.c.o; o.Stations > 0 || o.Users > 0 || o.Gates {
+		if o := &h.c.o; o.Stations > 0 || o.Users > 0 || o.Gates || o.Direct {
 			h.worker.gate = h.newServer()
 		}
 	}
@@ -231,6 +240,7 @@ func (h *Host) crash() {
 		h.worker.gate.end()
 	}
 	h.worker = worker{boots: h.worker.boots + 1}
+	h.kernel = nil
 	h.lostAt = h.c.World.Now()
 	h.workers.Reset()
 	h.clock.Reboot(time.Duration(h.c.World.Rand().Int64N(int64(time.Second))))

@@ -40,7 +40,11 @@ func (c *Cluster) check() {
 		return
 	}
 	for s := range c.services {
-		c.checkService(s)
+		if s > 0 && c.o.Direct {
+			c.checkDirect(s - 1)
+		} else {
+			c.checkService(s)
+		}
 	}
 }
 
@@ -53,20 +57,20 @@ type stance struct {
 	boots             int
 	page              *page
 	rights            *cluster.Rights
-	flows             uint64
+	flows, kernel     uint64
 	leases            []pageLease
 }
 
 // look takes the host's stance anew and says whether it has changed.
 func (h *Host) look() bool {
 	w, was := &h.worker, &h.stance
-	now := stance{alive: w.alive, up: h.up, paused: h.workers.Paused(), boots: w.boots, page: w.page, rights: w.rights, flows: w.version, leases: was.leases}
+	now := stance{alive: w.alive, up: h.up, paused: h.workers.Paused(), boots: w.boots, page: w.page, rights: w.rights, flows: w.version, kernel: h.kernel.version(), leases: was.leases}
 	var leases []pageLease
 	if w.page != nil {
 		leases = w.page.leases
 	}
 	if now.alive == was.alive && now.up == was.up && now.paused == was.paused && now.boots == was.boots && now.page == was.page &&
-		now.rights == was.rights && now.flows == was.flows && slices.Equal(leases, was.leases) {
+		now.rights == was.rights && now.flows == was.flows && now.kernel == was.kernel && slices.Equal(leases, was.leases) {
 		return false
 	}
 	now.leases = append(now.leases[:0], leases...)

@@ -6,6 +6,8 @@ type mutant struct {
 	edits     []edit
 	// harmless says why nothing sees it.
 	harmless string
+	// run are the tests that are to see it, "" for any.
+	run string
 }
 
 // edit replaces a text that is in a file once; the file is named from the cluster
@@ -24,7 +26,7 @@ func harmless(m mutant, why string) mutant {
 
 // mutants are the planted faults.
 func mutants() []mutant {
-	return append(append(append(leaseMutants(), voterMutants()...), append(tableMutants(), diskMutants()...)...), append(gateMutants(), wholeMutants()...)...)
+	return append(append(append(leaseMutants(), voterMutants()...), append(tableMutants(), diskMutants()...)...), append(append(gateMutants(), wholeMutants()...), directMutants()...)...)
 }
 
 // gateMutants are faults of what stands before netstack.
@@ -38,6 +40,25 @@ func gateMutants() []mutant {
 			{"../node/tcp.go", "	if verdict != Undecided {\n		return verdict\n	}\n	why :=", "	if verdict != Undecided {\n		return n.deliver(now, DeliverStray)\n	}\n	why :="},
 			{"../node/egress.go", "	if n.rights[service].lease.covers(now) && n.ownership.Services[service].Accept.Has(bucket) &&\n		n.mayReset(service, bucket, &s.flow) == Undecided {", "	if bucket < 255 || n.mayReset(service, bucket, &s.flow) == Undecided {"}}},
 	}
+}
+
+// directMutants are faults of the direct path: of its rule, of what tells the programs, and
+// of the programs, which are a model here.
+func directMutants() []mutant {
+	all := []mutant{
+		one("direct: settled ignored", "the kernel may reset strays of buckets that others drain", "../control/workersdirect.go",
+			"next.Settled[k] = r.Accept[k] &^ (r.Grace[k] | r.Shared[k])", "next.Settled[k] = r.Accept[k]"),
+		one("direct: lease not compared", "the programs go on under a lease that is over", "../sim/scenario/kernel.go",
+			"if p.k.h.clock.Now() >= p.lease(service) {", "if p.lease(service) < 0 {"),
+		one("direct: resets leave", "the program on the way out lets the kernel reset what others hold", "../node/steer.go",
+			"		return ingress.KeptReset\n", "		return ingress.Elsewhere\n"),
+		one("direct: SYNs of others", "the kernel gets SYNs of any bucket", "../node/steer.go",
+			"		return ingress.ForeignSYN\n", "		return ingress.PassSYN\n"),
+	}
+	for i := range all {
+		all[i].run = "^TestDirect"
+	}
+	return all
 }
 
 func leaseMutants() []mutant {

@@ -111,7 +111,11 @@ func try(t *testing.T, m mutant) tried {
 	if m.harmless != "" {
 		seeds = harmlessSeeds
 	}
-	for _, run := range []string{"^TestR", "^TestFrames", "^TestWhole", "^TestChaos$"} {
+	runs := []string{"^TestR", "^TestFrames", "^TestWhole", "^TestChaos$"}
+	if m.run != "" {
+		runs = []string{m.run}
+	}
+	for _, run := range runs {
 		if by, seed, said := runMutant(binary, run, seeds); by != "" {
 			return tried{m, by, seed, said}
 		}
@@ -133,10 +137,10 @@ func runMutant(binary, run string, seeds int) (by string, seed int, said string)
 	if f := regexp.MustCompile(`--- FAIL: (\w+)`).FindStringSubmatch(text); f != nil {
 		by = f[1]
 	}
-	if all := regexp.MustCompile(`seed (\d+), \{[^}]*\}: ([^\n]*)(\n        [^\n]*)?`).FindAllStringSubmatch(text, -1); all != nil {
+	if all := regexp.MustCompile(`seed (\d+), \{.*?\}: ([^\n]*)(\n        [^\n]*)?`).FindAllStringSubmatch(text, -1); all != nil {
 		f := all[len(all)-1]
 		seed, _ = strconv.Atoi(f[1])
-		if by == "TestFrames" {
+		if by == "TestFrames" || by == "TestDirectChaos" {
 			f[2] += f[3]
 		}
 		return by, seed, strings.Join(strings.Fields(f[2]), " ")

@@ -15,6 +15,8 @@ type station struct {
 	conns []*sim.Conn
 	// closed is when it closed each.
 	closed map[*sim.Conn]time.Duration
+	// usedAgain are those whose port another has taken since.
+	usedAgain map[*sim.Conn]bool
 }
 
 // Bounds of stations.
@@ -23,6 +25,7 @@ const (
 	newConn    = 150 * time.Millisecond
 	sayEvery   = 300 * time.Millisecond
 	connsLive  = 20 * time.Second
+	usedAgain  = time.Second
 	firstPort  = 20000
 	pingEvery  = 700 * time.Millisecond
 	patienceOf = 3*time.Second + 500*time.Millisecond
@@ -31,7 +34,7 @@ const (
 // addStations plugs clients in, and lets them come and go.
 func (c *Cluster) addStations() {
 	for i := range c.o.Stations {
-		s := &station{closed: map[*sim.Conn]time.Duration{}, Client: sim.NewClient(c.LANs[0], sim.ClientOptions{
+		s := &station{closed: map[*sim.Conn]time.Duration{}, usedAgain: map[*sim.Conn]bool{}, Client: sim.NewClient(c.LANs[0], sim.ClientOptions{
 			Name: fmt.Sprintf("c%d", i+1), MAC: sim.MAC{2, 0, 0, 1, 0, byte(i)},
 			IP: netip.AddrFrom4([4]byte{10, 77, 0, byte(100 + i)}), VIP: VIP(),
 		})}
@@ -62,7 +65,7 @@ func (c *Cluster) comeAndGo(s *station) {
 			}
 		}
 		if open < maxConns {
-			n := s.Open(uint16(firstPort+len(s.conns)), servicePort)
+			n := s.Open(c.portOf(s), servicePort)
 			s.conns = append(s.conns, n)
 			n.Chat(sayEvery, 20)
 			c.World.After(time.Duration(r.Int64N(int64(connsLive))), func() {
@@ -72,6 +75,28 @@ func (c *Cluster) comeAndGo(s *station) {
 		}
 		c.comeAndGo(s)
 	})
+}
+
+// portOf is the port of a station's next connection. On the direct path it is often that
+// of one that has ended a while ago, for the kernel may still have that one's TIME-WAIT.
+func (c *Cluster) portOf(s *station) uint16 {
+	fresh := uint16(firstPort + len(s.conns))
+	if !c.o.Direct || c.World.Rand().IntN(3) == 0 {
+		return fresh
+	}
+	for range 8 {
+		if len(s.conns) == 0 {
+			break
+		}
+		n := s.conns[c.World.Rand().IntN(len(s.conns))]
+		now := s.Conn(n.Port, servicePort)
+		ended := n.Ended > 0 && c.World.Now()-n.Ended > usedAgain && (n.State == sim.TimeWait || n.State == sim.Closed)
+		if ended && (now == nil || now == n) && !s.usedAgain[n] {
+			s.usedAgain[n] = true
+			return n.Port
+		}
+	}
+	return fresh
 }
 
 func (c *Cluster) ping(s *station) {
@@ -143,16 +168,28 @@ func (c *Cluster) judgeConn(s *station, n *sim.Conn) string {
 	lost := c.lostSince(by, n.Connected)
 	for _, r := range n.Resets {
 		closed, ok := s.closed[n]
+		if c.o.Direct && n.Ended > 0 && r.At > n.Ended {
+			continue // a half-open connection of before it was somebody's; see kernel
+		}
 		if r.Taken && !lost && !(ok && r.At > closed && r.From == n.SYNACKs[i].From) {
 			return fmt.Sprintf("%s serves it and lives, and %x resets it at %v", by, r.From, r.At)
 		}
 	}
 	for _, sp := range n.Speakers {
-		if sp.MAC != n.SYNACKs[i].From && !lost && len(n.SYNACKs) == 1 {
+		if sp.MAC != n.SYNACKs[i].From && !lost && len(n.SYNACKs) == 1 && sp.Segments > c.lateFINs(sp.MAC, netip.AddrPortFrom(s.IP, n.Port)) {
 			return fmt.Sprintf("%s serves it and lives, and %x speaks", by, sp.MAC)
 		}
 	}
 	return ""
+}
+
+// lateFINs is how often a host's kernel has answered a client from TIME-WAIT, which is no
+// fault; see kernel.
+func (c *Cluster) lateFINs(mac sim.MAC, client netip.AddrPort) uint64 {
+	if h := c.ownerOf(mac); h != nil {
+		return h.lateFINs[client]
+	}
+	return 0
 }
 
 // lostSince reports whether a host has lost the right to its flows since a time.

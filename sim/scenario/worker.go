@@ -130,6 +130,12 @@ func (h *Host) report() {
 	if w.rights == nil || w.page != h.page || !h.up || h.role != cluster.Node {
 		return
 	}
+	if d, ok := w.gate.(*direct); ok {
+		if r, ok := d.report(); ok {
+			h.told(r)
+		}
+		return
+	}
 	r := cluster.Report{Written: w.rights.Generation, Looked: w.rights.Generation}
 	for s := range h.services {
 		held := h.holding(s, &w.rights.Services[s].Mapping, false)
@@ -139,6 +145,11 @@ func (h *Host) report() {
 		}
 		r.Holding = append(r.Holding, held)
 	}
+	h.told(r)
+}
+
+// told lets a report come in.
+func (h *Host) told(r cluster.Report) {
 	boots := h.boots
 	h.reported = max(h.reported, h.c.World.Now()+time.Duration(h.c.World.Rand().Int64N(int64(3*time.Millisecond))))
 	h.c.World.At(h.reported, func() {
@@ -195,8 +206,14 @@ func (h *Host) usable(service int, margin time.Duration) bool {
 }
 
 // accepts reports in which buckets of a service this host would answer now. A
-// worker that stands still answers nothing.
+// worker that stands still answers nothing, but its kernel goes on.
 func (h *Host) accepts(service int, margin time.Duration) (out [4]uint64) {
+	if service > 0 && h.c.o.Direct {
+		if h.kernel == nil {
+			return out
+		}
+		return h.kernel.accepts(service-1, margin)
+	}
 	if !h.usable(service, margin) || h.workers.Paused() {
 		return out
 	}

@@ -1,0 +1,346 @@
+package scenario
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"time"
+
+	"onevoice/cluster"
+	"onevoice/hashing"
+	"onevoice/internal/inetdiag"
+	"onevoice/link/ingress"
+	"onevoice/node"
+	"onevoice/node/model"
+	"onevoice/sim"
+)
+
+// kernel is what of a host outlives its processes on the direct path: the host's own
+// TCP, and the programs at the interface with the rows and leases that they were told
+// last. It runs while processes stand still, and ends with the host.
+//
+// The programs are a model: what they ask of rows, lease and sockets is here, and what
+// they make of it is node.SteerIn and node.SteerOut, with which `make rulings` compares
+// the ones that are loaded. A frame is judged, and what the TCP says to it leaves, in
+// one instant, so that Settle has nothing to wait for. There are no fragments and no ICMP
+// errors. An answer goes to the MAC that the client's last frame came from.
+//
+// Two things are not held against a kernel, for it cannot be told to forget. TIME-WAIT
+// answers a segment with a FIN, which its program has to let in; the client ignores that.
+// And a half-open connection, whose SYN-ACK was lost, repeats it when its bucket is the
+// host's again: a client whose connection with another host has ended since may lose its
+// own TIME-WAIT by that.
+type kernel struct {
+	h   *Host
+	tcp *model.Kernel
+	// programs stand at the interface; nil before any: TCP takes no frame to a group
+	// MAC that was not judged.
+	programs *programs
+	from     map[netip.Addr]sim.MAC
+	// told counts what was told to programs.
+	told uint64
+}
+
+// kernelTick is how fine the kernel's timers are.
+const kernelTick = 50 * time.Millisecond
+
+func (h *Host) newKernel() *kernel {
+	k := &kernel{h: h, tcp: model.NewKernel(h.c.World.Rand().Uint32), from: map[netip.Addr]sim.MAC{}}
+	k.tick()
+	return k
+}
+
+func (k *kernel) tick() {
+	k.h.c.World.After(kernelTick, func() {
+		switch {
+		case k.h.kernel != k:
+			return
+		case !k.h.clock.Frozen():
+			k.tcp.Tick(k.h.c.World.Now())
+			k.shutSome()
+			k.send(netip.AddrPort{}, false)
+		}
+		k.tick()
+	})
+}
+
+// shutSome lets the service end its direction of a station's connection first, now and
+// then: it is the kernel then that has TIME-WAIT.
+func (k *kernel) shutSome() {
+	const oneIn = 40 // ticks
+	r := k.h.c.World.Rand()
+	if k.h.c.o.Stations == 0 || r.IntN(oneIn) > 0 {
+		return
+	}
+	if all := k.tcp.Sockets(); len(all) > 0 {
+		k.tcp.Shut(k.h.c.World.Now(), &all[r.IntN(len(all))].Flow)
+	}
+}
+
+// frame takes a frame that is a service's, and reports whether it is one.
+func (k *kernel) frame(frame []byte) bool {
+	const tcp = sim.MinFrame + 20
+	if binary.BigEndian.Uint16(frame[12:]) != etherIPv4 || len(frame) < tcp+20 || frame[sim.MinFrame+9] != node.TCP {
+		return false
+	}
+	s, ok := sim.ParseSegment(frame)
+	if !ok || s.To.Addr() != VIP() || s.To.Port() < servicePort || int(s.To.Port()) >= servicePort+k.h.c.o.Services {
+		return false
+	}
+	if to := sim.MAC(frame); k.programs != nil && (to == k.h.c.clusterMAC(0) || to == sim.MAC(k.h.mac(0))) {
+		if k.h.clock.Frozen() {
+			k.h.clock.Do(func() { k.take(frame, &s) })
+		} else {
+			k.take(frame, &s)
+		}
+	}
+	return true
+}
+
+func (k *kernel) take(frame []byte, s *sim.Segment) {
+	if k.h.kernel != k {
+		return
+	}
+	ruling := k.programs.in(s)
+	k.programs.rulings[ruling]++
+	if !ruling.Passes() {
+		return
+	}
+	k.from[s.From.Addr()] = s.FromMAC
+	k.tcp.Deliver(k.h.c.World.Now(), frame[sim.MinFrame:])
+	k.send(s.From, ruling == ingress.PassHeld && s.Has(sim.FIN))
+}
+
+// send lets leave what the TCP has sent, as far as the program on the way out lets it.
+// late: it follows from a client's segment with a FIN, in a bucket that others may own.
+func (k *kernel) send(client netip.AddrPort, late bool) {
+	for _, sent := range k.tcp.Take() {
+		s := model.Parse(sent.Packet)
+		to, ok := k.from[s.Dst.Addr()]
+		if k.programs == nil || !ok {
+			continue
+		}
+		if ruling := k.programs.out(&s, sent.Open); ruling != ingress.Elsewhere {
+			k.programs.rulings[ruling]++
+			continue
+		}
+		if f := flowOf(s.Dst, s.Src); late && s.Dst == client && k.state(&f) == inetdiag.TimeWait {
+			if k.h.lateFINs == nil {
+				k.h.lateFINs = map[netip.AddrPort]uint64{}
+			}
+			k.h.lateFINs[client]++
+		}
+		own := k.h.mac(0)
+		frame := append(append(append([]byte{}, to[:]...), own[:]...), etherIPv4>>8, etherIPv4&0xff)
+		k.h.ports[0].Send(append(frame, sent.Packet...))
+	}
+}
+
+func (k *kernel) state(f *hashing.Flow) inetdiag.State {
+	s, _ := k.tcp.Socket(f)
+	return s.State
+}
+
+func flowOf(client, service netip.AddrPort) hashing.Flow {
+	return hashing.Flow{Src: client.Addr(), SrcPort: client.Port(), Dst: service.Addr(), DstPort: service.Port(), Proto: node.TCP}
+}
+
+// version changes with what the invariants look at.
+func (k *kernel) version() uint64 {
+	if k == nil {
+		return 0
+	}
+	return k.told + k.tcp.Changes
+}
+
+// programs are those of the direct path that a process has loaded. They have their own
+// rows and leases, so that another process's do not change them.
+type programs struct {
+	k        *kernel
+	rows     []ingress.DirectRow
+	hashers  []hashing.Hasher
+	affinity hashing.Affinity
+	leases   [ingress.MaxPaths]time.Duration
+	quiet    time.Duration
+	listed   map[uint64]bool
+	// hash is node.FlowHash.
+	hash    func(*hashing.Flow) uint64
+	rulings [ingress.RulingCount]uint64
+}
+
+// load has the rows that programs begin with: nothing is owned, and there may be
+// connections in every bucket.
+func (p *programs) load(services int) {
+	all := [4]uint64{^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0)}
+	_ = p.Publish(slices.Repeat([]ingress.DirectRow{{Lingering: all}}, services))
+}
+
+// attach puts programs at the interface, in the place of those of another process.
+func (k *kernel) attach(p *programs) {
+	k.programs = p
+	k.told++
+}
+
+func (p *programs) Publish(rows []ingress.DirectRow) error {
+	p.rows, p.hashers = slices.Clone(rows), p.hashers[:0]
+	for i := range rows {
+		p.hashers = append(p.hashers, hashing.NewHasher(hashing.Key(rows[i].Key)))
+	}
+	p.k.told++
+	return nil
+}
+
+func (p *programs) Settle() error { return nil }
+
+func (p *programs) List(hashes []uint64) error {
+	for _, h := range hashes {
+		p.listed[h] = true
+	}
+	return nil
+}
+
+func (p *programs) Unlist(hashes []uint64) error {
+	for _, h := range hashes {
+		delete(p.listed, h)
+	}
+	return nil
+}
+
+func (p *programs) SetLease(path int, end time.Duration) {
+	if p.leases[path] != end {
+		p.leases[path] = end
+		p.k.told++
+	}
+}
+
+func (p *programs) Silence(until time.Duration)          { p.quiet = until }
+func (p *programs) Rulings() [ingress.RulingCount]uint64 { return p.rulings }
+func (p *programs) Before() int                          { return 0 }
+func (p *programs) Leave() error                         { return nil }
+
+// lease is the end of a service's.
+func (p *programs) lease(service int) time.Duration {
+	return p.leases[p.k.h.services[service+1].Path]
+}
+
+// bucket is what a flow's is to the host, as the programs find out: the lease is compared
+// with the clock for each frame.
+func (p *programs) bucket(f *hashing.Flow) (b node.BucketState) {
+	service := int(f.DstPort) - servicePort
+	row, at := &p.rows[service], p.hashers[service].Bucket(p.affinity, f)
+	has := func(bits *[4]uint64) bool { return bits[at/64]&(1<<(at%64)) != 0 }
+	b.Lingering = has(&row.Owned) || has(&row.Lingering)
+	if p.k.h.clock.Now() >= p.lease(service) {
+		return b
+	}
+	b.Owned, b.Settled = has(&row.Owned), has(&row.Settled)
+	b.Excluded = has(&row.Listed) && !p.listed[p.hash(f)]
+	return b
+}
+
+// in is the program on the way in.
+func (p *programs) in(s *sim.Segment) ingress.Ruling {
+	f := flowOf(s.From, s.To)
+	return node.SteerIn(s.Flags, p.find(&f, s), p.bucket(&f))
+}
+
+// steerWindow is how far from what a connection expects a segment may be, as in package
+// ingress.
+const steerWindow = 1 << 25
+
+// find is what the kernel has for a segment.
+func (p *programs) find(f *hashing.Flow, s *sim.Segment) node.KernelSocket {
+	c, ok := p.k.tcp.Socket(f)
+	switch {
+	case !ok:
+		return node.ListeningSocket
+	case c.State == inetdiag.SYNRecv:
+		return node.HalfOpenSocket
+	case c.State == inetdiag.TimeWait:
+		return node.TimeWaitSocket
+	case s.Seq-c.Next+steerWindow > 2*steerWindow, s.Has(sim.ACK) && c.Sent-s.Ack+steerWindow > 2*steerWindow:
+		return node.DistantSocket
+	}
+	return node.OpenSocket
+}
+
+// out is the program on the way out.
+func (p *programs) out(s *model.Segment, open bool) ingress.Ruling {
+	f := flowOf(s.Dst, s.Src)
+	return node.SteerOut(s.Flags, s.Seq, open, p.k.h.clock.Now() < p.quiet, p.bucket(&f))
+}
+
+// accepts are the buckets of a service in which the host's kernel would answer now,
+// whatever its processes do.
+func (k *kernel) accepts(service int, margin time.Duration) (out [4]uint64) {
+	p := k.programs
+	if p == nil || k.h.clock.Now() >= p.lease(service)+margin {
+		return out
+	}
+	return p.rows[service].Owned
+}
+
+// holding are the buckets of a service, by the hash of another host's programs, in which
+// the kernel has connections that began after a time.
+func (k *kernel) holding(service int, by *programs, after time.Duration) (out [4]uint64) {
+	for s := range k.tcp.All() {
+		if int(s.Flow.DstPort) == servicePort+service && s.Since > after {
+			b := by.hashers[service].Bucket(by.affinity, &s.Flow)
+			out[b/64] |= 1 << (b % 64)
+		}
+	}
+	return out
+}
+
+// checkDirect is checkService for a service of the direct path. Who is judged is each
+// host's kernel, by the rows and the lease that its programs have.
+func (c *Cluster) checkDirect(s int) {
+	var taken [4]uint64
+	var key *[16]byte
+	for _, h := range c.Hosts {
+		if h.kernel == nil {
+			continue
+		}
+		a := h.kernel.accepts(s, cluster.Guard)
+		if a == [4]uint64{} {
+			continue
+		}
+		p := h.kernel.programs
+		switch row := &p.rows[s]; {
+		case key == nil:
+			key = &row.Key
+		case *key != row.Key:
+			c.breach("the kernel of %s accepts in %s by the key %x, another's by %x\n%s", h, c.services[s+1].Name, row.Key, *key, c.describe())
+			return
+		}
+		for i := range a {
+			if taken[i]&a[i] != 0 {
+				c.breach("the kernels of two hosts accept in a bucket of %s, %s is one of them\n%s", c.services[s+1].Name, h, c.describe())
+				return
+			}
+			taken[i] |= a[i]
+			a[i] &= p.rows[s].Settled[i]
+		}
+		if o := c.kernelVictim(h, s, a); o != nil {
+			c.breach("the kernel of %s may reset a connection of %s in %s, which held a lease %v ago\n%s", h, o, c.services[s+1].Name, c.World.Now()-o.leasedAt, c.describe())
+			return
+		}
+	}
+}
+
+// kernelVictim is another host that is alive and whose kernel has a connection in one of
+// the buckets.
+func (c *Cluster) kernelVictim(h *Host, s int, buckets [4]uint64) *Host {
+	if buckets == [4]uint64{} {
+		return nil
+	}
+	for _, o := range c.Hosts {
+		if o == h || o.kernel == nil || c.World.Now()-o.leasedAt > lostAfter-slack {
+			continue
+		}
+		if meet(o.kernel.holding(s, h.kernel.programs, o.lostAt), buckets) {
+			return o
+		}
+	}
+	return nil
+}
