@@ -98,7 +98,7 @@ func (r *run) build(o Options) error {
 	lan := netip.PrefixFrom(scenario.VIP(), 16).Masked()
 	r.cluster = scenario.New(scenario.Options{
 		Nodes: s.Nodes, Late: s.Late, Witness: s.TwoNodes == "witness", Preferred: s.TwoNodes == "preferred", Timing: s.Timing,
-		DriftPPM: 100, Services: 1, Gates: true, Netstack: s.TCP == "netstack", Prefix: lan, Affinity: &s.Affinity, LAN: s.newLAN, Switch: s.switchOf, MAC: s.clusterMAC(), Groups: s.groups(),
+		DriftPPM: 100, Services: 1, Gates: true, Netstack: s.TCP == "netstack", Direct: s.Path == "direct", Prefix: lan, Affinity: &s.Affinity, LAN: s.newLAN, Switch: s.switchOf, MAC: s.clusterMAC(), Groups: s.groups(),
 		Gateway: s.gateway(),
 		Without: scenario.Without{ICMPOwner: s.has(icmpOwner), ARPOwner: s.has(arpOwner), Failover: s.has(failover)},
 	}, s.Seed)

@@ -37,6 +37,7 @@ func settings() []setting {
 		number("clients", fmt.Sprintf("how many, 1 to %d", MaxClients), 1, MaxClients, func(s *Spec) *int { return &s.Clients }),
 		oneOf("users", "what clients do", []string{"web", "ssh", "ping"}, func(s *Spec) *string { return &s.Users }),
 		oneOf("tcp", "what is behind the gates", []string{"model", "netstack"}, func(s *Spec) *string { return &s.TCP }),
+		oneOf("path", "the way to the service", []string{"netstack", "direct"}, func(s *Spec) *string { return &s.Path }),
 		number("nat", "how many clients share an address", 0, MaxClients, func(s *Spec) *int { return &s.NAT }),
 		duration("every", "between two requests of a client", 10*time.Millisecond, func(s *Spec) *time.Duration { return &s.Every }),
 		{"affinity", "which clients stay together", func(s *Spec, v string) (err error) {

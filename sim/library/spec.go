@@ -30,6 +30,9 @@ type Spec struct {
 	Users      string
 	// TCP is "model", or "netstack" for the daemon's own workers.
 	TCP string
+	// Path is the service's: "netstack", or "direct" for one that the host's kernel
+	// serves.
+	Path string
 	// NAT is how many of the clients share one address; the others have their own.
 	NAT      int
 	Every    time.Duration
@@ -84,7 +87,7 @@ const (
 
 // New is a Spec with the defaults.
 func New() *Spec {
-	return &Spec{Nodes: 4, LAN: "switch", MACMode: "multicast", Router: "none", Membership: sim.DefaultMembership, Clients: 20, Users: "web", TCP: "model",
+	return &Spec{Nodes: 4, LAN: "switch", MACMode: "multicast", Router: "none", Membership: sim.DefaultMembership, Clients: 20, Users: "web", TCP: "model", Path: "netstack",
 		Every: time.Second, Timing: cluster.LAN, Seed: 1, Duration: defaultDuration}
 }
 
@@ -110,6 +113,8 @@ func (s *Spec) Check() error {
 		return fmt.Errorf("`two-nodes preferred` is for two nodes, not for %d; leave it out", s.Nodes)
 	case s.NAT > s.Clients:
 		return fmt.Errorf("%d clients cannot share an address when there are %d; raise clients or lower nat", s.NAT, s.Clients)
+	case s.Path == "direct" && s.TCP == "netstack":
+		return errors.New("with `path direct` the host's kernel speaks TCP, and there is no netstack; leave `tcp netstack` out")
 	case s.Duration < shortest:
 		return fmt.Errorf("a run of %v is too short for a cluster to come up and be used; write %v or more", s.Duration, shortest)
 	}
