@@ -93,6 +93,8 @@ type DirectPath struct {
 	// flipped is the generation of the rows in force, settled that under which no frame
 	// is judged by older ones, looked that under which sockets were looked for.
 	flipped, settled, looked uint64
+	// controls counts the control processes, each of which numbers its tables from 1.
+	controls int
 	// settling: rows were exchanged, and it is not known yet that nobody uses the old
 	// ones; pending are those that wait for it.
 	settling bool
@@ -175,6 +177,16 @@ func (d *DirectPath) Grant(o *node.Ownership) {
 		return
 	}
 	d.flip(o)
+}
+
+// TakenUp says that tables are another control process's from now on, numbered from 1 again.
+// The rows in force stay until the first of these, under what is left of their lease; those
+// that wait for them are of a table that was never written back, and nobody's.
+func (d *DirectPath) TakenUp() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.controls++
+	d.flipped, d.settled, d.looked, d.pending = 0, 0, 0, nil
 }
 
 // flip exchanges the rows. A bucket that was owned lingers: flows may have begun in it. None
@@ -365,7 +377,7 @@ func (d *DirectPath) takePlace() {
 func (d *DirectPath) settle() {
 	for {
 		d.mu.Lock()
-		settling, generation := d.settling, d.flipped
+		settling := d.settling
 		d.mu.Unlock()
 		if !settling {
 			return
@@ -374,7 +386,8 @@ func (d *DirectPath) settle() {
 			return // what was not settled is never said to be
 		}
 		d.mu.Lock()
-		d.settled, d.settling = generation, false
+		// No other rows came while these were settling, but perhaps another numbering.
+		d.settled, d.settling = d.flipped, false
 		if o := d.pending; o != nil {
 			d.pending = nil
 			d.flip(o)
@@ -397,7 +410,7 @@ func (d *DirectPath) waits() error {
 // sockets where there are none.
 func (d *DirectPath) look() {
 	d.mu.Lock()
-	generation, retired, over := d.settled, d.retired, d.overMatters()
+	generation, retired, over, controls := d.settled, d.retired, d.overMatters(), d.controls
 	d.mu.Unlock()
 	if retired {
 		return
@@ -421,8 +434,10 @@ func (d *DirectPath) look() {
 	}
 	d.mu.Lock()
 	d.held, d.flows = held, flows
-	d.looked = generation
-	d.shrink(generation)
+	if d.controls == controls {
+		d.looked = generation
+		d.shrink(generation)
+	}
 	d.mu.Unlock()
 	d.cfg.Woken()
 	for i, s := range d.cfg.Services {

@@ -293,6 +293,68 @@ func TestDirectLeaseNeedsItsRows(t *testing.T) {
 	}
 }
 
+// Tables of another control process are numbered from 1 again: nothing that was written
+// back, looked at or waited for under older numbers counts for them, and their lease needs
+// their rows.
+func TestDirectIsTakenUp(t *testing.T) {
+	lease := func(r *directRig) time.Duration { return r.programs.leases[0] }
+	counts := func(r *directRig, what string) {
+		t.Helper()
+		if _, looked := r.holding(); r.d.Settled() != 0 || looked != 0 {
+			t.Errorf("%s: written back %d, looked under %d", what, r.d.Settled(), looked)
+		}
+	}
+	for what, takenUp := range map[string]func(*directRig){
+		"at rest": func(r *directRig) {
+			r.settled()
+			r.d.look()
+			r.settled()
+			r.d.TakenUp()
+		},
+		"while rows settle": func(r *directRig) {
+			r.waits(func() error { r.d.TakenUp(); return nil })
+		},
+		"while rows wait": func(r *directRig) {
+			r.grant(58, node.Rows{Accept: bitmap(1, 2, 3)})
+			r.waits(func() error { r.d.TakenUp(); return nil })
+		},
+		"in a look": func(r *directRig) {
+			r.settled()
+			sockets := r.d.cfg.Sockets
+			r.d.cfg.Sockets = func(w inetdiag.Wanted) ([]inetdiag.Socket, error) {
+				r.d.TakenUp()
+				return sockets(w)
+			}
+			r.d.look()
+			r.d.cfg.Sockets = sockets
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			r := newDirectRig(t)
+			r.grant(57, node.Rows{Accept: bitmap(1, 2)})
+			r.d.SetLease(0, 2*time.Hour, 57)
+			takenUp(r)
+			counts(r, "taken up")
+			r.d.SetLease(0, 0, 0)
+			// The rows of before are in force, and those of the new table wait.
+			r.d.publish()
+			r.grant(1, node.Rows{Accept: bitmap(9)})
+			r.d.SetLease(0, 3*time.Hour, 1)
+			if rows, _ := r.programs.last(); lease(r) != 0 || rows[0].Owned != [4]uint64(bitmap(1, 2)) {
+				t.Errorf("a lease until %v under rows that own %v", lease(r), rows[0].Owned)
+			}
+			counts(r, "granted")
+			r.settled()
+			if rows, _ := r.programs.last(); r.d.Settled() != 1 || rows[0].Owned != [4]uint64(bitmap(9)) {
+				t.Errorf("written back as %d, and owned is %v", r.d.Settled(), rows[0].Owned)
+			}
+			if r.d.SetLease(0, 3*time.Hour, 1); lease(r) != 3*time.Hour {
+				t.Errorf("lease until %v", lease(r))
+			}
+		})
+	}
+}
+
 // Settled is a bucket where nobody else can hold a flow. Lingering is what was owned, as
 // long as the kernel has flows of it, and everything while SYN cookies may come back.
 func TestDirectSettledAndLingering(t *testing.T) {

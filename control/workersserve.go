@@ -269,6 +269,9 @@ func (g *Guest) exchange(p *page.Worker, wake *os.File) {
 	g.page, g.wake = p, wake
 	g.edition, g.generation = 0, 0
 	g.holding = Holding{}
+	if g.parts.Direct != nil {
+		g.parts.Direct.TakenUp()
+	}
 	clear(g.leases)
 	for vip := range g.settings.Config.VIPs {
 		g.parts.Node.SetLease(vip, 0, 0)
