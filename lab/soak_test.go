@@ -66,6 +66,33 @@ func TestJudgeFlowsOfOrders(t *testing.T) {
 	}
 }
 
+// Users of a node that dies within a minute after a flood may not have been told when a soak
+// goes on; all others are, and a torture waits.
+func TestJudgeFlowsAfterAFlood(t *testing.T) {
+	const s = time.Second
+	for _, c := range []struct {
+		node     string
+		restless bool
+		flooded  time.Duration
+		breach   string
+	}{
+		{"n1", true, -59 * s, ""},
+		{"n1", true, -61 * s, "was told nothing of its node's death"},
+		{"n1", false, -59 * s, "was told nothing of its node's death"},
+		{"n2", true, -59 * s, "has not gone on"},
+	} {
+		tt, tr := tested(), testTrial(Round{Kind: TortureKill, Node: "n1", For: s})
+		tt.restless, tt.flooded, tr.undone = c.restless, after(c.flooded), time.Now()
+		f := &liveFlow{node: c.node, heard: after(-s), stream: &net.TCPConn{}, conn: &net.TCPConn{}, stop: make(chan struct{})}
+		k := &KindResult{}
+		tt.judgeFlow(k, tr, f)
+		wantBreach(t, c.node, tt, c.breach)
+		if (k.Silent == 1) != (c.breach == "") {
+			t.Errorf("%+v: %d are silent", c, k.Silent)
+		}
+	}
+}
+
 // While its backend is killed, a node's new clients may be refused, and no others.
 func TestJudgeNewcomersOfABackend(t *testing.T) {
 	refused := &netErr{errors.New("refused")}

@@ -106,7 +106,7 @@ func (t *torture) judgeFlow(k *KindResult, tr *trial, f *liveFlow) {
 	heard, at, ended := f.state()
 	k.Flows++
 	switch {
-	case ended == nil && (tr.ends(f) || !heard.After(tr.undone)) && t.stoodStill(tr.undone):
+	case ended == nil && (tr.ends(f) || !heard.After(tr.undone)) && t.stoodStill(tr.undone), ended == nil && tr.ends(f) && t.untold(tr):
 		// It is given up, for nobody can say.
 		k.Silent++
 		f.close()
@@ -130,6 +130,14 @@ func (t *torture) judgeFlow(k *KindResult, tr *trial, f *liveFlow) {
 		k.Broken++
 		t.breach("%s was broken by %s: %v", f, tr.Round, ended)
 	}
+}
+
+// untold reports whether users of a node that died in the round need not have been told
+// yet: a flood's cookies may still have come back when they last said something, so that
+// strays of buckets that moved had no answer (OWNERSHIP.md R14, R17). Only a soak does not
+// wait for the end of that.
+func (t *torture) untold(tr *trial) bool {
+	return t.restless && tr.began.Before(t.flooded.Add(cookieMemory))
 }
 
 // judgeNewcomer checks one new connection that began in a round.

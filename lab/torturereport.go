@@ -73,8 +73,8 @@ type KindResult struct {
 	Unserved int `json:"unserved"`
 	Late     int `json:"late"`
 	Excused  int `json:"excused"`
-	// Silent flows had heard nothing when it was waited no longer for a machine
-	// that stood still.
+	// Silent flows had heard nothing when it was waited no longer, for a machine
+	// that stood still, or for the end of a flood's cookies.
 	Silent int `json:"silent"`
 	// Touched are the waits of newcomers whose node it was done to, Others
 	// those of the others, Ownerless how long newcomers of a round began that

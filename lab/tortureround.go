@@ -240,8 +240,11 @@ func (t *torture) split(r Round) (func() error, error) {
 // newcomer of the fault is served. What has not come by the limit is told by
 // judgeRound.
 func (t *torture) recovered(ctx context.Context, tr *trial) error {
-	// Strays may have no answer while cookies may come back.
-	limit := recoverLimit + max(0, cookieMemory-time.Since(t.flooded))
+	limit := recoverLimit
+	if cookies := cookieMemory - time.Since(t.flooded); cookies > 0 && !t.restless {
+		// The segment that has an answer may come as late again: its timer doubles.
+		limit += 2 * cookies
+	}
 	for began := time.Now(); time.Since(began) < limit || time.Since(began) < stillPatience && t.stoodStill(began); {
 		open := slices.ContainsFunc(tr.flows, func(f *liveFlow) bool {
 			heard, _, ended := f.state()
