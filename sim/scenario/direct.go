@@ -137,6 +137,13 @@ func (d *direct) force() {
 	}
 }
 
+// takenUp is what the worker does once it has another control process's page, as
+// control.Guest.exchange does it.
+func (d *direct) takenUp() {
+	d.path.TakenUp()
+	d.told.generation, d.told.services = 0, nil
+}
+
 // written is the generation that may be written back.
 func (d *direct) written() uint64 { return min(d.rights.Generation, d.path.Settled()) }
 

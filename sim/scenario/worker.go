@@ -109,6 +109,9 @@ func (h *Host) take(p *page) {
 		h.workers.At(w.slow, func() { h.take(p) })
 		return
 	}
+	if d, ok := w.gate.(*direct); ok && w.page != p {
+		d.takenUp()
+	}
 	w.page, w.rights = p, p.rights
 	h.workers.After(time.Duration(h.c.World.Rand().Int64N(int64(time.Millisecond))), h.report)
 }
