@@ -28,9 +28,10 @@ const (
 	longestTurn   = 20 * time.Millisecond
 	shortestFlood = 800 * time.Millisecond
 	longestFlood  = 1400 * time.Millisecond
-	// cookieMemory is how long what was answered with cookies may come back, and strays
-	// of the buckets that moved meanwhile have no answer (OWNERSHIP.md R14).
-	cookieMemory = time.Minute
+	// cookieMemory is for how long after a flood strays of buckets that have moved may have
+	// no answer (OWNERSHIP.md R14): a minute after the last cookie, which are sent until the
+	// last half-open connections of the flood are given up, and the lists after it.
+	cookieMemory = 75 * time.Second
 )
 
 // synFlood sends SYNs to a service until it is closed.

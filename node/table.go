@@ -18,6 +18,12 @@ const (
 	// forgotten after it, and after it no ACK of an unknown flow is taken for the
 	// end of a SYN cookie. A drainer stays one for as long (OWNERSHIP.md R12, R17).
 	unprovenTime = 60 * time.Second
+	// crowdedTime is the same of a half-open flow while there is no room for others, so
+	// that SYN cookies are sent: its SYN-ACK has then been sent three times. Linux keeps no
+	// longer what is old when most of its queue is (reqsk_timer_handler of
+	// net/ipv4/inet_connection_sock.c). A client that is as slow has a cookie when it asks
+	// again. Cookies are sent while one was within sweepTime.
+	crowdedTime = 7 * time.Second
 	// sweepTime is within what the whole table is looked through once.
 	sweepTime = time.Second
 	// restTime is how long a sweep passes over a flow that it has seen in
@@ -259,7 +265,7 @@ func (n *Node) look(now time.Duration, e *tracked) {
 	case flowstate.None:
 		n.drop(now, e)
 	case flowstate.HalfOpen:
-		if now-e.since >= unprovenTime {
+		if age := now - e.since; age >= unprovenTime || age >= crowdedTime && now-n.cookies[e.service] < sweepTime {
 			n.forget(now, e)
 		}
 	case flowstate.TimeWait:

@@ -145,6 +145,39 @@ func withOptions(b, options []byte) []byte {
 
 // What is no TCP segment of a service is not MayLeave's to hold back, and no
 // damage in it is more than that.
+// While there is no room for others a half-open flow is forgotten in silence after seven
+// seconds, so that there is: a flood's are not kept for a minute after it. This node stays
+// its bucket's drainer for a minute more (OWNERSHIP.md R17).
+func TestHalfOpenFlowsMakeRoom(t *testing.T) {
+	for name, c := range map[string]struct {
+		cookies bool
+		at      time.Duration
+		ended   bool
+	}{
+		"in a flood, a moment before": {true, crowdedTime - 2*sweepTime, false},
+		"in a flood":                  {true, crowdedTime + 2*sweepTime, true},
+		"when it is over":             {false, crowdedTime + 2*sweepTime, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n, flows := situation{state: flowstate.HalfOpen, owned: true}.make(t)
+			begun := n.last
+			for n.last < begun+c.at {
+				if c.cookies {
+					n.cookies[0] = n.last
+				}
+				n.Tick(n.last + MaxIdle)
+			}
+			if (len(flows.forgotten) > 0) != c.ended {
+				t.Errorf("%d flows are forgotten", len(flows.forgotten))
+			}
+			n.cookies[0] = never
+			if buckets := n.Holding(n.last, 0); buckets == (Bitmap{}) {
+				t.Error("this node is no drainer of what may still come to life")
+			}
+		})
+	}
+}
+
 // Of a flow whose SYN-ACK agreed on time stamps, what has none is not its client's
 // (RFC 7323 §3.2); a reset needs none.
 func TestUnstampedSegments(t *testing.T) {
