@@ -7,6 +7,7 @@ import (
 	"io"
 	"log"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 
@@ -41,7 +42,7 @@ func ServeSSH(hostKeyFile, authorizedFile, node, at string) error {
 		},
 	}
 	cfg.AddHostKey(hostKey)
-	l, err := net.Listen("tcp", at)
+	l, err := listenTCP(at)
 	if err != nil {
 		return err
 	}
@@ -52,6 +53,19 @@ func ServeSSH(hostKeyFile, authorizedFile, node, at string) error {
 		}
 		go serveSSHConn(conn, cfg, node)
 	}
+}
+
+// listenTCP listens for the family of an address alone: net.Listen takes 0.0.0.0 for all
+// addresses of both, and has a socket of IPv6 then, which listens does not see.
+func listenTCP(at string) (net.Listener, error) {
+	addr, err := netip.ParseAddrPort(at)
+	if err != nil {
+		return nil, err
+	}
+	if addr.Addr().Is4() {
+		return net.Listen("tcp4", at)
+	}
+	return net.Listen("tcp6", at)
 }
 
 // serveSSHConn is the goroutine `lab.serveSSHConn`; it ends with its connection.
