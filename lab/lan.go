@@ -93,6 +93,9 @@ func (s *Spec) Check() error {
 	if !slices.Contains([]string{"", pathNetstack, pathDirect}, s.Path) {
 		return fmt.Errorf("--path is %q; write netstack or direct", s.Path)
 	}
+	if s.Path == pathDirect && !RealRoot() {
+		return errors.New("--path direct needs root, for its programs are loaded into this machine's kernel; run the lab as root, or leave it out")
+	}
 	if s.LAN != Switch && s.LAN != Hub {
 		return fmt.Errorf("--lan is %q; write switch or hub", s.LAN)
 	}

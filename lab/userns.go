@@ -40,8 +40,8 @@ func asOneUser(attr *syscall.SysProcAttr) {
 	attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
 }
 
-// RealRoot reports whether the lab may take other users' ids, as sshd does: not
-// so in a user namespace that has only one.
+// RealRoot reports whether the lab may take other users' ids, as sshd does, and load
+// programs into the kernel: not so in a user namespace that has only one.
 func RealRoot() bool {
 	b, err := os.ReadFile("/proc/self/uid_map")
 	if err != nil {

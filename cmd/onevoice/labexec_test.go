@@ -187,6 +187,9 @@ func TestLabOfAnOrdinaryUser(t *testing.T) {
 		}
 		return out
 	}
+	if out := call(2, "up", "--nodes=2", "--clients=1", "--addresses=2", "--path=direct"); !strings.Contains(out, "--path direct needs root") {
+		t.Errorf("the direct path without rights:\n%s", out)
+	}
 	call(0, "up", "--nodes=2", "--clients=1", "--addresses=2")
 	if out := call(0, "status"); !strings.Contains(out, "the built-in SSH server") {
 		t.Errorf("status:\n%s", out)
