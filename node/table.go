@@ -22,7 +22,8 @@ const (
 	// that SYN cookies are sent: its SYN-ACK has then been sent three times. Linux keeps no
 	// longer what is old when most of its queue is (reqsk_timer_handler of
 	// net/ipv4/inet_connection_sock.c). A client that is as slow has a cookie when it asks
-	// again. Cookies are sent while one was within sweepTime.
+	// again. Cookies are sent while one was within sweepTime. While the kernel sends them, a
+	// flood would have the room at once.
 	crowdedTime = 7 * time.Second
 	// sweepTime is within what the whole table is looked through once.
 	sweepTime = time.Second
@@ -265,7 +266,8 @@ func (n *Node) look(now time.Duration, e *tracked) {
 	case flowstate.None:
 		n.drop(now, e)
 	case flowstate.HalfOpen:
-		if age := now - e.since; age >= unprovenTime || age >= crowdedTime && now-n.cookies[e.service] < sweepTime {
+		crowded := now-n.cookies[e.service] < sweepTime && !n.kernel.any
+		if age := now - e.since; age >= unprovenTime || age >= crowdedTime && crowded {
 			n.forget(now, e)
 		}
 	case flowstate.TimeWait:

@@ -150,17 +150,19 @@ func withOptions(b, options []byte) []byte {
 // its bucket's drainer for a minute more (OWNERSHIP.md R17).
 func TestHalfOpenFlowsMakeRoom(t *testing.T) {
 	for name, c := range map[string]struct {
-		cookies bool
-		at      time.Duration
-		ended   bool
+		cookies, kernel bool
+		at              time.Duration
+		ended           bool
 	}{
-		"in a flood, a moment before": {true, crowdedTime - 2*sweepTime, false},
-		"in a flood":                  {true, crowdedTime + 2*sweepTime, true},
-		"when it is over":             {false, crowdedTime + 2*sweepTime, false},
+		"a moment before":           {true, false, crowdedTime - 2*sweepTime, false},
+		"with cookies":              {true, false, crowdedTime + 2*sweepTime, true},
+		"while the kernel has them": {true, true, crowdedTime + 2*sweepTime, false},
+		"with room":                 {false, false, crowdedTime + 2*sweepTime, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n, flows := situation{state: flowstate.HalfOpen, owned: true}.make(t)
 			begun := n.last
+			n.kernel.any = c.kernel
 			for n.last < begun+c.at {
 				if c.cookies {
 					n.cookies[0] = n.last
