@@ -183,11 +183,13 @@ func (n *Node) endWindow(now time.Duration) {
 	n.complete(now)
 	switch {
 	case !k.any:
-	case taken-answered-lost > maxAstray:
+	// The kernel counts meanwhile: more may have been answered by now than had been taken.
+	case int64(taken-answered-lost) > maxAstray:
 		k.failed = true
 		n.AnswerAlone()
 	case more >= floodEnds:
-		k.quiet = 0
+		// A burst now and then is no flood that lasts.
+		k.quiet = max(k.quiet-1, 0)
 	default:
 		if k.quiet++; k.quiet == quietWindows {
 			n.AnswerAlone()

@@ -407,6 +407,19 @@ func TestTheKernelAnswersFloodsOnly(t *testing.T) {
 	if on() || b.answer(in(b.next, flagSYN, clientISN, 0, nil)) != nil {
 		t.Error("the kernel answers when the flood is over")
 	}
+	b.flood()
+	for range 3 {
+		for range quietWindows - 1 {
+			b.now += answerWindow
+			b.turn()
+		}
+		if on() {
+			b.window()
+		}
+	}
+	if on() {
+		t.Error("some 40 SYNs a second, in bursts, keep the kernel answering")
+	}
 	for what, so := range map[string]func(){
 		"a stop":      func() { b.node.Stop() },
 		"no backend":  func() { b.node.flows = &modelFlows{down: true} },
@@ -433,6 +446,23 @@ func TestTheKernelAnswersFloodsOnly(t *testing.T) {
 type astray struct{ Answerer }
 
 func (a *astray) AnsweredSYNs() (taken, answered, lost uint64) { return 1 << 20, 0, 0 }
+
+// late is an Answerer that was asked while the kernel counted: a SYN was answered after those
+// that were taken had been read.
+type late struct{ Answerer }
+
+func (l *late) AnsweredSYNs() (taken, answered, lost uint64) { return 1000, 1001, 0 }
+
+// The counters of a processor are not read at one moment.
+func TestTheKernelCountsMeanwhile(t *testing.T) {
+	b := newFlooded(t)
+	b.node.kernel.in = &late{b.node.kernel.in}
+	b.now += answerWindow
+	b.turn()
+	if on, failed := b.node.KernelAnswers(); !on || failed {
+		t.Errorf("the kernel answers %v, failed %v", on, failed)
+	}
+}
 
 // Over a wire each SYN of a flood has one answer, to where it came from, and does not come
 // to the node's socket; what is left to the node comes there.
