@@ -16,6 +16,8 @@ type Cookies interface {
 	// Answered tells of a SYN-ACK of the TCP's that leaves; kept: of a flow that it
 	// has, and not a cookie.
 	Answered(now time.Duration, service int, synACK []byte, kept bool)
+	// Made reports whether such a SYN-ACK has a cookie; what it cannot tell has one.
+	Made(service int, synACK []byte) bool
 	// KernelCookies is what the kernel can make the same cookies from, while the TCP
 	// makes some of every SYN of IPv4, of whomever; Since is how long its clock has gone,
 	// and Sent tells of cookies that the kernel has sent.

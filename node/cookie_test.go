@@ -3,6 +3,7 @@ package node
 import (
 	"encoding/binary"
 	"net/netip"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -25,6 +26,7 @@ func (c *cookies) AppendCookie(_ time.Duration, dst []byte, _ int, syn []byte) (
 }
 
 func (c *cookies) Answered(time.Duration, int, []byte, bool)        { c.told++ }
+func (c *cookies) Made(int, []byte) bool                            { return true }
 func (c *cookies) KernelCookies(int) (out ingress.Cookies, ok bool) { return out, false }
 func (c *cookies) Since() time.Duration                             { return 0 }
 func (c *cookies) Sent(uint64)                                      {}
@@ -130,6 +132,38 @@ func (b *bench) overflow(first uint16) uint16 {
 	b.put1(in(late, flagSYN, clientISN, 0, nil))
 	b.until("the cookie is sent", func() bool { return len(b.sentTo(late)) > 0 })
 	return late
+}
+
+// A half-open flow that ends before its SYN-ACK could leave, by a second SYN of the same
+// turn, leaves no cookie behind: nothing waits for one (OWNERSHIP.md R14, R17).
+func TestASYNACKOfAnEndedFlowIsNoCookie(t *testing.T) {
+	b := newBenchFor(t, echoBackend(t))
+	b.turn()
+	const port = 40_000
+	flow := toFlow(port)
+	for i, want := range []flowstate.State{flowstate.HalfOpen, flowstate.None} {
+		h := b.node.Handle(b.now, frame(etherTypeIPv4, in(port, flagSYN, clientISN+uint32(i), 0, nil)))
+		if h.Verdict != DeliverSYN {
+			t.Fatal(h.Verdict)
+		}
+		b.stack.Gather(h.Packet)
+		b.stack.Flush()
+		for deadline := time.Now().Add(5 * time.Second); b.stack.State(&flow) != want; runtime.Gosched() {
+			if time.Now().After(deadline) {
+				t.Fatalf("netstack has it %v", b.stack.State(&flow))
+			}
+		}
+	}
+	b.turn()
+	for _, s := range b.sentTo(port) {
+		if s.flags == flagSYN|flagACK {
+			t.Errorf("a SYN-ACK of nobody's left: %+v", s)
+		}
+	}
+	buckets := allBuckets()
+	if held := b.node.Held(b.now, 0, &buckets); len(held) != 0 || b.node.cookiesOut(b.now, 0) {
+		t.Errorf("a cookie may come back: %+v", held)
+	}
 }
 
 // A flood goes past netstack once that has answered with a cookie. Each SYN gets one

@@ -75,6 +75,11 @@ func (n *Node) maySYNACK(now time.Duration, service int, e *tracked, s *outgoing
 		return Undecided
 	}
 	if n.flows.State(&s.flow) != flowstate.HalfOpen {
+		if n.answers != nil && !n.answers.Made(n.places[service], s.packet) {
+			// Its half-open flow has ended before it could leave, as of two SYNs that
+			// came in one turn: nothing can complete it.
+			return LateSYNACK
+		}
 		n.cookies[service], n.cookiesOf[service][bucket] = now, now
 		n.answered(now, service, s, false)
 		return Undecided

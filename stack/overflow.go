@@ -181,6 +181,17 @@ func (s *Stack) Since() time.Duration { return s.clock.NowMonotonic().Sub(tcpip.
 // Sent tells of cookies that were sent in netstack's place, and not made here.
 func (s *Stack) Sent(cookies uint64) { s.cookies += cookies }
 
+// Made reports whether a SYN-ACK of netstack's that leaves, an IP packet, has a cookie.
+// Where that cannot be told it has.
+func (s *Stack) Made(service int, packet []byte) bool {
+	p, ok := readOpening(packet, true)
+	if !ok {
+		return true
+	}
+	l := s.services[service].at(binary.BigEndian.Uint16(p.toPort))
+	return l == nil || l.overflow.key == nil || l.overflow.key.made(&p, uint32(s.Since().Seconds()), binary.BigEndian.Uint32(p.tcp[4:]))
+}
+
 // Answered tells of a SYN-ACK of netstack's that leaves, an IP packet. kept: netstack
 // has a half-open flow for it, and else the SYN-ACK has a cookie.
 func (s *Stack) Answered(now time.Duration, service int, packet []byte, kept bool) {
