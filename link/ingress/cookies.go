@@ -97,6 +97,11 @@ type answering struct {
 // loadCookies makes the maps.
 func (f *Filter) loadCookies() (err error) {
 	a := &f.answering
+	if isRealtime() {
+		// Since 3253cb49cbad (6.18) a section without bottom halves may interrupt another on the
+		// same processor there (PREEMPT_RT_NEEDS_BH_LOCK), and both have its slot.
+		return fmt.Errorf("%w: a kernel with PREEMPT_RT does not keep the two programs together", ErrUnsupported)
+	}
 	if !mayPerfmon() {
 		return fmt.Errorf("%w, and CAP_PERFMON to answer floods of SYNs", ErrNotPermitted)
 	}

@@ -72,11 +72,23 @@ func (b *builder) takeSYNs() {
 		asm.RSh.Reg(asm.R2, asm.R1),
 		asm.And.Imm(asm.R2, 1),
 		asm.JEq.Imm(asm.R2, 0, "process's"),
+		// The bucket may have been found under a key that was changed before the bit was
+		// set: see decide, also for what keeps the order of the loads.
+		asm.Mov.Reg(asm.R4, asm.R2),
+		asm.And.Imm(asm.R4, 0),
+		asm.Add.Reg(asm.R4, state),
 		asm.LoadMem(asm.R1, row, rowPort, asm.Half),
 		asm.LoadMem(asm.R2, asm.R10, tcp4+2, asm.Half),
 		asm.JNE.Reg(asm.R1, asm.R2, "process's"),
 		asm.StoreMem(asm.R10, cookieRow, row, asm.DWord),
 	)
+	for _, half := range []int16{0, 8} {
+		b.add(
+			asm.LoadMem(asm.R1, asm.R4, stateKey+half, asm.DWord),
+			asm.LoadMem(asm.R2, asm.R10, usedKey+half, asm.DWord),
+			asm.JNE.Reg(asm.R1, asm.R2, "process's"),
+		)
+	}
 	b.clientSYN()
 	b.wholeSYN(slot)
 	b.optionsOf(slot)

@@ -76,8 +76,7 @@ const onlineProcessors = "/sys/devices/system/cpu/online"
 
 // openOnline is that list, nil where it is of no use.
 func openOnline() *os.File {
-	var name unix.Utsname
-	if err := unix.Uname(&name); err != nil || realtime(unix.ByteSliceToString(name.Version[:])) {
+	if isRealtime() {
 		return nil
 	}
 	f, err := os.Open(onlineProcessors)
@@ -85,6 +84,13 @@ func openOnline() *os.File {
 		return nil
 	}
 	return f
+}
+
+// isRealtime reports that this kernel is one, or may be.
+func isRealtime() bool {
+	var name unix.Utsname
+	err := unix.Uname(&name)
+	return err != nil || realtime(unix.ByteSliceToString(name.Version[:]))
 }
 
 // realtime reports a kernel, by its version, that may take the processor from whoever has
