@@ -41,6 +41,8 @@ type overflow struct {
 	// plain and stamped are its last answers with a cookie, without and with time
 	// stamps; nil where there was none.
 	plain, stamped []byte
+	// made is when AppendCookie last made one in its place.
+	made time.Duration
 }
 
 // asks reports whether the listener is to answer a SYN itself.
@@ -134,6 +136,7 @@ func (s *Stack) AppendCookie(now time.Duration, dst []byte, service int, syn []b
 	dst = append(dst, form...)
 	s.writeCookie(dst[at:], &p, &l.overflow, &options)
 	s.cookies++
+	l.overflow.made = now
 	return dst, true
 }
 
@@ -157,22 +160,26 @@ func (s *Stack) writeCookie(packet []byte, p *opening, o *overflow, options *hea
 }
 
 // KernelCookies is what a service's cookies are made from, for somebody who answers SYNs
-// of IPv4 to one of its ports in the place of AppendCookie: while its listener answers with
+// of IPv4 to one of its ports, that for which AppendCookie has made the last, in its place:
+// while its listener answers with
 // cookies, as far as is known, and no source has its share of the flows. What is in it is
 // valid until the next packet.
 func (s *Stack) KernelCookies(service int) (c ingress.Cookies, ok bool) {
 	if (generous+1)*len(s.flows) >= generous*s.bounds.limit || s.bounds.memory != Ample || s.stamps == nil {
 		return c, false
 	}
+	var latest time.Duration
 	for _, l := range s.services[service].listeners {
-		if o := &l.overflow; o.on && o.key != nil && (o.plain != nil || o.stamped != nil) {
-			c.Port, c.Plain, c.Stamped = l.port, o.plain, o.stamped
-			copy(c.Nonces[:], o.key)
-			copy(c.StampKey[:], s.stamps)
-			return c, true
+		o := &l.overflow
+		if !o.on || o.key == nil || o.plain == nil && o.stamped == nil || ok && o.made <= latest {
+			continue
 		}
+		c.Port, c.Plain, c.Stamped = l.port, o.plain, o.stamped
+		copy(c.Nonces[:], o.key)
+		copy(c.StampKey[:], s.stamps)
+		latest, ok = o.made, true
 	}
-	return c, false
+	return c, ok
 }
 
 // Since is how long netstack's clock has gone.

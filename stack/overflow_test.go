@@ -118,6 +118,26 @@ func openingOptions() map[string][]byte {
 	}
 }
 
+// The kernel is to answer at the port of a range that is being asked, and not at one where a
+// listener answered with a cookie long ago.
+func TestKernelCookiesAreOfThePortThatIsAsked(t *testing.T) {
+	b := newCookieBench(t)
+	const inRange = 1
+	from := netip.MustParseAddrPort("10.0.0.9:4000")
+	for _, port := range []uint16{8001, 8000, 8003} {
+		to := netip.AddrPortFrom(vip, port)
+		b.Answered(b.now, inRange, b.asked(openingSYN(from, to, 1, nil, nil)), false)
+		b.now += time.Millisecond
+		syn := openingSYN(from, to, 2, nil, nil)
+		if _, ok := b.AppendCookie(b.now, nil, inRange, syn); !ok {
+			t.Fatalf("no cookie at port %d", port)
+		}
+		if c, ok := b.KernelCookies(inRange); !ok || c.Port != port {
+			t.Errorf("the kernel is to answer at port %d (%v) while %d is asked", c.Port, ok, port)
+		}
+	}
+}
+
 // A cookie that is made here is, byte for byte, what netstack answers: to whatever
 // asks for one, over IPv4 and IPv6, at each port of a range, and also minutes later.
 func TestCookiesAreNetstacksOwn(t *testing.T) {
