@@ -2,6 +2,7 @@ package node
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"onevoice/hashing"
@@ -42,6 +43,9 @@ const (
 	floodBegins  = 100
 	floodEnds    = 20
 	quietWindows = 25
+	// oddTime is for how long the kernel is not let again when it was quiet in the midst of
+	// a flood: of SYNs that it leaves to this node.
+	oddTime = 5 * time.Second
 	// maxCompleting bounds the flows that may have begun with a cookie and are not in the
 	// table yet, of a window. Beyond it no cookie is taken until the next.
 	maxCompleting = 8192
@@ -63,6 +67,8 @@ type kernelAnswers struct {
 	made   []int
 	window time.Duration
 	quiet  int
+	// odd is until when it is not let again.
+	odd time.Duration
 	// answered are those of the kernel's that have been noted.
 	answered uint64
 	// failed: SYNs were taken and neither answered nor lost, because another program has
@@ -143,7 +149,7 @@ func (n *Node) tickAnswers(now time.Duration) {
 	k.window = now + answerWindow
 	n.endWindow(now)
 	for i, made := range k.made {
-		if k.made[i] = 0; made >= floodBegins && !k.failed && k.on[i] == (Bitmap{}) {
+		if k.made[i] = 0; made >= floodBegins && !k.failed && now >= k.odd && k.on[i] == (Bitmap{}) {
 			n.letKernelAnswer(now, i)
 		}
 	}
@@ -192,6 +198,9 @@ func (n *Node) endWindow(now time.Duration) {
 		k.quiet = max(k.quiet-1, 0)
 	default:
 		if k.quiet++; k.quiet == quietWindows {
+			if slices.Max(k.made) >= floodBegins {
+				k.odd = now + oddTime
+			}
 			n.AnswerAlone()
 		}
 	}

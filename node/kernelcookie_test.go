@@ -442,6 +442,35 @@ func TestTheKernelAnswersFloodsOnly(t *testing.T) {
 	}
 }
 
+// A flood of SYNs that the kernel leaves to the node, as of those with room for no segment,
+// does not have it begin and cease all the time.
+func TestAFloodThatTheKernelLeaves(t *testing.T) {
+	b := newFlooded(t)
+	on := func() bool { on, _ := b.node.KernelAnswers(); return on }
+	flood := func() {
+		for range floodBegins + 10 {
+			b.next++
+			b.put(noStamp, frame(etherTypeIPv4, optionSYN(b.next, []byte{2, 4, 0, 0})))
+		}
+		b.turn()
+		b.now += answerWindow
+		b.turn()
+	}
+	for range quietWindows {
+		flood()
+	}
+	for range 3 {
+		if on() {
+			t.Fatal("the kernel is let in a flood that it leaves")
+		}
+		flood()
+	}
+	b.now += oddTime
+	if flood(); !on() {
+		t.Error("the kernel is not let again")
+	}
+}
+
 // astray is an Answerer whose SYNs another program has.
 type astray struct{ Answerer }
 
