@@ -68,9 +68,17 @@ func runWitness(file string, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	server := admin.Serve(l, admin.Daemon{Status: d.witnessStatus, Wish: d.wish, Version: version(), Log: auditOf(d.log)})
+	server := admin.Serve(l, admin.Daemon{Status: d.witnessStatus, Wish: d.wish, Change: refuseChange, Changed: func() admin.ChangeStatus { return admin.ChangeStatus{} },
+		Version: version(), Log: auditOf(d.log)})
 	d.opened(server.Close)
 	return d.witness()
+}
+
+var errWitnessStays = errors.New("a witness takes neither another file nor another version while it runs; stop it and start it, which ends no session")
+
+// refuseChange answers an upgrade or a reload of a witness.
+func refuseChange(admin.Change) (admin.ChangeStatus, error) {
+	return admin.ChangeStatus{}, errWitnessStays
 }
 
 // witnessAddress is where a witness listens: at its own address, or at all where
@@ -134,19 +142,25 @@ func keyring(cfg *config.Config, key []byte) (sealed.Keyring, error) {
 // witness runs the loop until a signal ends it, or the core has failed.
 func (d *daemon) witness() error {
 	stop := make(chan os.Signal, 2)
-	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(stop)
 	ended := make(chan error, 1)
 	go d.runLoop(ended)
 	d.held.tell(d.log)
 	d.log.Info("started", "witness", d.cfg.Node.Name, "address", d.cfg.Cluster.Witness, "cluster", d.cfg.Cluster.Name)
-	select {
-	case err := <-ended:
-		return err
-	case s := <-stop:
-		d.log.Info("stopping", "signal", s.String())
-		d.loop.Stop()
-		return <-ended
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case s := <-stop:
+			if s == syscall.SIGHUP {
+				d.log.Warn("nothing was changed: " + errWitnessStays.Error())
+				continue
+			}
+			d.log.Info("stopping", "signal", s.String())
+			d.loop.Stop()
+			return <-ended
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"net"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -105,6 +106,15 @@ func TestTwoNodesWithAWitness(t *testing.T) {
 	}
 	if out := status(hosts["10.77.0.9"]); !strings.Contains(out, "10.77.0.11") || !strings.Contains(out, "witness") {
 		t.Errorf("the witness's status:\n%s", out)
+	}
+	// It knows no reload, says so, and goes on.
+	if err := w.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	w.until("a witness takes neither another file nor another version while it runs")
+	code, out := runProgram(t, program(t, "reload", "--socket", hosts["10.77.0.9"].socket()), (*exec.Cmd).Start)
+	if code != 1 || !strings.Contains(out, "stop it and start it") {
+		t.Errorf("a witness's reload: exit %d: %s", code, out)
 	}
 	// Its worker outlives n2 and gets no lease any more, as if the host were cut off.
 	if err := n2.Process.Kill(); err != nil {
