@@ -216,13 +216,22 @@ func (s *situation) services() (out []string) {
 			switch {
 			case x.Up || slices.Contains(everywhere, x.Service) || h.Self && slices.Contains(s.Differs, x.Service):
 			case h.Self:
-				out = append(out, fmt.Sprintf("service %s is down on this node, and the others have its buckets; start its backend%s", x.Service, s.reason(x.Service)))
+				out = append(out, fmt.Sprintf("service %s is down on this node, and %s; start its backend%s", x.Service, taken(h.Buckets[x.Service]), s.reason(x.Service)))
 			default:
-				out = append(out, fmt.Sprintf("service %s is down on %s (%s), and the others have its buckets; `onevoice status` there tells why", x.Service, h.Name, h.Address))
+				out = append(out, fmt.Sprintf("service %s is down on %s (%s), and %s; `onevoice status` there tells why", x.Service, h.Name, h.Address, taken(h.Buckets[x.Service])))
 			}
 		}
 	}
 	return out
+}
+
+// taken says where the buckets of a service are that is down on a node: there still while
+// they are given away, and for as long as all others drain or have no room.
+func taken(left int) string {
+	if left == 0 {
+		return "the others have its buckets"
+	}
+	return "some of its buckets are there still, whose clients are refused"
 }
 
 // reason is what the check of a service says here, in brackets.

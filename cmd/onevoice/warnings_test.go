@@ -65,6 +65,9 @@ func TestWarnings(t *testing.T) {
 		{"no witness", func(s *situation) { s.Hosts[2].Witness = true; silent(s, 2) }, []string{"n3 (10.77.0.13), the witness, is not heard"}},
 		{"a service down here", func(s *situation) { s.Hosts[0].Health = []cluster.Health{{Service: "ssh"}} }, []string{"ssh is down on this node"}},
 		{"a service down there", func(s *situation) { s.Hosts[1].Health = []cluster.Health{{Service: "ssh"}} }, []string{"ssh is down on n2 (10.77.0.12)"}},
+		{"a service down here, and nobody takes its buckets", func(s *situation) {
+			s.Hosts[0].Health, s.Hosts[0].Buckets = []cluster.Health{{Service: "ssh"}}, map[string]int{"ssh": 175}
+		}, []string{"ssh is down on this node, and some of its buckets are there still, whose clients are refused"}},
 		{"a service down everywhere, a node dead", func(s *situation) {
 			for i := range s.Hosts {
 				s.Hosts[i].Health = []cluster.Health{{Service: "ssh"}}
