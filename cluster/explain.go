@@ -27,6 +27,8 @@ type Party struct {
 	// Self is the host that is asked. Leased: it holds a lease, as far as that host
 	// knows.
 	Self, Leased bool
+	// Down: the service is down there. Told of an owner alone.
+	Down bool
 }
 
 // MappingOf is the mapping of a service that is in force.
@@ -55,6 +57,9 @@ func (c *Core) Explain(service string, bucket uint8) (Explained, error) {
 	s := c.table.service(service)
 	r := &s.Rows[bucket]
 	e := Explained{Owner: c.party(r.Owner), To: c.party(r.To), Home: m.Sharing.home(int(bucket)), Remapped: s.Next != nil}
+	if h := c.table.at(r.Owner); h != nil && !h.Foreign {
+		e.Owner.Down = !c.table.healthy(h, service)
+	}
 	if h := c.table.homeHost(s, int(bucket)); h != nil {
 		e.Home = h.Name // the file may have its address
 	}

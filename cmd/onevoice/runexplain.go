@@ -250,6 +250,8 @@ func (q *question) ours(x *cluster.Explained) string {
 	switch {
 	case x.To.Name != "":
 		text += fmt.Sprintf(" and gives it to %s at this moment", x.To.Name)
+	case o.Leased && o.Down:
+		text += " and holds a lease, and the service is down there, so it refuses; `onevoice status` there tells why"
 	case o.Leased:
 		text += " and holds a lease, so it answers"
 	default:
