@@ -67,7 +67,7 @@ func (d *DirectPath) Flows() (out []stack.FlowStatus, err error) {
 			state = "closing"
 		}
 		out = append(out, stack.FlowStatus{
-			Client: s.Remote.String(), Service: d.cfg.Services[s.service].Name, State: state, BytesUp: s.Received, BytesDown: s.Acked,
+			Client: s.Remote.String(), Service: d.cfg.Services[s.service].Name, State: state, Seconds: -1, BytesUp: s.Received, BytesDown: s.Acked,
 		})
 	}
 	return out, err

@@ -229,7 +229,8 @@ type FlowStatus struct {
 	Client  string `json:"client"`
 	Service string `json:"service"`
 	// State is "connecting" or "open", or which side has finished.
-	State     string  `json:"state"`
+	State string `json:"state"`
+	// Seconds that it has been there, negative where only the kernel knows.
 	Seconds   float64 `json:"seconds"`
 	BytesUp   uint64  `json:"bytes_up"`
 	BytesDown uint64  `json:"bytes_down"`

@@ -106,11 +106,19 @@ func noFlows(all int, service string, client []string) string {
 	return what
 }
 
+// age is how long a flow has been there, "-" where that is not known.
+func age(seconds float64) string {
+	if seconds < 0 {
+		return "-"
+	}
+	return duration(seconds)
+}
+
 func listFlows(out io.Writer, running []stack.FlowStatus) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "CLIENT\tSERVICE\tSTATE\tFOR\tUP\tDOWN")
 	for _, f := range running {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", f.Client, f.Service, f.State, duration(f.Seconds), bytesText(f.BytesUp), bytesText(f.BytesDown))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", f.Client, f.Service, f.State, age(f.Seconds), bytesText(f.BytesUp), bytesText(f.BytesDown))
 	}
 	return w.Flush()
 }
