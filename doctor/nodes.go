@@ -84,7 +84,7 @@ func filesEqual(f *Facts) (out []Finding) {
 			out = append(out, Finding{
 				Code: "files-unequal", Harms: true,
 				Text: fmt.Sprintf("the file of %s is not the same as this node's in %s; a node takes no bucket of a service that its file has otherwise", p.Name, strings.Join(tables, ", ")),
-				Mend: "make the files equal but for [node] and [admin] (`onevoice check` prints what each means), then restart onevoice where it was changed",
+				Mend: "make the files equal but for [node] and [admin] (`onevoice check` prints what each means), then `onevoice reload` where it was changed, or restart it if that refuses",
 			})
 		}
 	}
