@@ -131,7 +131,7 @@ func RunSoak(ctx context.Context, out io.Writer, o SoakOptions) (err error) {
 	}
 	defer func() { err = errors.Join(err, w.Close()) }()
 	t := o.torture()
-	s := &soak{torture: &torture{watched: w, n: n, o: t, result: newTortureResult(&t), told: time.Now(), restless: true}, o: o}
+	s := &soak{torture: &torture{watched: w, n: n, o: t, result: newTortureResult(&t), told: time.Now(), orphaned: map[string]time.Time{}, restless: true}, o: o}
 	if err := errors.Join(w.sniffer.Remember(), w.sniffer.Tell((*Judge).Moving)); err != nil {
 		return err
 	}

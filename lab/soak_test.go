@@ -66,8 +66,8 @@ func TestJudgeFlowsOfOrders(t *testing.T) {
 	}
 }
 
-// Users of a node that dies soon after a flood may not have been told when a soak
-// goes on; all others are, and a torture waits.
+// Users of a node that dies soon after a flood, or gives up its flows, may not have been
+// told when a soak goes on; all others are, and a torture waits.
 func TestJudgeFlowsAfterAFlood(t *testing.T) {
 	const s = time.Second
 	for _, c := range []struct {
@@ -76,6 +76,9 @@ func TestJudgeFlowsAfterAFlood(t *testing.T) {
 		flooded  time.Duration
 		breach   string
 	}{
+		{"n3", true, s - cookieMemory, ""},
+		{"n3", true, -s - cookieMemory, "has not gone on"},
+		{"n4", true, s - cookieMemory, "has not gone on"},
 		{"n1", true, s - cookieMemory, ""},
 		{"n1", true, -s - cookieMemory, "was told nothing of its node's death"},
 		{"n1", false, s - cookieMemory, "was told nothing of its node's death"},
@@ -83,6 +86,8 @@ func TestJudgeFlowsAfterAFlood(t *testing.T) {
 	} {
 		tt, tr := tested(), testTrial(Round{Kind: TortureKill, Node: "n1", For: s})
 		tt.restless, tt.flooded, tr.undone = c.restless, after(c.flooded), time.Now()
+		// One was given up in the round before, and one long ago.
+		tt.orphaned = map[string]time.Time{"n3": after(-s), "n4": after(-s - cookieMemory)}
 		f := &liveFlow{node: c.node, heard: after(-s), stream: &net.TCPConn{}, conn: &net.TCPConn{}, stop: make(chan struct{})}
 		k := &KindResult{}
 		tt.judgeFlow(k, tr, f)

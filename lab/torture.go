@@ -70,6 +70,9 @@ type torture struct {
 	// floods counts those of SYNs, and flooded is when the last one ended.
 	floods  int
 	flooded time.Time
+	// orphaned is when a node was last back from a fault in which its flows may have been
+	// given up.
+	orphaned map[string]time.Time
 	// toldTimes breaches have been told of the round toldOf.
 	toldOf, toldTimes int
 }
@@ -89,7 +92,7 @@ func RunTorture(ctx context.Context, out io.Writer, o TortureOptions) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, w.Close()) }()
-	t := &torture{watched: w, n: n, o: o, result: newTortureResult(&o), told: time.Now()}
+	t := &torture{watched: w, n: n, o: o, result: newTortureResult(&o), told: time.Now(), orphaned: map[string]time.Time{}}
 	if err := t.run(ctx); err != nil {
 		return err
 	}

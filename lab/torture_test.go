@@ -126,7 +126,7 @@ func TestBystander(t *testing.T) {
 // tested is a torture without a cluster, at its first round.
 func tested() *torture {
 	o := &TortureOptions{}
-	return &torture{n: newNarrator(io.Discard, false), result: newTortureResult(o), bystander: &bystander{}, round: 1,
+	return &torture{n: newNarrator(io.Discard, false), result: newTortureResult(o), bystander: &bystander{}, round: 1, orphaned: map[string]time.Time{},
 		watched: &watched{}}
 }
 

@@ -79,6 +79,7 @@ func (r *Round) served() bool {
 func (t *torture) judgeRound(tr *trial) {
 	k := t.result.kind(tr.Kind)
 	k.Rounds++
+	t.noteOrphans(tr)
 	before := *k
 	for _, f := range tr.flows {
 		t.judgeFlow(k, tr, f)
@@ -106,7 +107,7 @@ func (t *torture) judgeFlow(k *KindResult, tr *trial, f *liveFlow) {
 	heard, at, ended := f.state()
 	k.Flows++
 	switch {
-	case ended == nil && (tr.ends(f) || !heard.After(tr.undone)) && t.stoodStill(tr.undone), ended == nil && tr.ends(f) && t.untold(tr):
+	case ended == nil && (tr.ends(f) || !heard.After(tr.undone)) && t.stoodStill(tr.undone), ended == nil && t.untold(tr, f):
 		// It is given up, for nobody can say.
 		k.Silent++
 		f.close()
@@ -132,12 +133,23 @@ func (t *torture) judgeFlow(k *KindResult, tr *trial, f *liveFlow) {
 	}
 }
 
-// untold reports whether users of a node that died in the round need not have been told
-// yet: a flood's cookies may still have come back when they last said something, so that
-// strays of buckets that moved had no answer (OWNERSHIP.md R14, R17). Only a soak does not
-// wait for the end of that.
-func (t *torture) untold(tr *trial) bool {
-	return t.restless && tr.began.Before(t.flooded.Add(cookieMemory))
+// untold reports whether the user of a flow that ended with its node in the round, or was
+// given up in it or lately, need not have been told yet: a flood's cookies may still have
+// come back when it last said something, so that strays of buckets that moved had no answer
+// (OWNERSHIP.md R14, R17). Only a soak does not wait for the end of that.
+func (t *torture) untold(tr *trial, f *liveFlow) bool {
+	lost := tr.ends(f) || tr.orphans(f.node) || tr.began.Before(t.orphaned[f.node].Add(cookieMemory))
+	return lost && t.restless && tr.began.Before(t.flooded.Add(cookieMemory))
+}
+
+// noteOrphans notes whose flows may be given up after the round: a node that has stood still
+// for long enough learns of that when it is back, and its clients later.
+func (t *torture) noteOrphans(tr *trial) {
+	for _, f := range tr.flows {
+		if tr.orphans(f.node) {
+			t.orphaned[f.node] = tr.undone
+		}
+	}
 }
 
 // judgeNewcomer checks one new connection that began in a round.
