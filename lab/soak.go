@@ -166,7 +166,10 @@ func (s *soak) run(ctx context.Context) (err error) {
 	s.result.Seconds = time.Since(s.began).Seconds()
 	s.newcomers.close()
 	s.asks.close()
-	s.torture.judgeCalm(s.newcomers.take())
+	if ctx.Err() == nil {
+		// Else there was no calm: a round was under way.
+		s.torture.judgeCalm(s.newcomers.take())
+	}
 	s.flows.close()
 	return errors.Join(err, s.end(ctx))
 }
