@@ -256,6 +256,11 @@ func (p *runner) outlive(next *control.Successor) error {
 		select {
 		case s := <-p.signals:
 			next.Signal(s)
+		case err := <-p.free:
+			// The process before this one has ended: so does this one, and the next.
+			if p.free = nil; err != nil {
+				return err
+			}
 		case <-next.Ended():
 			return exitOf(next.Wait())
 		}

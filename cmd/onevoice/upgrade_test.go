@@ -310,6 +310,29 @@ func TestKilledInTheMidstOfAnUpgrade(t *testing.T) {
 	c.untilAllEnd()
 }
 
+// Two upgrades, and then the first of the three processes is killed: both after it end, and
+// whoever has started it can start the node again.
+func TestFirstOfThreeIsKilled(t *testing.T) {
+	p := newPair(t)
+	c := p.start()
+	c.until("answering: this node holds a lease")
+	old := p.session()
+	for range 2 {
+		if code, out := p.upgrade("upgrade"); code != 0 {
+			t.Fatalf("exit %d: %s", code, out)
+		}
+	}
+	c.end(syscall.SIGKILL)
+	c = p.startAgain()
+	if err := echoes(old); err != nil {
+		t.Fatal(err)
+	}
+	if state := c.end(syscall.SIGTERM); !state.Success() {
+		t.Errorf("stop: %v:\n%s", state, strings.Join(c.log, "\n"))
+	}
+	c.untilAllEnd()
+}
+
 // pidOf is the process that a line of the log names.
 func pidOf(t *testing.T, line string) (pid int) {
 	t.Helper()
