@@ -161,25 +161,27 @@ func (s *Stack) writeCookie(packet []byte, p *opening, o *overflow, options *hea
 
 // KernelCookies is what a service's cookies are made from, for somebody who answers SYNs
 // of IPv4 to one of its ports, that for which AppendCookie has made the last, in its place:
-// while its listener answers with
-// cookies, as far as is known, and no source has its share of the flows. What is in it is
-// valid until the next packet.
+// while its listener answers with cookies, as far as is known, and no source has its share
+// of the flows. What is in it is valid until the next packet.
 func (s *Stack) KernelCookies(service int) (c ingress.Cookies, ok bool) {
 	if (generous+1)*len(s.flows) >= generous*s.bounds.limit || s.bounds.memory != Ample || s.stamps == nil {
 		return c, false
 	}
-	var latest time.Duration
+	var latest *listener
 	for _, l := range s.services[service].listeners {
 		o := &l.overflow
-		if !o.on || o.key == nil || o.plain == nil && o.stamped == nil || ok && o.made <= latest {
-			continue
+		if o.on && o.key != nil && (o.plain != nil || o.stamped != nil) && (latest == nil || o.made > latest.overflow.made) {
+			latest = l
 		}
-		c.Port, c.Plain, c.Stamped = l.port, o.plain, o.stamped
-		copy(c.Nonces[:], o.key)
-		copy(c.StampKey[:], s.stamps)
-		latest, ok = o.made, true
 	}
-	return c, ok
+	if latest == nil {
+		return c, false
+	}
+	o := &latest.overflow
+	c.Port, c.Plain, c.Stamped = latest.port, o.plain, o.stamped
+	copy(c.Nonces[:], o.key)
+	copy(c.StampKey[:], s.stamps)
+	return c, true
 }
 
 // Since is how long netstack's clock has gone.
