@@ -22,6 +22,9 @@ func TestSYNsOfAFlood(t *testing.T) {
 			j.Frame(time.Second, Sender{Host: "client1"}, &Capture{Data: data, Bytes: len(data)})
 		}
 	}
+	if len(j.flows) != 2*each {
+		t.Errorf("%d SYNs have %d sources", 2*each, len(j.flows))
+	}
 	if v := j.Verdict(); v.Counts.SYNs != uint64(2*each) || v.Counts.Malformed != 0 || v.Counts.RepeatedSYNs != 0 || !v.Held() {
 		t.Errorf("%+v, %v", v.Counts, v.Err())
 	}
