@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"onevoice/admin"
+	"onevoice/cluster"
 )
 
 // explained runs `explain` on a file alone, whose service has more lines.
@@ -102,5 +103,16 @@ func TestExplainTellsWhoIsDenied(t *testing.T) {
 	}
 	if code, out := explainedByFile(t, "deny_file = \"/none\"", "10.9.0.1", "10.77.0.2:22"); code != 1 || !strings.Contains(out, "/none: there is no such file") {
 		t.Errorf("without the file: exit %d: %s", code, out)
+	}
+}
+
+// An owner whose service is down is not said to answer.
+func TestExplainTellsOfAServiceThatIsDown(t *testing.T) {
+	q := question{}
+	for down, says := range map[bool]string{false: "so it answers", true: "so it refuses"} {
+		x := cluster.Explained{Owner: cluster.Party{Name: "n1", Leased: true, Down: down}}
+		if got := q.ours(&x); !strings.HasPrefix(got, "n1 owns it") || !strings.Contains(got, says) {
+			t.Errorf("down %v: %s", down, got)
+		}
 	}
 }
