@@ -64,6 +64,10 @@ const (
 	heapSlackBytes = 256 << 10
 )
 
+// longSoak is from how long on a soak begins with a flood, whose room tables keep: it is no
+// growth of what comes after it.
+const longSoak = 10 * time.Minute
+
 // tellEvery is how often a soak tells how far it is.
 const tellEvery = 10 * time.Second
 
@@ -153,6 +157,11 @@ func (s *soak) run(ctx context.Context) (err error) {
 	if err := s.replenish(ctx); err != nil {
 		return err
 	}
+	if s.o.For >= longSoak {
+		if err := s.firstFlood(ctx); err != nil {
+			return err
+		}
+	}
 	if s.result.Before, err = s.usage(ctx, s.Daemons[0]); err != nil {
 		return err
 	}
@@ -172,6 +181,21 @@ func (s *soak) run(ctx context.Context) (err error) {
 	}
 	s.flows.close()
 	return errors.Join(err, s.end(ctx))
+}
+
+// firstFlood is a flood before anything is measured, and the time until its half-open
+// connections are given up.
+func (s *soak) firstFlood(ctx context.Context) error {
+	s.n.say("a first flood of SYNs")
+	undo, err := s.flood()
+	if err != nil {
+		return err
+	}
+	err = sleep(ctx, longestFlood)
+	if err = errors.Join(err, undo()); err != nil {
+		return err
+	}
+	return s.rest(ctx, s.n, cookieMemory)
 }
 
 // newSoakNewcomers begins the connections: pages mostly, and bulk.
@@ -267,20 +291,21 @@ func (s *soak) end(ctx context.Context) (err error) {
 	if s.torture.result.Broken > 0 || !s.result.Verdict.Held() || ctx.Err() != nil {
 		return nil
 	}
-	if err := s.rest(ctx, s.n); err != nil {
+	if err := s.rest(ctx, s.n, restTime); err != nil {
 		return err
 	}
 	s.result.After, err = s.usage(ctx, s.Daemons[0])
 	return err
 }
 
-// rest waits until TIME-WAIT is over everywhere.
-func (w *watched) rest(ctx context.Context, n *narrator) error {
-	n.say("resting for %s", restTime)
+// rest waits until what is left of connections is given up: TIME-WAIT everywhere is over after
+// restTime.
+func (w *watched) rest(ctx context.Context, n *narrator, long time.Duration) error {
+	n.say("resting for %s", long)
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for began := time.Now(); ; {
-		left := restTime - time.Since(began)
+		left := long - time.Since(began)
 		if left <= 0 {
 			return nil
 		}
