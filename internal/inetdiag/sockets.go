@@ -55,6 +55,14 @@ type request [requestBytes]byte
 func (r *request) Len() int          { return requestBytes }
 func (r *request) Serialize() []byte { return r[:] }
 
+// oldRequest is a struct inet_diag_req, and getSockets its message, TCPDIAG_GETSOCK.
+type oldRequest [60]byte
+
+const getSockets = 18
+
+func (r *oldRequest) Len() int          { return len(r) }
+func (r *oldRequest) Serialize() []byte { return r[:] }
+
 // Wanted is what Sockets is asked for.
 type Wanted struct {
 	// Port is the local one, 0 for all.
@@ -68,32 +76,30 @@ type Wanted struct {
 
 // Sockets are those that are wanted, of both families; whoever listens at all addresses of
 // IPv6 may have connections of IPv4. The kernel walks its whole table of connections
-// for it.
+// for it, of some hundred thousand chains, so that it is asked for both families at once:
+// by the message before sock_diag's, which names none (net/ipv4/inet_diag.c,
+// inet_diag_dump_compat).
 func Sockets(w Wanted) (out []Socket, err error) {
-	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		r, states := request{0: family, 1: unix.IPPROTO_TCP}, uint32(allStates)
-		if w.Counts {
-			r[2] = infoAsked
+	var r oldRequest
+	states := uint32(allStates)
+	if w.Counts {
+		r[3] = infoAsked
+	}
+	if !w.Over {
+		states &^= 1 << TimeWait
+	}
+	binary.BigEndian.PutUint16(r[4:], w.Port)
+	binary.NativeEndian.PutUint32(r[52:], states)
+	req := nl.NewNetlinkRequest(getSockets, unix.NLM_F_DUMP)
+	req.AddData(&r)
+	err = req.ExecuteIter(unix.NETLINK_SOCK_DIAG, getSockets, func(m []byte) bool {
+		if s, ok := read(m); ok {
+			out = append(out, s)
 		}
-		if !w.Over {
-			states &^= 1 << TimeWait
-		}
-		binary.NativeEndian.PutUint32(r[4:], states)
-		binary.BigEndian.PutUint16(r[8:], w.Port)
-		req := nl.NewNetlinkRequest(nl.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP)
-		req.AddData(&r)
-		err := req.ExecuteIter(unix.NETLINK_SOCK_DIAG, nl.SOCK_DIAG_BY_FAMILY, func(m []byte) bool {
-			if s, ok := read(m); ok {
-				out = append(out, s)
-			}
-			return true
-		})
-		if errors.Is(err, unix.ENOENT) && family == unix.AF_INET6 {
-			continue // a kernel without IPv6
-		}
-		if err != nil {
-			return nil, fmt.Errorf("inetdiag: %w", err)
-		}
+		return true
+	})
+	if err != nil {
+		return nil, fmt.Errorf("inetdiag: %w", err)
 	}
 	return out, nil
 }
