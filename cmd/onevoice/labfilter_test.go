@@ -53,23 +53,39 @@ func TestForeignFramesWakeNobody(t *testing.T) {
 		}
 		return taken, inKernel, foreign
 	}
-	taken, inKernel, foreign := count()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	code, out := runProgram(t, labProgram(t, "exec", "ov-client1", "--", "env", "-u", asProgram, asCrowd+"=1", self, "-test.run=^TestCrowd$"), (*exec.Cmd).Start)
-	if code != 0 {
-		t.Fatalf("the crowd: exit %d: %s", code, out)
-	}
-	var taken2, inKernel2, foreign2 uint64
-	for begun := time.Now(); ; {
-		taken2, inKernel2, foreign2 = count()
-		if taken2-taken == crowd && foreign2-foreign >= 2*crowd {
-			break
+	// attempt has one crowd, and reports whether it was taken and refused as it should. A
+	// node that a busy machine keeps from its lease meanwhile takes nothing.
+	var inKernel uint64
+	attempt := func() bool {
+		taken, inKernelBefore, foreign := count()
+		code, out := runProgram(t, labProgram(t, "exec", "ov-client1", "--", "env", "-u", asProgram, asCrowd+"=1", self, "-test.run=^TestCrowd$"), (*exec.Cmd).Start)
+		if code != 0 {
+			t.Fatalf("the crowd: exit %d: %s", code, out)
 		}
-		if time.Since(begun) > patience {
-			t.Fatalf("%d segments were taken and %d refused by others, want %d and %d", taken2-taken, foreign2-foreign, crowd, 2*crowd)
+		for begun := time.Now(); ; {
+			taken2, inKernel2, foreign2 := count()
+			inKernel = inKernel2 - inKernelBefore
+			if taken2-taken == crowd && foreign2-foreign >= 2*crowd {
+				return true
+			}
+			if time.Since(begun) > patience/6 {
+				t.Logf("%d segments were taken and %d refused by others, want %d and %d", taken2-taken, foreign2-foreign, crowd, 2*crowd)
+				return false
+			}
+		}
+	}
+	for i := 1; !attempt(); i++ {
+		if i == 3 {
+			t.Fatal("no crowd was as it should be")
+		}
+		for begun := time.Now(); !shared(); {
+			if time.Since(begun) > patience {
+				t.Fatalf("the nodes have not shared the buckets again: %+v", status(nodes[0]).Nodes)
+			}
 		}
 	}
 	s := status(nodes[0])
@@ -78,13 +94,13 @@ func TestForeignFramesWakeNobody(t *testing.T) {
 		t.Errorf("status does not say %q:\n%s", filter.State, text)
 	}
 	if !strings.HasPrefix(filter.State, "in the kernel") {
-		if filter.State != "in user space" || filter.Reason == "" || inKernel2 != 0 {
+		if filter.State != "in user space" || filter.Reason == "" || inKernel != 0 {
 			t.Errorf("filter %+v", filter)
 		}
 		t.Skip(filter.State, filter.Reason)
 	}
-	if got := inKernel2 - inKernel; got != 2*crowd {
-		t.Errorf("%d frames were dropped in the kernel, want %d", got, 2*crowd)
+	if inKernel != 2*crowd {
+		t.Errorf("%d frames were dropped in the kernel, want %d", inKernel, 2*crowd)
 	}
 	if whole := strings.Contains(filter.State, "TCX"); whole != (filter.ForHost >= crowd) || whole != (filter.Reason == "") {
 		t.Errorf("filter %+v", filter)
