@@ -64,8 +64,11 @@ func TestScenarios(t *testing.T) {
 			if !r.AsExpected || len(r.Quiet) > 0 {
 				t.Errorf("the verdict is not what was expected, or a fault struck nothing:\n%s", out)
 			}
-			if name == "a-new-node" {
+			switch n := &r.Sessions; {
+			case name == "a-new-node":
 				movesFew(t, r)
+			case name == "direct-path-outlives-onevoice" && (n.Open != s.Clients || n.Untouched != n.Open):
+				t.Errorf("%+v", n)
 			}
 			for _, off := range s.Off {
 				turned, err := s.With(off)

@@ -32,6 +32,23 @@ duration 30s
 drain  n3@8s
 expect healthy
 off    without handover
+`}, {"direct-path-outlives-onevoice", `
+title  On the direct path onevoice dies, moves, drains, restarts, and no session ends
+about  The kernel has the sessions, and the programs at the interface are pinned: they go on while nobody tells them anything, and accept nothing new when the lease is over.
+about  The second that is killed drains then, and its sessions go on too.
+link   https://docs.ebpf.io/linux/concepts/pinning
+users  ssh
+path   direct
+clients 60
+duration 40s
+kill   n2@8s+1s
+weight n1=20@13s
+drain  n3@18s
+restart n4@23s+1s
+kill   n3@28s+1s
+expect healthy
+off    without handover
+off    without failover
 `}, {"management-network-split", `
 title  The management network splits, and the clients' LAN does not
 about  Leases are proved on the clients' own LAN, so that nobody stops or answers twice. One who does not follow the log is put out.
