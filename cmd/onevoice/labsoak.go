@@ -51,7 +51,9 @@ as to a web server, some of them bulk, and names by UDP, all over IPv4 and IPv6.
 What happens to the nodes: they are killed, stopped, stalled, drained, upgraded
 and given other weights, their control processes and backends are killed, their
 cables are cut, the LAN is parted, and SYNs come in floods. The processes of the
-first node are not ended: its memory is looked at all the time.
+first node are not ended: its memory is looked at all the time. A soak of ten
+minutes and more begins with a flood and a rest, so that the room which tables
+take and keep is no growth.
 
 After a breach the last frames, the logs and the result are in the directory of
 --evidence, and the same --seed makes the same faults. It exits 0 only if
