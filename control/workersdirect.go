@@ -289,6 +289,13 @@ func (d *DirectPath) Running() (n int) {
 	return n
 }
 
+// CookiesSent is how many SYN cookies the host has sent, as of the last look.
+func (d *DirectPath) CookiesSent() uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.cookies
+}
+
 // Holding is in which buckets of each service of the configuration there may be flows,
 // and the generation under which that was found.
 func (d *DirectPath) Holding(services []node.Bitmap, now time.Duration) (generation uint64) {

@@ -77,6 +77,7 @@ type Guest struct {
 	// foreign is how many frames the filter has dropped, as seen before foreignBy.
 	foreign   uint64
 	foreignBy time.Duration
+	flood     floodWatch
 	// lists are in force, by the files of prefixes; before Start they are the caller's.
 	lists map[string]*admission.List
 	// leased: there was a lease on some path.
@@ -262,6 +263,7 @@ func (g *Guest) Turned(now time.Duration, _ uint64) {
 	}
 	g.quiet.Store(now-g.busyAt > linger)
 	g.lookForeign(now)
+	g.lookForFlood(now)
 	if g.page != nil {
 		if g.parts.Direct != nil {
 			flows += g.parts.Direct.Running()

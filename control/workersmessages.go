@@ -210,9 +210,11 @@ type WorkerStatus struct {
 	// TurnedAway is how often each service has turned away what was new; nil when none
 	// has rules for it.
 	TurnedAway []admission.Counts `json:"turned_away,omitempty"`
-	Stranger   *StrangerStatus    `json:"stranger,omitempty"`
-	Unbeliever *UnbelieverStatus  `json:"unbeliever,omitempty"`
-	Flows      FlowsStatus        `json:"flows"`
+	// Flood is of the flood of SYNs that lasts, nil while there is none.
+	Flood      *FloodStatus      `json:"flood,omitempty"`
+	Stranger   *StrangerStatus   `json:"stranger,omitempty"`
+	Unbeliever *UnbelieverStatus `json:"unbeliever,omitempty"`
+	Flows      FlowsStatus       `json:"flows"`
 	// Prefixes is how many prefixes are in force, by file.
 	Prefixes map[string]int `json:"prefixes,omitempty"`
 	// Memory is "ample", "tight" or "full", see stack.Memory.

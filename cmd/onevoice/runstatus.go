@@ -42,10 +42,20 @@ func (d *daemon) status(want admin.Wanted) (*admin.Status, error) {
 	s.PrefixFiles = d.prefixes.Status()
 	stuck := d.workerWarnings(workers)
 	harms, notes, unseen := d.lanWarnings(s)
-	s.News = slices.Concat(oldWorkers(workers), unseen)
+	s.News = slices.Concat(oldWorkers(workers), floods(workers), unseen)
 	s.Warnings = slices.Concat([]string{}, stuck, harms, prefixWarnings(s.PrefixFiles), s.Warnings, notes)
 	s.Found = slices.Concat(harms, notes)
 	return s, nil
+}
+
+// floods are those that last, of the workers that take what is new.
+func floods(workers []control.WorkerStatus) (out []string) {
+	for i := range workers {
+		if f := workers[i].Flood; f != nil && !workers[i].Retired {
+			out = append(out, f.String())
+		}
+	}
+	return out
 }
 
 // services are those of the file, as the worker that takes new flows sees them.
