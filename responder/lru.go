@@ -2,6 +2,7 @@ package responder
 
 import (
 	"hash/maphash"
+	"math/bits"
 	"net/netip"
 	"time"
 )
@@ -15,9 +16,6 @@ func keyOf(a netip.Addr) addrKey { return a.As16() }
 // none is the index of no entry.
 const none = int32(-1)
 
-// leastHeads is the number of hash chains of an empty table.
-const leastHeads = 16
-
 // entry is an address with its MAC and the time it was put down.
 type entry struct {
 	key          addrKey
@@ -28,9 +26,10 @@ type entry struct {
 }
 
 // lru is a table of at most max addresses in the order of their last use. All
-// of its operations take constant time, and allocate only while it grows to the
-// most that it ever held. The runtime's map would do more: where keys come and
-// go at a constant number it has been seen to keep growing.
+// of its operations take constant time, and none allocates: it has its room from the
+// start, of which the system gives what is used, so that a table which fills, as with the
+// sources of floods, is no heap that grows. The runtime's map would do more: where keys
+// come and go at a constant number it has been seen to keep growing.
 type lru struct {
 	entries        []entry
 	heads          []int32      // the first of each hash chain; a power of two
@@ -41,8 +40,13 @@ type lru struct {
 }
 
 func newLRU(maxEntries int) lru {
-	l := lru{seed: maphash.MakeSeed(), newest: none, oldest: none, free: none, max: maxEntries}
-	l.rehash(leastHeads)
+	l := lru{
+		entries: make([]entry, 0, maxEntries), heads: make([]int32, 1<<bits.Len(uint(maxEntries-1))),
+		seed: maphash.MakeSeed(), newest: none, oldest: none, free: none, max: maxEntries,
+	}
+	for i := range l.heads {
+		l.heads[i] = none
+	}
 	return l
 }
 
@@ -85,9 +89,6 @@ func (l *lru) add(key addrKey) (i int32, evicted bool) {
 	if i = l.free; i != none {
 		l.free = l.entries[i].chain
 	} else {
-		if len(l.entries) == len(l.heads) {
-			l.rehash(2 * len(l.heads))
-		}
 		i = int32(len(l.entries))
 		l.entries = append(l.entries, entry{})
 	}
@@ -109,19 +110,6 @@ func (l *lru) remove(i int32) {
 	*at = e.chain
 	e.chain, l.free = l.free, i
 	l.count--
-}
-
-// rehash spreads the entries over so many chains, a power of two.
-func (l *lru) rehash(heads int) {
-	l.heads = make([]int32, heads)
-	for i := range l.heads {
-		l.heads[i] = none
-	}
-	for i := l.newest; i != none; i = l.entries[i].older {
-		e := &l.entries[i]
-		h := l.head(&e.key)
-		e.chain, *h = *h, i
-	}
 }
 
 func (l *lru) link(i int32) {

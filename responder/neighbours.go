@@ -96,7 +96,7 @@ func NewNeighbours(own MAC, ownAddr netip.Addr, lan netip.Prefix, gateway netip.
 // Learn notes that a frame delivered from addr came from mac, and reports
 // whether that can be. Off the LAN it is the router's MAC that is learned, so
 // that an answer leaves through the router the question came by. It allocates
-// only while the table grows.
+// nothing.
 func (n *Neighbours) Learn(now time.Duration, addr netip.Addr, mac MAC) bool {
 	i := n.known.find(keyOf(addr))
 	if i != none && n.known.entries[i].mac == mac {

@@ -107,8 +107,11 @@ func TestNeighboursBoundTakesTheLeastRecentlyUsed(t *testing.T) {
 	}
 }
 
+// The table has at most so many addresses, and the room for them from the start: one that
+// fills is no heap that grows.
 func TestMaxNeighbours(t *testing.T) {
 	n := newTestNeighbours(t, MaxNeighbours)
+	place, chain := &n.known.entries[:1][0], &n.known.heads[0]
 	for i := range MaxNeighbours + 10 {
 		n.Learn(0, netip.AddrFrom4([4]byte{172, byte(16 + i>>16), byte(i >> 8), byte(i)}), gatewayMAC)
 	}
@@ -123,6 +126,9 @@ func TestMaxNeighbours(t *testing.T) {
 	}
 	if places, chains := len(n.known.entries), len(n.known.heads); places != MaxNeighbours || chains != MaxNeighbours {
 		t.Errorf("%d places and %d hash chains for %d addresses", places, chains, MaxNeighbours)
+	}
+	if place != &n.known.entries[0] || chain != &n.known.heads[0] {
+		t.Error("it grew")
 	}
 }
 
