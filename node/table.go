@@ -104,9 +104,14 @@ type table struct {
 	swept time.Duration
 }
 
+// floodRoom is for how many flows of IPv4 there is room from the start: a flood's half-open
+// ones, of which a TCP keeps 4,096, and as many again, for a map in which flows come and go
+// takes room for those that went.
+const floodRoom = 8192
+
 func newTable(services int, gate *admission.Gate) table {
 	return table{
-		flows: map[tuple]*tracked{}, flows6: map[tuple6]*tracked{},
+		flows: make(map[tuple]*tracked, floodRoom), flows6: map[tuple6]*tracked{},
 		count: make([][hashing.Buckets]int32, services), census: newCensus(gate, services),
 	}
 }
