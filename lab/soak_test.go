@@ -74,25 +74,30 @@ func TestJudgeFlowsAfterAFlood(t *testing.T) {
 		node     string
 		restless bool
 		flooded  time.Duration
+		goesOn   bool
 		breach   string
 	}{
-		{"n3", true, s - cookieMemory, ""},
-		{"n3", true, -s - cookieMemory, "has not gone on"},
-		{"n4", true, s - cookieMemory, "has not gone on"},
-		{"n1", true, s - cookieMemory, ""},
-		{"n1", true, -s - cookieMemory, "was told nothing of its node's death"},
-		{"n1", false, s - cookieMemory, "was told nothing of its node's death"},
-		{"n2", true, s - cookieMemory, "has not gone on"},
+		{"n3", true, s - cookieMemory, false, ""},
+		{"n3", true, s - cookieMemory, true, ""},
+		{"n3", true, -s - cookieMemory, false, "has not gone on"},
+		{"n4", true, s - cookieMemory, false, "has not gone on"},
+		{"n1", true, s - cookieMemory, false, ""},
+		{"n1", true, -s - cookieMemory, false, "was told nothing of its node's death"},
+		{"n1", false, s - cookieMemory, false, "was told nothing of its node's death"},
+		{"n2", true, s - cookieMemory, false, "has not gone on"},
 	} {
 		tt, tr := tested(), testTrial(Round{Kind: TortureKill, Node: "n1", For: s})
 		tt.restless, tt.flooded, tr.undone = c.restless, after(c.flooded), time.Now()
 		// One was given up in the round before, and one long ago.
 		tt.orphaned = map[string]time.Time{"n3": after(-s), "n4": after(-s - cookieMemory)}
 		f := &liveFlow{node: c.node, heard: after(-s), stream: &net.TCPConn{}, conn: &net.TCPConn{}, stop: make(chan struct{})}
+		if c.goesOn {
+			f.heard = time.Now().Add(s)
+		}
 		k := &KindResult{}
 		tt.judgeFlow(k, tr, f)
 		wantBreach(t, c.node, tt, c.breach)
-		if (k.Silent == 1) != (c.breach == "") {
+		if (k.Silent == 1) != (c.breach == "" && !c.goesOn) {
 			t.Errorf("%+v: %d are silent", c, k.Silent)
 		}
 	}

@@ -107,7 +107,7 @@ func (t *torture) judgeFlow(k *KindResult, tr *trial, f *liveFlow) {
 	heard, at, ended := f.state()
 	k.Flows++
 	switch {
-	case ended == nil && (tr.ends(f) || !heard.After(tr.undone)) && t.stoodStill(tr.undone), ended == nil && t.untold(tr, f):
+	case ended == nil && (tr.ends(f) || !heard.After(tr.undone)) && (t.stoodStill(tr.undone) || t.untold(tr, f)):
 		// It is given up, for nobody can say.
 		k.Silent++
 		f.close()
