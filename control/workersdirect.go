@@ -71,8 +71,13 @@ const (
 	// this node drains or stops.
 	directLook  = time.Second
 	directDrain = 200 * time.Millisecond
-	// directShare bounds what looking takes: a part of the time, one in so many.
+	// directShare bounds what looking takes: a part of the time, one in so many. While
+	// nobody waits for what is found it is idleShare, but it is looked after idleLook: the
+	// kernel walks past a million connections in TIME-WAIT, too, where there is one for
+	// each request.
 	directShare = 20
+	idleShare   = 200
+	idleLook    = 5 * time.Second
 	// cookieTime is how long a SYN cookie is good for, as in the node.
 	cookieTime = 60 * time.Second
 	// quietTime is how long connections that end in silence may take for it.
@@ -332,8 +337,18 @@ func (d *DirectPath) run() {
 		}
 		began := time.Now()
 		wait := d.Turn(due)
-		timer.Reset(max(wait, directShare*time.Since(began)))
+		timer.Reset(max(wait, d.rest(time.Since(began))))
 	}
+}
+
+// rest is for how long it is not looked again after it took so long.
+func (d *DirectPath) rest(took time.Duration) time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.looked != d.settled || d.overMatters() {
+		return directShare * took
+	}
+	return max(min(idleShare*took, idleLook), directShare*took)
 }
 
 // Turn brings programs and DirectPath up to date, and returns after how long it is due

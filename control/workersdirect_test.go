@@ -486,11 +486,22 @@ func TestDirectLooksAtWhatIsOver(t *testing.T) {
 			t.Errorf("%s: asked for what is over %v, held %v", what, r.asked.Over, got)
 		}
 	}
+	rest := func(what string, took, want time.Duration) {
+		t.Helper()
+		if got := r.d.rest(took); got != want {
+			t.Errorf("%s: it rests for %v after %v, want %v", what, got, took, want)
+		}
+	}
 	r.grant(1, node.Rows{Accept: bitmap(bucket)})
+	rest("before", time.Millisecond, directShare*time.Millisecond)
 	look("after a start", true, bitmap(bucket))
 	look("what lingers is owned", false, node.Bitmap{})
+	rest("nobody waits", time.Millisecond, idleShare*time.Millisecond)
+	rest("nobody waits, for long", 100*time.Millisecond, idleLook)
+	rest("nobody waits, for too long", time.Second, directShare*time.Second)
 	r.grant(2, node.Rows{Draining: bitmap(bucket)})
 	look("drained", true, bitmap(bucket))
+	rest("drained", time.Millisecond, directShare*time.Millisecond)
 	r.grant(3, node.Rows{})
 	look("lingering", true, bitmap(bucket))
 	r.forget()
