@@ -2,6 +2,7 @@ package control
 
 import (
 	"crypto/sha256"
+	"maps"
 	"slices"
 	"time"
 
@@ -19,15 +20,29 @@ const (
 	tellAgain = time.Second
 )
 
-// lister is a Loop's part in lists of flows: as a drainer it lists what this
+// ListerConfig is what a Lister is made of.
+type ListerConfig struct {
+	Core    *cluster.Core
+	Servers FlowServers
+	// ServiceNames are the core's services, and Key is the key of the lists' hashes.
+	ServiceNames []string
+	Key          hashing.Key
+	// Send sends a message to a member. A loss is not noticed: the next ones come soon.
+	Send func(now time.Duration, to uint64, message []byte) error
+	// Do has a job done that waits for the servers; two wait at most. nil: by the
+	// Lister's own goroutine.
+	Do func(job func())
+	// Post runs what comes of a job between two turns, and is false if it never will.
+	Post func(func(now time.Duration)) bool
+}
+
+// Lister is a Loop's part in lists of flows: as a drainer it lists what this
 // host's worker holds, as an owner it tells the worker what the drainers hold. It
-// belongs to the loop's goroutine, and has one that waits for the worker.
-type lister struct {
-	core      *cluster.Core
-	servers   FlowServers
-	transport *Transport
-	post      func(func(now time.Duration)) bool
-	book      *listBook
+// belongs to the loop's goroutine, and has one that waits for the worker. Who has a time
+// of its own, as a simulation, makes one without a Loop.
+type Lister struct {
+	cfg  ListerConfig
+	book *listBook
 	// jobs are for the goroutine, one that asks and one that tells at most.
 	jobs chan func()
 
@@ -50,12 +65,34 @@ type lister struct {
 	heard                  uint64
 }
 
-func newLister(l *Loop) *lister {
-	r := &lister{core: l.Core, servers: l.Flows, transport: l.Transport, post: l.post, jobs: make(chan func(), 2), told: map[listOf]FlowList{}}
-	r.book = newListBook(keyIDOf(l.ListKey), l.ServiceNames)
-	r.transport.TakeLists(r.book.take)
+// NewLister makes one that has listed nothing yet.
+func NewLister(cfg ListerConfig) *Lister {
+	r := &Lister{cfg: cfg, jobs: make(chan func(), 2), told: map[listOf]FlowList{}}
+	if cfg.Do == nil {
+		r.cfg.Do = func(job func()) { r.jobs <- job }
+	}
+	r.book = newListBook(keyIDOf(cfg.Key), cfg.ServiceNames)
 	return r
 }
+
+func newLister(l *Loop) *Lister {
+	r := NewLister(ListerConfig{
+		Core: l.Core, Servers: l.Flows, ServiceNames: l.ServiceNames, Key: l.ListKey, Send: l.Transport.SendLists, Post: l.post,
+	})
+	l.Transport.TakeLists(r.Take)
+	return r
+}
+
+// Take takes in a message of lists that a member sent.
+func (r *Lister) Take(now time.Duration, from uint64, message []byte) {
+	r.book.take(now, from, message)
+}
+
+// Regranted says that the core has given other rights.
+func (r *Lister) Regranted() { r.regranted = true }
+
+// Counts counts lists of flows.
+func (r *Lister) Counts() ListCounts { return r.book.counts }
 
 // keyIDOf names a key to those who have it.
 func keyIDOf(key hashing.Key) listKeyID {
@@ -63,16 +100,16 @@ func keyIDOf(key hashing.Key) listKeyID {
 	return listKeyID(sum[:8])
 }
 
-// run is the goroutine `control.lister.run`; it ends with the loop.
-func (r *lister) run() {
+// run is the goroutine `control.Lister.run`; it ends with the loop.
+func (r *Lister) run() {
 	for job := range r.jobs {
 		job()
 	}
 }
 
-// turn does what is due.
-func (r *lister) turn(now time.Duration) {
-	if applied, others := r.core.Applied(), r.core.OtherWorkers(); applied != r.applied || r.regranted || others != r.others {
+// Turn does what is due.
+func (r *Lister) Turn(now time.Duration) {
+	if applied, others := r.cfg.Core.Applied(), r.cfg.Core.OtherWorkers(); applied != r.applied || r.regranted || others != r.others {
 		r.applied, r.regranted, r.others = applied, false, others
 		r.look(now)
 	}
@@ -85,15 +122,15 @@ func (r *lister) turn(now time.Duration) {
 }
 
 // look looks at who drains what.
-func (r *lister) look(now time.Duration) {
-	rows, generation := r.core.Drained()
+func (r *Lister) look(now time.Duration) {
+	rows, generation := r.cfg.Core.Drained()
 	r.book.know(rows)
 	if generation != r.generation {
 		// A worker keeps nothing that it was told under other rights.
 		r.generation, r.tellAt, r.mergeAt = generation, now, now
 		r.told = map[listOf]FlowList{}
 	}
-	d := r.core.Draining()
+	d := r.cfg.Core.Draining()
 	if !slices.Equal(d.Rows, r.draining.Rows) {
 		r.askAt = now
 	}
@@ -101,16 +138,16 @@ func (r *lister) look(now time.Duration) {
 }
 
 // ask asks the worker what it holds, for the owners.
-func (r *lister) ask(now time.Duration) {
+func (r *Lister) ask(now time.Duration) {
 	d := r.draining
 	wanted := make([][4]uint64, len(r.book.names))
 	for _, row := range d.Rows {
 		wanted[row.Service][row.Bucket/64] |= 1 << (row.Bucket % 64)
 	}
 	r.asking, r.askAt = true, now+listEvery
-	r.jobs <- func() {
-		held, err := r.servers.Held(wanted)
-		r.post(func(now time.Duration) {
+	r.cfg.Do(func() {
+		held, err := r.cfg.Servers.Held(wanted)
+		r.cfg.Post(func(now time.Duration) {
 			r.asking = false
 			switch {
 			case err != nil:
@@ -122,12 +159,12 @@ func (r *lister) ask(now time.Duration) {
 				r.send(now, &d, &held)
 			}
 		})
-	}
+	})
 }
 
 // send sends each owner the lists of its buckets: an empty one where nothing is
 // held.
-func (r *lister) send(now time.Duration, d *cluster.Draining, held *HeldFlows) {
+func (r *Lister) send(now time.Duration, d *cluster.Draining, held *HeldFlows) {
 	of := map[listOf]int{}
 	for i, service := range held.Services {
 		for j := range service {
@@ -147,9 +184,9 @@ func (r *lister) send(now time.Duration, d *cluster.Draining, held *HeldFlows) {
 		}
 		lists[row.Owner] = append(lists[row.Owner], l)
 	}
-	for owner, each := range lists {
-		for _, m := range encodeLists(r.book.key, d.Epoch, d.Index, each) {
-			if r.transport.SendLists(now, owner, m) == nil {
+	for _, owner := range slices.Sorted(maps.Keys(lists)) {
+		for _, m := range encodeLists(r.book.key, d.Epoch, d.Index, lists[owner]) {
+			if r.cfg.Send(now, owner, m) == nil {
 				r.book.counts.Sent++
 			}
 		}
@@ -157,7 +194,7 @@ func (r *lister) send(now time.Duration, d *cluster.Draining, held *HeldFlows) {
 }
 
 // tell tells the worker what is new of the lists, or all of it.
-func (r *lister) tell(now time.Duration) {
+func (r *Lister) tell(now time.Duration) {
 	whole := now >= r.allAt
 	if !whole && r.heard == r.book.counts.Heard && now < r.mergeAt {
 		return
@@ -180,13 +217,13 @@ func (r *lister) tell(now time.Duration) {
 	}
 	r.telling = true
 	generation := r.generation
-	r.jobs <- func() {
-		err := r.servers.SetFlowLists(generation, news)
-		r.post(func(time.Duration) {
+	r.cfg.Do(func() {
+		err := r.cfg.Servers.SetFlowLists(generation, news)
+		r.cfg.Post(func(time.Duration) {
 			if r.telling = false; err != nil {
 				r.book.counts.Failed++
 				r.allAt = 0
 			}
 		})
-	}
+	})
 }

@@ -77,7 +77,7 @@ type Loop struct {
 	LoopConfig
 	sealed   []byte
 	stats    LoopStats
-	lists    *lister // nil without Flows
+	lists    *Lister // nil without Flows
 	cards    *cards  // nil without Card
 	seen     seen
 	told     map[string]time.Duration
@@ -344,7 +344,7 @@ func (l *Loop) upkeep(now time.Duration) {
 		l.step(now, r)
 	}
 	if l.lists != nil {
-		l.lists.turn(now)
+		l.lists.Turn(now)
 	}
 	l.tellEvidence(now)
 }
@@ -396,7 +396,7 @@ func (l *Loop) grant(e *cluster.Effects) {
 			l.failed = err
 		}
 		if l.lists != nil {
-			l.lists.regranted = true
+			l.lists.Regranted()
 		}
 	}
 	for i, lease := range e.Leases {
@@ -418,7 +418,7 @@ func (l *Loop) Lists() ListCounts {
 	if l.lists == nil {
 		return ListCounts{}
 	}
-	return l.lists.book.counts
+	return l.lists.Counts()
 }
 
 // Stats is what the loop did so far. It is for functions that Call runs.
