@@ -117,7 +117,7 @@ type Conn struct {
 type inFlight struct {
 	seq, length uint32 // with SYN and FIN
 	flags       byte
-	sent        time.Duration
+	sent, tried time.Duration // for the first time, and the last
 	tries       int
 }
 
@@ -169,6 +169,12 @@ func (n *Conn) Waiting() time.Duration {
 		return 0
 	}
 	return n.c.w.now - n.flight[0].sent
+}
+
+// Unanswered reports whether something was last sent between two times, and nothing has
+// said since that it came.
+func (n *Conn) Unanswered(from, to time.Duration) bool {
+	return slices.ContainsFunc(n.flight, func(f inFlight) bool { return from < f.tried && f.tried < to })
 }
 
 // Write sends so many bytes, at once as far as the peer's window allows, and

@@ -42,7 +42,7 @@ func (n *Conn) transmit(f inFlight) {
 }
 
 func (n *Conn) emit(f *inFlight) {
-	f.tries++
+	f.tries, f.tried = f.tries+1, n.c.w.now
 	if f.flags&SYN != 0 {
 		if len(n.SYNs) < MaxRecords {
 			n.SYNs = append(n.SYNs, n.c.w.now)

@@ -104,7 +104,18 @@ func (k *Kernel) All() iter.Seq[Socket] {
 	}
 }
 
-// Sockets are the same, in order.
+// Cookies are the SYN cookies that have not come back, in no order, and when each was sent.
+func (k *Kernel) Cookies() iter.Seq2[hashing.Flow, time.Duration] {
+	return func(yield func(hashing.Flow, time.Duration) bool) {
+		for f, h := range k.cookies {
+			if !yield(f, h.at) {
+				return
+			}
+		}
+	}
+}
+
+// Sockets are those of All, in order.
 func (k *Kernel) Sockets() []Socket {
 	out := slices.Collect(k.All())
 	slices.SortFunc(out, func(a, b Socket) int { return inOrder(a.Flow, b.Flow) })

@@ -100,7 +100,7 @@ func (r *run) build(o Options) error {
 		Nodes: s.Nodes, Late: s.Late, Witness: s.TwoNodes == "witness", Preferred: s.TwoNodes == "preferred", Timing: s.Timing,
 		DriftPPM: 100, Services: 1, Gates: true, Netstack: s.TCP == "netstack", Direct: s.Path == "direct", Prefix: lan, Affinity: &s.Affinity, LAN: s.newLAN, Switch: s.switchOf, MAC: s.clusterMAC(), Groups: s.groups(),
 		Gateway: s.gateway(),
-		Without: scenario.Without{ICMPOwner: s.has(icmpOwner), ARPOwner: s.has(arpOwner), Failover: s.has(failover)},
+		Without: scenario.Without{ICMPOwner: s.has(icmpOwner), ARPOwner: s.has(arpOwner), Failover: s.has(failover), Lists: s.has(flowLists)},
 	}, s.Seed)
 	r.report = &report.Report{Name: s.Name, Title: s.title(), About: s.About, Links: s.Links, Command: s.command(), Duration: report.Time(s.Duration),
 		Expected: append([]string{}, s.Expect...), Findings: []report.Finding{}}

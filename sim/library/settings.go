@@ -126,10 +126,11 @@ const (
 	groupFloods   = "group-flooding"
 	checkPatience = "check-patience"
 	handover      = "handover"
+	flowLists     = "flow-lists"
 )
 
 func rules() []string {
-	return []string{icmpOwner, arpOwner, failover, leastMoves, groupFloods, checkPatience, handover}
+	return []string{icmpOwner, arpOwner, failover, leastMoves, groupFloods, checkPatience, handover, flowLists}
 }
 
 func setWithout(s *Spec, v string) error {

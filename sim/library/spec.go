@@ -115,6 +115,8 @@ func (s *Spec) Check() error {
 		return fmt.Errorf("%d clients cannot share an address when there are %d; raise clients or lower nat", s.NAT, s.Clients)
 	case s.Path == "direct" && s.TCP == "netstack":
 		return errors.New("with `path direct` the host's kernel speaks TCP, and there is no netstack; leave `tcp netstack` out")
+	case s.has(flowLists) && s.Path != "direct":
+		return errors.New("without flow-lists is of the direct path alone, for elsewhere a run has no such lists; write `path direct`, or leave it out")
 	case s.Duration < shortest:
 		return fmt.Errorf("a run of %v is too short for a cluster to come up and be used; write %v or more", s.Duration, shortest)
 	}

@@ -49,6 +49,19 @@ kill   n3@28s+1s
 expect healthy
 off    without handover
 off    without failover
+`}, {"strays-beside-a-drainer", `
+title  A node dies, and its users in buckets that another drains are reset, too
+about  The drainer lists the sessions that it has, so that the new owner can reset every other user of the bucket and none of these. Without lists it would have to be silent to both.
+link   https://www.rfc-editor.org/rfc/rfc9293#section-3.5.2
+users  ssh
+path   direct
+clients 400
+every  6s
+duration 30s
+drain  n3@6s
+reboot n2@14s
+expect healthy
+off    without flow-lists
 `}, {"management-network-split", `
 title  The management network splits, and the clients' LAN does not
 about  Leases are proved on the clients' own LAN, so that nobody stops or answers twice. One who does not follow the log is put out.

@@ -197,7 +197,7 @@ func (c *Cluster) addHost(name string, role cluster.Role) {
 		}
 	}
 	h.net = c.Net.Attach(name, h.clock, func(from int, data []byte) {
-		h.step(cluster.Received{From: c.Hosts[from].addr, Blank: data[0] == 1, Data: data[1:]})
+		h.received(c.Hosts[from], data)
 	})
 	c.Hosts = append(c.Hosts, h)
 }
@@ -223,9 +223,9 @@ func (c *Cluster) Boot(hosts ...*Host) {
 }
 
 func (c *Cluster) send(h *Host, d cluster.Datagram) {
-	mark := byte(0)
+	mark := byte(kindMember)
 	if d.Blank {
-		mark = 1
+		mark = kindBlank
 	}
 	for _, to := range c.Hosts {
 		if to != h && (d.To != 0 && to.id == d.To || d.To == 0 && to.addr == d.Address) {

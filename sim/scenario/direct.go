@@ -39,7 +39,7 @@ const wakeTakes = 2 * time.Millisecond
 func (h *Host) newDirect() *direct {
 	d := &direct{guarded: h.newGuarded(noFlows{})}
 	k := h.kernel
-	p := &programs{k: k, listed: map[uint64]bool{}, affinity: h.affinity(), hash: d.node.FlowHash}
+	p := &programs{k: k, listed: map[uint64]bool{}, fresh: map[uint64]bool{}, affinity: h.affinity(), hash: d.node.FlowHash}
 	cfg := control.DirectConfig{
 		Programs: p, Self: []netip.Addr{h.addr, VIP()}, Clock: h.clock.Now, Log: slog.New(slog.DiscardHandler),
 		Ask:     func(fn func(*node.Node)) error { fn(d.node); return nil },

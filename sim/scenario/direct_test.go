@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"onevoice/cluster"
+	"onevoice/internal/inetdiag"
 	"onevoice/link/ingress"
 	"onevoice/sim"
 )
@@ -51,6 +52,30 @@ func (c *Cluster) rulings() map[string]uint64 {
 	return out
 }
 
+// TestDirectRepeats: the same seed makes the same frames, lists and datagrams.
+func TestDirectRepeats(t *testing.T) {
+	run := func(seed uint64) (sum, lists uint64) {
+		c := New(Options{Nodes: 4, Timing: cluster.LAN, DriftPPM: 200, Services: 1, Stations: 4, Direct: true}, seed)
+		c.Boot(c.Hosts...)
+		c.Run(5 * time.Second)
+		c.Ask(cluster.Drain{Node: "n3"})
+		c.Hosts[0].crashDaemon()
+		c.Run(2 * time.Second)
+		c.Hosts[0].restart()
+		c.Run(2 * time.Second)
+		for _, h := range c.Hosts {
+			lists += h.lister.Counts().Heard
+		}
+		return c.World.TraceHash(), lists
+	}
+	sum, lists := run(1)
+	again, _ := run(1)
+	other, _ := run(2)
+	if sum != again || sum == other || lists < 20 {
+		t.Errorf("the same seed gives %x and %x, another %x; %d messages of lists were heard", sum, again, other, lists)
+	}
+}
+
 // TestDirectDaemonDies: onevoice dies on a host, all of it, and is back a second later.
 // Meanwhile its kernel takes nobody new once the lease is over, and nobody's connection
 // ends. When it stays away, its clients are reset by the others, as those of any dead node.
@@ -92,6 +117,47 @@ func TestDirectDaemonDies(t *testing.T) {
 	c.Run(2 * time.Second)
 	if reset == 0 {
 		t.Errorf("of %d clients of a host without onevoice none is reset", len(held))
+	}
+	if out := append(c.Breaches, c.judgeStations()...); len(out) > 0 {
+		t.Fatal(out[0])
+	}
+}
+
+// TestDirectStraysOfADrainedBucket: a node drains, with connections that go on, and then
+// another dies, to which clients of the same buckets had come. Those of the dead one are
+// reset at their next word as if there were no drainer (R14, R18), and those of the drainer
+// notice nothing.
+func TestDirectStraysOfADrainedBucket(t *testing.T) {
+	c := New(Options{Nodes: 4, Timing: cluster.LAN, DriftPPM: 200, Services: 1, Stations: 16, Direct: true}, 3)
+	c.Boot(c.Hosts...)
+	c.must(t, "every bucket is owned", 5*time.Second, c.AllOwned)
+	c.Run(6 * time.Second)
+	drains, dies := c.Hosts[1], c.Hosts[2]
+	held := c.heldBy(drains)
+	c.Ask(cluster.Drain{Node: drains.Name})
+	c.Run(3 * time.Second)
+	dead, shared := c.heldBy(dies), 0
+	buckets := drains.kernel.holding(0, dies.kernel.programs, 0)
+	for f := range dies.kernel.tcp.All() {
+		if _, at := dies.kernel.programs.row(0, &f.Flow, dies.affinity()); f.State == inetdiag.Established && buckets[at/64]&(1<<(at%64)) != 0 {
+			shared++
+		}
+	}
+	crash := c.World.Now()
+	dies.crash()
+	c.Run(lostAfter + 1500*ms)
+	for _, n := range dead {
+		if n.State != sim.WasReset && n.Opened < crash && !n.State.Over() && n.Unanswered(c.World.Now()-800*ms, c.World.Now()-20*ms) {
+			t.Errorf("port %d: its node is dead for %v, and it is %v and hears nothing", n.Port, c.World.Now()-crash, n.State)
+		}
+	}
+	for _, n := range held {
+		if n.State == sim.WasReset || n.Waiting() > patienceOf {
+			t.Errorf("port %d: a drainer has it, and it is %v, and waits for %v", n.Port, n.State, n.Waiting())
+		}
+	}
+	if shared < 5 || len(held) < 20 {
+		t.Errorf("too little was tried: %d clients of the dead node in buckets of %d of the drainer's", shared, len(held))
 	}
 	if out := append(c.Breaches, c.judgeStations()...); len(out) > 0 {
 		t.Fatal(out[0])

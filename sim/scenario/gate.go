@@ -92,7 +92,7 @@ func (h *Host) newNode(flows node.Flows) *node.Node {
 	cfg := node.Config{
 		Own: h.mac(0), Address: h.addr, MTU: mtu, Gateway: c.o.Gateway,
 		VIPs:   []node.VIP{{VIP: responder.VIP{Addr: VIP(), MAC: responder.MAC(c.clusterMAC(0))}, LAN: lan}},
-		Hasher: hashing.NewHasher(hashing.Key{1}), ListKey: hashing.Key{2}, Flows: flows,
+		Hasher: hashing.NewHasher(hashing.Key{1}), ListKey: listKey(), Flows: flows,
 	}
 	if whole, ok := flows.(node.Cookies); ok {
 		cfg.Cookies = whole

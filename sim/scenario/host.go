@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"onevoice/cluster"
+	"onevoice/control"
 	"onevoice/sim"
 )
 
@@ -33,8 +34,10 @@ type Host struct {
 	boots int
 	id    uint64
 	core  *cluster.Core
-	timer sim.Timer
-	page  *page
+	// lister lists flows for others; nil but on the direct path.
+	lister *control.Lister
+	timer  sim.Timer
+	page   *page
 	// failed is why the core stopped.
 	failed error
 
@@ -85,7 +88,10 @@ func (h *Host) boot() {
 		h.up = false
 		return
 	}
-	h.core, h.id = core, core.ID()
+	h.core, h.id, h.lister = core, core.ID(), nil
+	if h.c.o.Direct && h.role == cluster.Node && !h.c.o.Without.Lists {
+		h.lister = h.newLister()
+	}
 	if !h.worker.alive && h.role == cluster.Node {
 		h.worker = worker{alive: true, page: h.page, boots: h.worker.boots + 1}
 		if o := &h.c.o; o.Stations > 0 || o.Users > 0 || o.Gates || o.Direct {
@@ -175,6 +181,7 @@ func (h *Host) step(ev cluster.Event) {
 		return
 	}
 	h.do(h.core.Step(h.clock.Now(), ev))
+	h.list()
 	h.timer.Stop()
 	h.timer = h.clock.At(h.core.Deadline(), func() { h.step(nil) })
 }
@@ -191,6 +198,9 @@ func (h *Host) do(e *cluster.Effects) {
 	}
 	if e.Rights != nil {
 		h.page.publish(e.Rights)
+		if h.lister != nil {
+			h.lister.Regranted()
+		}
 		h.takeSoon()
 	}
 	if e.Leases != nil {

@@ -39,6 +39,9 @@ func (c *Cluster) check() {
 	if !changed {
 		return
 	}
+	for _, h := range c.Hosts {
+		c.checkLists(h)
+	}
 	for s := range c.services {
 		if s > 0 && c.o.Direct {
 			c.checkDirect(s - 1)

@@ -2,11 +2,11 @@ package scenario
 
 import (
 	"encoding/binary"
+	"errors"
 	"net/netip"
 	"slices"
 	"time"
 
-	"onevoice/cluster"
 	"onevoice/hashing"
 	"onevoice/internal/inetdiag"
 	"onevoice/link/ingress"
@@ -22,7 +22,7 @@ import (
 // The programs are a model: what they ask of rows, lease and sockets is here, and what
 // they make of it is node.SteerIn and node.SteerOut, with which `make rulings` compares
 // the ones that are loaded. A frame is judged, and what the TCP says to it leaves, in
-// one instant, so that Settle has nothing to wait for. There are no fragments and no ICMP
+// one instant, so that Settle has nothing to wait for, but for faults. There are no fragments and no ICMP
 // errors. An answer goes to the MAC that the client's last frame came from.
 //
 // Two things are not held against a kernel, for it cannot be told to forget. TIME-WAIT
@@ -39,6 +39,8 @@ type kernel struct {
 	from     map[netip.Addr]sim.MAC
 	// told counts what was told to programs.
 	told uint64
+	// runOn is until when it cannot be told that no program runs which began before.
+	runOn time.Duration
 }
 
 // kernelTick is how fine the kernel's timers are.
@@ -156,16 +158,31 @@ func (k *kernel) version() uint64 {
 // programs are those of the direct path that a process has loaded. They have their own
 // rows and leases, so that another process's do not change them.
 type programs struct {
+	programRows
 	k        *kernel
-	rows     []ingress.DirectRow
-	hashers  []hashing.Hasher
 	affinity hashing.Affinity
 	leases   [ingress.MaxPaths]time.Duration
 	quiet    time.Duration
 	listed   map[uint64]bool
+	// running are the rows, and fresh the listed flows, that a program which began before
+	// the last Settle may still judge by, or may not have seen. No frame is: they are for
+	// the invariants.
+	running []programRows
+	fresh   map[uint64]bool
 	// hash is node.FlowHash.
 	hash    func(*hashing.Flow) uint64
 	rulings [ingress.RulingCount]uint64
+}
+
+// programRows are rows, by service, and what hashes by their keys.
+type programRows struct {
+	rows    []ingress.DirectRow
+	hashers []hashing.Hasher
+}
+
+// row is a service's, and the bucket of a flow.
+func (r *programRows) row(service int, f *hashing.Flow, a hashing.Affinity) (row *ingress.DirectRow, bucket uint8) {
+	return &r.rows[service], r.hashers[service].Bucket(a, f)
 }
 
 // load has the rows that programs begin with: nothing is owned, and there may be
@@ -182,20 +199,34 @@ func (k *kernel) attach(p *programs) {
 }
 
 func (p *programs) Publish(rows []ingress.DirectRow) error {
-	p.rows, p.hashers = slices.Clone(rows), p.hashers[:0]
+	if p.rows != nil {
+		p.running = append(p.running, p.programRows)
+	}
+	p.programRows = programRows{rows: slices.Clone(rows)}
 	for i := range rows {
 		p.hashers = append(p.hashers, hashing.NewHasher(hashing.Key(rows[i].Key)))
 	}
-	p.k.told++
+	p.changed()
 	return nil
 }
 
-func (p *programs) Settle() error { return nil }
+// errRunning says that programs may still run that began before.
+var errRunning = errors.New("scenario: programs run on")
+
+func (p *programs) Settle() error {
+	if p.k.h.c.World.Now() < p.k.runOn {
+		return errRunning
+	}
+	p.running = nil
+	clear(p.fresh)
+	return nil
+}
 
 func (p *programs) List(hashes []uint64) error {
 	for _, h := range hashes {
-		p.listed[h] = true
+		p.listed[h], p.fresh[h] = true, true
 	}
+	p.changed()
 	return nil
 }
 
@@ -203,7 +234,16 @@ func (p *programs) Unlist(hashes []uint64) error {
 	for _, h := range hashes {
 		delete(p.listed, h)
 	}
+	p.changed()
 	return nil
+}
+
+// changed: a frame may come in now, between two calls.
+func (p *programs) changed() {
+	p.k.told++
+	if p.k.programs == p {
+		p.k.h.c.checkLists(p.k.h)
+	}
 }
 
 func (p *programs) SetLease(path int, end time.Duration) {
@@ -227,7 +267,7 @@ func (p *programs) lease(service int) time.Duration {
 // with the clock for each frame.
 func (p *programs) bucket(f *hashing.Flow) (b node.BucketState) {
 	service := int(f.DstPort) - servicePort
-	row, at := &p.rows[service], p.hashers[service].Bucket(p.affinity, f)
+	row, at := p.row(service, f, p.affinity)
 	has := func(bits *[4]uint64) bool { return bits[at/64]&(1<<(at%64)) != 0 }
 	b.Lingering = has(&row.Owned) || has(&row.Lingering)
 	if p.k.h.clock.Now() >= p.lease(service) {
@@ -290,57 +330,4 @@ func (k *kernel) holding(service int, by *programs, after time.Duration) (out [4
 		}
 	}
 	return out
-}
-
-// checkDirect is checkService for a service of the direct path. Who is judged is each
-// host's kernel, by the rows and the lease that its programs have.
-func (c *Cluster) checkDirect(s int) {
-	var taken [4]uint64
-	var key *[16]byte
-	for _, h := range c.Hosts {
-		if h.kernel == nil {
-			continue
-		}
-		a := h.kernel.accepts(s, cluster.Guard)
-		if a == [4]uint64{} {
-			continue
-		}
-		p := h.kernel.programs
-		switch row := &p.rows[s]; {
-		case key == nil:
-			key = &row.Key
-		case *key != row.Key:
-			c.breach("the kernel of %s accepts in %s by the key %x, another's by %x\n%s", h, c.services[s+1].Name, row.Key, *key, c.describe())
-			return
-		}
-		for i := range a {
-			if taken[i]&a[i] != 0 {
-				c.breach("the kernels of two hosts accept in a bucket of %s, %s is one of them\n%s", c.services[s+1].Name, h, c.describe())
-				return
-			}
-			taken[i] |= a[i]
-			a[i] &= p.rows[s].Settled[i]
-		}
-		if o := c.kernelVictim(h, s, a); o != nil {
-			c.breach("the kernel of %s may reset a connection of %s in %s, which held a lease %v ago\n%s", h, o, c.services[s+1].Name, c.World.Now()-o.leasedAt, c.describe())
-			return
-		}
-	}
-}
-
-// kernelVictim is another host that is alive and whose kernel has a connection in one of
-// the buckets.
-func (c *Cluster) kernelVictim(h *Host, s int, buckets [4]uint64) *Host {
-	if buckets == [4]uint64{} {
-		return nil
-	}
-	for _, o := range c.Hosts {
-		if o == h || o.kernel == nil || c.World.Now()-o.leasedAt > lostAfter-slack {
-			continue
-		}
-		if meet(o.kernel.holding(s, h.kernel.programs, o.lostAt), buckets) {
-			return o
-		}
-	}
-	return nil
 }

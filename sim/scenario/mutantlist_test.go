@@ -55,10 +55,39 @@ func directMutants() []mutant {
 		one("direct: SYNs of others", "the kernel gets SYNs of any bucket", "../node/steer.go",
 			"		return ingress.ForeignSYN\n", "		return ingress.PassSYN\n"),
 	}
+	all = append(all, listMutants()...)
 	for i := range all {
 		all[i].run = "^TestDirect"
 	}
 	return all
+}
+
+// listMutants are faults of the lists of drainers' flows (R14, R17).
+func listMutants() []mutant {
+	const lists, sockets = "../control/workersdirectlists.go", "../control/workersdirectsockets.go"
+	return []mutant{
+		one("lists: complete too early", "a bucket is listed before each drainer's list is there", "../control/flowlists.go",
+			"if !ok || !l.complete || l.epoch != d.Epoch || l.index < row.Since || now-l.at > listTime {", "if ok && (!l.complete || l.epoch != d.Epoch || l.index < row.Since || now-l.at > listTime) {"),
+		one("lists: incomplete ones count", "a list that lacks flows counts as complete", "../control/flowlists.go",
+			"!l.complete || l.epoch", "l.epoch"),
+		one("lists: not current", "a list counts that was made before its sender took on flows anew", "../control/flowlists.go",
+			"l.index < row.Since || ", ""),
+		harmless(one("lists: of older rights", "a list is made while the worker may take on more", "../control/lister.go",
+			"held.Generation < d.Generation", "false"),
+			"a bucket has another owner only when its worker has written back that it takes nothing there, or without a lease"),
+		one("lists: untold is empty", "the programs list a bucket that nothing was told of", lists,
+			"case !told || !d.shared", "case !told && false || !d.shared"),
+		one("lists: of another ownership", "what was told of lists outlives the ownership that it was told for", lists,
+			"	l.told = map[drainedBucket][]uint64{}\n", ""),
+		one("lists: bit before flows", "a bucket is listed when programs may run that do not see its flows", lists,
+			"d.lists.fresh = d.waits() != nil", "d.lists.fresh = false"),
+		one("lists: TIME-WAIT left out", "connections that are over are not on the list", sockets,
+			"d.sockets(inetdiag.Wanted{Over: true}, true)\n	if err != nil {\n		return 0, err\n	}\n	// A cookie", "d.sockets(inetdiag.Wanted{}, true)\n	if err != nil {\n		return 0, err\n	}\n	// A cookie"),
+		one("lists: cookies forgotten", "a list is complete while SYN cookies may come back", sockets,
+			"h.Overflow || cookies", "h.Overflow"),
+		one("lists: no reset leaves", "the reset that a list allows is kept back", "../node/steer.go",
+			"b.Settled || b.Excluded || refusal", "b.Settled || refusal"),
+	}
 }
 
 func leaseMutants() []mutant {

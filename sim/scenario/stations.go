@@ -17,6 +17,7 @@ type station struct {
 	closed map[*sim.Conn]time.Duration
 	// usedAgain are those whose port another has taken since.
 	usedAgain map[*sim.Conn]bool
+	strays    []*stray
 }
 
 // Bounds of stations.
@@ -29,6 +30,8 @@ const (
 	firstPort  = 20000
 	pingEvery  = 700 * time.Millisecond
 	patienceOf = 3*time.Second + 500*time.Millisecond
+	// onTheWire is how long a SYN-ACK is on its way at most: its node may die meanwhile.
+	onTheWire = time.Millisecond
 )
 
 // addStations plugs clients in, and lets them come and go.
@@ -39,7 +42,7 @@ func (c *Cluster) addStations() {
 			IP: netip.AddrFrom4([4]byte{10, 77, 0, byte(100 + i)}), VIP: VIP(),
 		})}
 		c.stations = append(c.stations, s)
-		c.World.After(2*time.Second, func() { c.comeAndGo(s); c.ping(s) })
+		c.World.After(2*time.Second, func() { c.comeAndGo(s); c.ping(s); c.straysOf(s) })
 	}
 	if c.o.Stations == 0 {
 		return
@@ -123,6 +126,7 @@ func (c *Cluster) ownerOf(mac sim.MAC) *Host {
 // judgeStations checks DESIGN.md's "What must hold", 2 to 5, by what the clients
 // saw. It returns what must not be.
 func (c *Cluster) judgeStations() (out []string) {
+	out = c.judgeStrays()
 	for _, s := range c.stations {
 		// An answer counts for the last request, of which there may be two at once.
 		answers := 0
@@ -165,7 +169,7 @@ func (c *Cluster) judgeConn(s *station, n *sim.Conn) string {
 		return ""
 	}
 	by := c.ownerOf(n.SYNACKs[i].From)
-	lost := c.lostSince(by, n.Connected)
+	lost := c.lostSince(by, n.Connected-onTheWire)
 	for _, r := range n.Resets {
 		closed, ok := s.closed[n]
 		if c.o.Direct && n.Ended > 0 && r.At > n.Ended {
@@ -176,7 +180,10 @@ func (c *Cluster) judgeConn(s *station, n *sim.Conn) string {
 		}
 	}
 	for _, sp := range n.Speakers {
-		if sp.MAC != n.SYNACKs[i].From && !lost && len(n.SYNACKs) == 1 && sp.Segments > c.lateFINs(sp.MAC, netip.AddrPortFrom(s.IP, n.Port)) {
+		// Who still has an old connection of the tuple says so to a SYN, which the client
+		// answers with a reset (RFC 9293 3.10.7.3).
+		may := n.ResetsSent + c.lateFINs(sp.MAC, netip.AddrPortFrom(s.IP, n.Port))
+		if sp.MAC != n.SYNACKs[i].From && !lost && len(n.SYNACKs) == 1 && sp.Segments > may {
 			return fmt.Sprintf("%s serves it and lives, and %x speaks", by, sp.MAC)
 		}
 	}

@@ -15,6 +15,8 @@ type Without struct {
 	// Failover: after FixOwners nothing that the cluster agrees on reaches the
 	// workers: they answer for what they had, for ever, and nobody takes it over.
 	Failover bool
+	// Lists: no node lists the flows that it drains for others. It is of the direct path.
+	Lists bool
 }
 
 const (
