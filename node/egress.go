@@ -54,27 +54,35 @@ func (n *Node) mayLeave(now time.Duration, s *outgoing) Verdict {
 	return Undecided
 }
 
-// maySYNACK lets a SYN-ACK leave only under the lease and for a bucket of ours,
-// for it accepts a flow: netstack may have made it a while after the SYN was let
-// in, and repeats it (OWNERSHIP.md R10, R12).
+// maySYNACK lets a SYN-ACK leave only under the lease and for a bucket of ours, for it
+// accepts a flow, and only if the client has asked since that is so: netstack may have made
+// it a while after the SYN was let in, and repeats it (OWNERSHIP.md R10, R12).
 func (n *Node) maySYNACK(now time.Duration, service int, e *tracked, s *outgoing) Verdict {
 	bucket := n.bucketOf(service, &s.flow)
-	if !n.rights[service].lease.covers(now) || !n.ownership.Services[service].Accept.Has(bucket) {
-		if e == nil {
+	ours := n.rights[service].lease.covers(now) && n.ownership.Services[service].Accept.Has(bucket)
+	if e != nil && e.ownISN == s.seq && e.clientISN == s.ack-1 {
+		// It repeats what has left before. Where it stays now, the acknowledgment of the
+		// one before may come all the same.
+		switch {
+		case !ours:
+			return LateSYNACK
+		case e.muted:
+			return Muted
+		case !n.askedUs(service, e):
+			return LateSYNACK
+		}
+		return Undecided
+	}
+	halfOpen := n.flows.State(&s.flow) == flowstate.HalfOpen
+	if !ours || n.answersOld(now, service, bucket, &s.flow) {
+		if halfOpen {
 			// The client has never heard of it. Let it not be answered when the right
 			// has come back, long after its SYN.
 			n.flows.Forget(&s.flow)
 		}
 		return LateSYNACK
 	}
-	if e != nil && e.ownISN == s.seq && e.clientISN == s.ack-1 {
-		// It repeats what has left before.
-		if e.muted {
-			return Muted
-		}
-		return Undecided
-	}
-	if n.flows.State(&s.flow) != flowstate.HalfOpen {
+	if !halfOpen {
 		if n.answers != nil && !n.answers.Made(n.places[service], s.packet) {
 			// Its half-open flow has ended before it could leave, as of two SYNs that
 			// came in one turn: nothing can complete it.

@@ -54,6 +54,7 @@ func own6(t testing.TB, n *Node, buckets Bitmap) {
 	if err := n.SetOwnership(&Ownership{Generation: 1, VIPs: rows, Services: rows, LeaseEnd: Forever}); err != nil {
 		t.Fatal(err)
 	}
+	longAgo(n)
 }
 
 // frame6 is an IPv6 frame from a client's MAC: to the cluster MAC, or for a group

@@ -63,12 +63,21 @@ func allBuckets() Bitmap {
 	return b
 }
 
-// own puts an ownership in force that is the same for the VIP and the service.
+// own puts an ownership in force that is the same for the VIP and the service, as of a
+// minute ago.
 func own(t testing.TB, n *Node, buckets Bitmap, until time.Duration) {
 	t.Helper()
 	if err := n.SetOwnership(&Ownership{Generation: 1, VIPs: []Rows{{Accept: buckets}}, Services: []Rows{{Accept: buckets}}, LeaseEnd: until}); err != nil {
 		t.Fatal(err)
 	}
+	longAgo(n)
+}
+
+// longAgo makes the ownership that is fresh one of a minute ago.
+func longAgo(n *Node) {
+	now := n.last
+	n.settle(now - time.Minute)
+	n.last = now
 }
 
 func handle(n *Node, f *link.Frame) Verdict { return n.Handle(0, f).Verdict }

@@ -3,7 +3,25 @@ package node
 import "time"
 
 // lease is from when until when a node may answer what is new.
-type lease struct{ begin, end time.Duration }
+type lease struct {
+	begin, end time.Duration
+	// seen is the `now` of the first frame or turn with that begin; fresh: there was none.
+	seen  time.Duration
+	fresh bool
+}
+
+// set puts another begin and end in force. It reports whether that is another lease.
+func (l *lease) set(begin, end time.Duration) bool {
+	other := begin != l.begin
+	l.begin, l.end, l.fresh = begin, end, l.fresh || other
+	return other
+}
+
+func (l *lease) settle(now time.Duration) {
+	if l.fresh {
+		l.seen, l.fresh = now, false
+	}
+}
 
 // covers reports whether the lease is valid at that time.
 func (l *lease) covers(at time.Duration) bool { return at >= l.begin && at < l.end }
@@ -12,7 +30,7 @@ func (l *lease) covers(at time.Duration) bool { return at >= l.begin && at < l.e
 // the next frame on: its begin, which stays the same while the lease is renewed
 // without a gap, and its end. It may be called for every batch.
 func (n *Node) SetLease(vip int, begin, end time.Duration) {
-	n.leases[vip] = lease{begin, end}
+	n.fresh = n.leases[vip].set(begin, end) || n.fresh
 	n.leaseAnswers(vip)
 }
 

@@ -110,6 +110,11 @@ func newBenchFor(t testing.TB, backend netip.AddrPort) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// It has had its right for a while.
+	if err := b.node.SetOwnership(b.ownership); err != nil {
+		t.Fatal(err)
+	}
+	b.node.settle(b.now - time.Minute)
 	b.loop, err = NewLoop(LoopConfig{
 		Node: b.node, Stack: b.stack, Device: b.device, Poller: p,
 		Clock:  func() time.Duration { b.tell("clock"); return b.now },

@@ -133,6 +133,17 @@ func (b *bench) disown() {
 	b.turn()
 }
 
+// reown gives them back.
+func (b *bench) reown() {
+	o := *b.ownership
+	o.Generation++
+	rows := []Rows{{Accept: allBuckets()}}
+	o.VIPs, o.Services = rows, rows
+	b.ownership = &o
+	b.now += time.Millisecond
+	b.turn()
+}
+
 func TestNetstackIsNotShownWhatItWouldReset(t *testing.T) {
 	b := newBenchFor(t, echoBackend(t))
 	isn := b.halfOpen(port)
@@ -252,23 +263,27 @@ func TestNetstackSYNCookies(t *testing.T) {
 	}
 }
 
-// A SYN-ACK that netstack repeats after the bucket has gone stays.
+// A SYN-ACK that netstack repeats after the bucket has gone stays, also when it has come
+// back.
 func TestNetstackRepeatsNoSYNACKOfAnothersBucket(t *testing.T) {
-	b := newBenchFor(t, echoBackend(t))
-	b.halfOpen(port)
-	b.disown()
-	// Netstack repeats it after a second, by its own clock.
-	deadline := time.Now().Add(5 * time.Second)
-	for b.node.Counts()[LateSYNACK] == 0 {
-		if time.Now().After(deadline) {
-			t.Fatal("netstack does not repeat its SYN-ACK")
+	for name, then := range map[string]func(b *bench){"gone": func(*bench) {}, "back": (*bench).reown} {
+		b := newBenchFor(t, echoBackend(t))
+		b.halfOpen(port)
+		b.disown()
+		then(b)
+		// Netstack repeats it after a second, by its own clock.
+		deadline := time.Now().Add(5 * time.Second)
+		for b.node.Counts()[LateSYNACK] == 0 && len(b.sentTo(port)) == 1 {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: netstack does not repeat its SYN-ACK", name)
+			}
+			if _, err := b.loop.poller.Wait(b.loop.timeout(b.now)); err != nil {
+				t.Fatal(err)
+			}
+			b.turn()
 		}
-		if _, err := b.loop.poller.Wait(b.loop.timeout(b.now)); err != nil {
-			t.Fatal(err)
+		if got := b.sentTo(port); len(got) != 1 {
+			t.Errorf("%s: sent %+v", name, got)
 		}
-		b.turn()
-	}
-	if got := b.sentTo(port); len(got) != 1 {
-		t.Errorf("sent %+v", got)
 	}
 }

@@ -161,6 +161,7 @@ type Node struct {
 	// them wait for settle.
 	rights, vipRights []right
 	fresh             bool
+	asked             []askedSlot
 	// last is the latest `now`.
 	last time.Duration
 
@@ -255,6 +256,7 @@ func New(cfg Config) (*Node, error) {
 		lists:       make([][hashing.Buckets]*flowList, len(cfg.Services)),
 	}
 	for i := range n.vipMappings {
+		n.leases[i].seen = never
 		n.vipMappings[i].hasher, n.vipRights[i].lease = cfg.Hasher, &n.leases[i]
 		n.lans = append(n.lans, subnetOf(cfg.VIPs[i].LAN))
 	}

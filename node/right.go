@@ -18,6 +18,23 @@ type right struct {
 	fresh bool
 }
 
+// begins is since when a bucket of accept is this node's to answer for, without a gap;
+// pending when that is not settled.
+func (r *right) begins(bucket uint8) time.Duration {
+	if r.lease.fresh {
+		return pending
+	}
+	return max(r.lease.begin, r.since[bucket])
+}
+
+// seen is when this node first looked at a frame with that right: not before it began.
+func (r *right) seen(bucket uint8) time.Duration {
+	if r.lease.fresh {
+		return pending
+	}
+	return max(r.lease.seen, r.since[bucket])
+}
+
 // pending stands for the `now` of the next frame or turn.
 const pending = Forever
 
@@ -53,6 +70,9 @@ func (n *Node) settle(now time.Duration) {
 		return
 	}
 	n.fresh = false
+	for i := range n.leases {
+		n.leases[i].settle(now)
+	}
 	for i := range n.vipRights {
 		n.vipRights[i].settle(now)
 	}

@@ -317,6 +317,7 @@ func TestR14SYNACKsOfOthersBucketsStay(t *testing.T) {
 		{state: flowstate.HalfOpen, draining: true}:            LateSYNACK,
 	} {
 		n, flows := s.make(t)
+		flows.states[toFlow(port)] = flowstate.HalfOpen
 		if got := n.MayLeave(n.last, out(port, flagSYN|flagACK, ownISN, clientISN+1, nil)); got != want {
 			t.Errorf("%+v: %v, want %v", s, got, want)
 		}

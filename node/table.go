@@ -69,8 +69,8 @@ type tracked struct {
 	ownISN, clientISN uint32
 	// stamped: that SYN-ACK agreed on time stamps.
 	stamped bool
-	// since is when that SYN-ACK first left.
-	since time.Duration
+	// since is when that SYN-ACK first left, asked when the client last asked for it.
+	since, asked time.Duration
 	// proven: this node saw the handshake complete.
 	proven bool
 	// muted: forgotten; nothing of it leaves any more until mutedUntil.
@@ -126,7 +126,7 @@ func (t *table) find(f *hashing.Flow) *tracked {
 func (t *table) full() bool { return len(t.order) >= MaxTracked }
 
 func (t *table) add(f *hashing.Flow, service int, bucket uint8, now time.Duration) *tracked {
-	e := &tracked{flow: *f, service: service, bucket: bucket, at: len(t.order), since: now}
+	e := &tracked{flow: *f, service: service, bucket: bucket, at: len(t.order), since: now, asked: now}
 	t.order = append(t.order, e)
 	if f.Dst.Is4() {
 		t.flows[tupleOf(f)] = e

@@ -61,6 +61,7 @@ func (n *Node) handleSYN(now time.Duration, service int, bucket uint8, verdict V
 	if v := n.answerSYN(now, service, bucket); v != Undecided {
 		return v
 	}
+	n.heardSYN(now, service, bucket, e)
 	return n.deliver(now, DeliverSYN)
 }
 
@@ -123,7 +124,8 @@ func (n *Node) handleHandshake(now time.Duration, service int, e *tracked, answe
 		// It may complete a cookie that went out for the same SYN before. If it
 		// does not, the reset that it draws does not leave.
 		return n.deliver(now, DeliverHeld)
-	case answers && d.TCP.Flags&flagACK != 0 && d.TCP.Seq == e.clientISN+1 && d.TCP.Ack != e.ownISN+1:
+	case answers && d.TCP.Flags&flagACK != 0 && d.TCP.Seq == e.clientISN+1 && d.TCP.Ack != e.ownISN+1 &&
+		n.askedUs(service, e):
 		return UnsentACK
 	}
 	return BadHandshakeACK

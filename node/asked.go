@@ -1,0 +1,71 @@
+package node
+
+import (
+	"time"
+
+	"onevoice/hashing"
+)
+
+// One SYN is answered by one node, and a SYN-ACK is an answer to the last SYN that came
+// before it. The TCP makes the first one in its own time and repeats it for a minute, and
+// in between the right to answer may have gone to another node, which has answered the
+// same SYN, and come back. So a SYN-ACK leaves only if the client has asked since this
+// node's right began (OWNERSHIP.md R12, R13). Of a flow that is tracked the entry says
+// when that was; this is about the others.
+
+const (
+	// askedTime is for how long after a right was first seen a first SYN-ACK has to answer
+	// a SYN that is remembered. Our TCP takes some milliseconds, of time in which this
+	// process runs.
+	askedTime = time.Second
+	// askedSlots bounds the SYNs that are remembered: more than wait for our TCP at a
+	// time. One that was overwritten is not answered before the client repeats it.
+	askedSlots = 4096
+)
+
+// askedSlot is a SYN that was let in within askedTime of its right.
+type askedSlot struct {
+	flow uint64 // FlowHash
+	at   time.Duration
+}
+
+// newRight reports that first SYN-ACKs of a bucket have to answer what is remembered.
+func (n *Node) newRight(now time.Duration, service int, bucket uint8) bool {
+	seen := n.rights[service].seen(bucket)
+	return seen == pending || now < seen+askedTime
+}
+
+// heardSYN remembers a SYN that is let in, of a half-open flow or a new one.
+func (n *Node) heardSYN(now time.Duration, service int, bucket uint8, e *tracked) {
+	if e != nil {
+		e.asked = now
+	}
+	if !n.newRight(now, service, bucket) {
+		return
+	}
+	if n.asked == nil {
+		n.asked = make([]askedSlot, askedSlots)
+	}
+	h := n.FlowHash(&n.decoded.Flow)
+	n.asked[h%askedSlots] = askedSlot{h, now}
+}
+
+// answersOld reports whether a first SYN-ACK answers a SYN from before this node's right,
+// or one of which that is not known.
+func (n *Node) answersOld(now time.Duration, service int, bucket uint8, f *hashing.Flow) bool {
+	switch {
+	case !n.newRight(now, service, bucket):
+		return false
+	case n.asked == nil:
+		return true
+	}
+	h := n.FlowHash(f)
+	s := n.asked[h%askedSlots]
+	return s.flow != h || s.at < n.rights[service].begins(bucket)
+}
+
+// askedUs reports whether the client of a half-open flow has asked for its SYN-ACK since
+// this node's right to give it began.
+func (n *Node) askedUs(service int, e *tracked) bool {
+	return e.asked >= n.rights[service].begins(n.bucketOf(service, &e.flow))
+}
