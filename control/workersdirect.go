@@ -117,6 +117,7 @@ type DirectPath struct {
 	// cookies are how many SYN cookies the host has sent, and cookieAt when it last did.
 	cookies  uint64
 	cookieAt time.Duration
+	flood    floodWatch
 	listens  []bool
 	keptOut  keptOut
 	// shared is, by service, what is owned, in nobody's grace, and drained by others.
@@ -292,13 +293,6 @@ func (d *DirectPath) Running() (n int) {
 		n += f
 	}
 	return n
-}
-
-// CookiesSent is how many SYN cookies the host has sent, as of the last look.
-func (d *DirectPath) CookiesSent() uint64 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.cookies
 }
 
 // Holding is in which buckets of each service of the configuration there may be flows,

@@ -124,8 +124,12 @@ func (d *DirectPath) lookForCookies() error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	now := d.cfg.Clock()
 	if sent != d.cookies {
-		d.cookies, d.cookieAt = sent, d.cfg.Clock()
+		d.cookies, d.cookieAt = sent, now
+	}
+	if d.flood.due(now) {
+		d.flood.tell(d.cfg.Log, now, sent)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package control
 
 import (
 	"fmt"
+	"log/slog"
 	"time"
 )
 
@@ -30,7 +31,7 @@ func (s *FloodStatus) String() string {
 	return fmt.Sprintf("a flood of SYNs: %d a second are answered with SYN cookies, for %s so far", s.PerSecond, time.Duration(s.Seconds*float64(time.Second)).Round(time.Second))
 }
 
-// floodWatch looks every second at how many SYN cookies were sent.
+// floodWatch looks at how many SYN cookies were sent, every second or more rarely.
 type floodWatch struct {
 	next, looked time.Duration
 	// cookies are those that had been sent when it was last looked, and before those that
@@ -80,21 +81,38 @@ func (w *floodWatch) status(now time.Duration) *FloodStatus {
 	return &FloodStatus{Seconds: (now - w.begun).Seconds(), PerSecond: w.perSecond, Most: w.most, Answered: w.cookies - w.before}
 }
 
-// lookForFlood logs a flood when it begins and when it is over. It runs on the loop's
-// goroutine.
+// lookForFlood logs a flood of what netstack serves when it begins and when it is over. It
+// runs on the loop's goroutine.
 func (g *Guest) lookForFlood(now time.Duration) {
-	if !g.flood.due(now) {
-		return
+	if g.flood.due(now) {
+		g.flood.tell(g.log, now, g.parts.Stack.Counters().CookiesSent)
 	}
-	cookies := g.parts.Stack.Counters().CookiesSent
-	if g.parts.Direct != nil {
-		cookies += g.parts.Direct.CookiesSent()
+}
+
+// floodStatus is of the flood that lasts: of what netstack serves, or else of what the
+// host's own TCP does.
+func (g *Guest) floodStatus(now time.Duration) *FloodStatus {
+	s := g.flood.status(now)
+	if s == nil && g.parts.Direct != nil {
+		s = g.parts.Direct.Flood(now)
 	}
-	begun, over := g.flood.look(now, cookies)
+	return s
+}
+
+// Flood is of a flood of what the host's own TCP serves, nil while there is none.
+func (d *DirectPath) Flood(now time.Duration) *FloodStatus {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.flood.status(now)
+}
+
+// tell looks, and logs what is to be said.
+func (w *floodWatch) tell(log *slog.Logger, now time.Duration, cookies uint64) {
+	begun, over := w.look(now, cookies)
 	if begun != nil {
-		g.log.Warn("a flood of SYNs: they are answered with SYN cookies; connections that are open go on, and who is new has no window scaling while it lasts", "per_second", begun.PerSecond)
+		log.Warn("a flood of SYNs: they are answered with SYN cookies; connections that are open go on, and who is new may have no window scaling while it lasts", "per_second", begun.PerSecond)
 	}
 	if over != nil {
-		g.log.Info("the flood of SYNs is over", "lasted", time.Duration(over.Seconds*float64(time.Second)).Round(time.Second), "answered", over.Answered, "per_second_at_most", over.Most)
+		log.Info("the flood of SYNs is over", "lasted", time.Duration(over.Seconds*float64(time.Second)).Round(time.Second), "answered", over.Answered, "per_second_at_most", over.Most)
 	}
 }

@@ -1,6 +1,8 @@
 package control
 
 import (
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 )
@@ -56,5 +58,43 @@ func TestAFloodIsToldOf(t *testing.T) {
 	second(700)
 	if len(begun) != 2 || begun[1].Answered != 700 {
 		t.Errorf("the next one: %+v", begun)
+	}
+}
+
+// What the host's own TCP sends is looked at every few seconds, and is told of as so many a
+// second all the same, in the log and in the status.
+func TestAFloodOfTheDirectPathIsToldOf(t *testing.T) {
+	r := newDirectRig(t)
+	var said strings.Builder
+	r.d.cfg.Log = slog.New(slog.NewTextHandler(&said, nil))
+	r.cookies = 1e6
+	r.d.look()
+	for range 3 {
+		r.pass(idleLook)
+		r.cookies += floodCookies - 1
+		r.d.look()
+	}
+	if s := r.d.Flood(r.d.cfg.Clock()); s != nil {
+		t.Fatalf("%d in %v are a flood: %+v", floodCookies-1, idleLook, s)
+	}
+	r.pass(idleLook)
+	r.cookies += 10_000
+	for range 3 {
+		r.d.look() // as often as drainers are asked
+	}
+	s := (&Guest{parts: WorkerParts{Direct: r.d}}).floodStatus(r.d.cfg.Clock())
+	if s == nil || s.PerSecond != 2000 || s.Answered != 10_000 || s.Seconds != idleLook.Seconds() {
+		t.Fatalf("%+v", s)
+	}
+	for range floodOver / idleLook {
+		r.pass(idleLook)
+		r.d.look()
+	}
+	if s := r.d.Flood(r.d.cfg.Clock()); s != nil {
+		t.Errorf("over, and still %+v", s)
+	}
+	log := said.String()
+	if strings.Count(log, "a flood of SYNs") != 1 || strings.Count(log, "the flood of SYNs is over") != 1 || !strings.Contains(log, "answered=10000 per_second_at_most=2000") {
+		t.Errorf("said:\n%s", log)
 	}
 }

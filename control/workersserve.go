@@ -350,7 +350,7 @@ func (g *Guest) fill(s *WorkerStatus, now time.Duration, flows bool) {
 		}
 	}
 	s.Services = g.services()
-	s.Flood = g.flood.status(now)
+	s.Flood = g.floodStatus(now)
 	s.TurnedAway = p.Node.TurnedAway()
 	if m := p.Node.LastStranger(); m.Address.IsValid() {
 		s.Stranger = &StrangerStatus{Address: m.Address, MAC: m.MAC.String(), From: m.From.String(), Seconds: (now - m.At).Seconds()}
