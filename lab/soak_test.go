@@ -103,6 +103,40 @@ func TestJudgeFlowsAfterAFlood(t *testing.T) {
 	}
 }
 
+// Of those whose flows a node gave up soon after a flood, who was told a round later is no
+// breach; who has heard of the node since that, or of one that gave up nothing, is.
+func TestJudgeFlowsToldLate(t *testing.T) {
+	const s = time.Second
+	for _, c := range []struct {
+		name     string
+		node     string
+		restless bool
+		flooded  time.Duration // before the node was back
+		heard    time.Duration // since then
+		broken   bool
+	}{
+		{"as it came back", "n3", true, s, learnsWithin - 1, false},
+		{"while it was away", "n3", true, s, -s, false},
+		{"it went on", "n3", true, s, learnsWithin, true},
+		{"no flood", "n3", true, cookieMemory + learnsWithin, learnsWithin - 1, true},
+		{"no soak", "n3", false, s, learnsWithin - 1, true},
+		{"another node's", "n2", true, s, learnsWithin - 1, true},
+	} {
+		tt, tr := tested(), testTrial(Round{Kind: TortureDeafen, Node: "n1", For: s})
+		back := after(-3 * s)
+		tt.restless, tt.flooded, tr.undone = c.restless, back.Add(-c.flooded), time.Now()
+		tt.orphaned = map[string]time.Time{"n3": back}
+		f := &liveFlow{node: c.node, heard: back.Add(c.heard), stream: &net.TCPConn{}, conn: &net.TCPConn{}, stop: make(chan struct{})}
+		f.ended, f.endedAt = &netErr{io.EOF}, after(2*s)
+		k := &KindResult{}
+		tt.judgeFlow(k, tr, f)
+		wantBreach(t, c.name, tt, map[bool]string{true: "was broken by deafen n1"}[c.broken])
+		if (k.Orphaned == 1) == c.broken {
+			t.Errorf("%s: %d orphaned", c.name, k.Orphaned)
+		}
+	}
+}
+
 // While its backend is killed, a node's new clients may be refused, and no others.
 func TestJudgeNewcomersOfABackend(t *testing.T) {
 	refused := &netErr{errors.New("refused")}

@@ -30,6 +30,9 @@ const (
 	restlessSlack = 6 * time.Second
 	// atOnceWait is a wait without a retransmission.
 	atOnceWait = 200 * time.Millisecond
+	// learnsWithin is for how long a node that is back may serve flows that it has to give
+	// up: it has to hear of that first (OWNERSHIP.md R18).
+	learnsWithin = time.Second
 	// ownedCalm is ownedWithin of timing calm, whose leases are longer (OWNERSHIP.md L1).
 	ownedCalm = 2 * time.Second
 	// excuseStall: when the whole machine stood still for so long, waits are no
@@ -125,7 +128,7 @@ func (t *torture) judgeFlow(k *KindResult, tr *trial, f *liveFlow) {
 		k.told = append(k.told, at.Sub(tr.began))
 	case tr.orphans(f.node):
 		k.Orphaned++
-	case lost(ended) && t.lostLease(tr.began, at):
+	case lost(ended) && (t.lostLease(tr.began, at) || t.gaveUp(f, heard)):
 		k.Orphaned++
 	default:
 		k.Broken++
@@ -140,6 +143,13 @@ func (t *torture) judgeFlow(k *KindResult, tr *trial, f *liveFlow) {
 func (t *torture) untold(tr *trial, f *liveFlow) bool {
 	lost := tr.ends(f) || tr.orphans(f.node) || tr.began.Before(t.orphaned[f.node].Add(cookieMemory))
 	return lost && t.restless && tr.began.Before(t.flooded.Add(cookieMemory))
+}
+
+// gaveUp reports whether the node of a flow may have given it up in an earlier round, in
+// whose end it was heard for the last time, and its user may be told only now, for the same
+// reason.
+func (t *torture) gaveUp(f *liveFlow, heard time.Time) bool {
+	return t.restless && heard.Before(t.orphaned[f.node].Add(learnsWithin)) && heard.Before(t.flooded.Add(cookieMemory))
 }
 
 // noteOrphans notes whose flows may be given up after the round: a node that has stood still
