@@ -30,7 +30,7 @@ type DirectPrograms interface {
 	Settle() error
 	List(hashes []uint64) error
 	Unlist(hashes []uint64) error
-	SetLease(path int, end time.Duration)
+	SetLease(path int, begin, end time.Duration)
 	Silence(until time.Duration)
 	Rulings() [ingress.RulingCount]uint64
 	Before() int
@@ -199,9 +199,15 @@ func (d *DirectPath) TakenUp() {
 // is listed.
 func (d *DirectPath) flip(o *node.Ownership) {
 	d.draining = false
+	now := d.cfg.Clock()
 	for i, s := range d.cfg.Services {
 		r, was := &o.Services[s.Index], &d.rows[i]
-		next := ingress.DirectRow{Key: r.Key, Owned: r.Accept, Lingering: was.Lingering}
+		next := ingress.DirectRow{Key: r.Key, Owned: r.Accept, Since: was.Since, Lingering: was.Lingering}
+		for b := range next.Since {
+			if b := uint8(b); r.Accept.Has(b) && (r.Key != was.Key || !(*node.Bitmap)(&was.Owned).Has(b)) {
+				next.Since[b] = now
+			}
+		}
 		for k := range next.Owned {
 			next.Lingering[k] |= was.Owned[k]
 			next.Settled[k] = r.Accept[k] &^ (r.Grace[k] | r.Shared[k])
@@ -234,10 +240,11 @@ func (d *DirectPath) wake() {
 	}
 }
 
-// SetLease sets a path's lease, given under the table of a generation. Before the rows of
+// SetLease sets a path's lease, given under the table of a generation; its begin stays the
+// same while it is renewed. Before the rows of
 // that table are in force it counts no longer than the one before, which was given under
 // theirs: who waits for those rows waits until they are written back.
-func (d *DirectPath) SetLease(path int, end time.Duration, generation uint64) {
+func (d *DirectPath) SetLease(path int, begin, end time.Duration, generation uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
@@ -249,7 +256,7 @@ func (d *DirectPath) SetLease(path int, end time.Duration, generation uint64) {
 		end = min(end, d.leases[path])
 	}
 	d.leases[path] = end
-	d.cfg.Programs.SetLease(path, end)
+	d.cfg.Programs.SetLease(path, begin, end)
 	if !d.attached && !d.attach && end > d.cfg.Clock() {
 		d.attach = true
 		d.wake()
@@ -275,7 +282,7 @@ func (d *DirectPath) Stop() {
 func (d *DirectPath) Retire() {
 	d.mu.Lock()
 	for path := range ingress.MaxPaths {
-		d.cfg.Programs.SetLease(path, 0)
+		d.cfg.Programs.SetLease(path, 0, 0)
 	}
 	d.retired, d.pending = true, nil
 	clear(d.flows)

@@ -21,6 +21,7 @@ import (
 type toldPrograms struct {
 	mu       sync.Mutex
 	rows     [][]ingress.DirectRow
+	begins   map[int]time.Duration
 	leases   map[int]time.Duration
 	quiet    time.Duration
 	left     bool
@@ -51,10 +52,10 @@ func (p *toldPrograms) Settle() error {
 	return err
 }
 
-func (p *toldPrograms) SetLease(path int, end time.Duration) {
+func (p *toldPrograms) SetLease(path int, begin, end time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.leases[path] = end
+	p.begins[path], p.leases[path] = begin, end
 }
 
 func (p *toldPrograms) Silence(until time.Duration) { p.quiet = until }
@@ -104,7 +105,7 @@ const directService = 1
 func newDirectRig(t *testing.T) *directRig {
 	t.Helper()
 	r := &directRig{t: t, now: time.Hour, woken: make(chan struct{}, 100),
-		programs: &toldPrograms{leases: map[int]time.Duration{}, settling: make(chan chan error), has: map[uint64]bool{}}}
+		programs: &toldPrograms{begins: map[int]time.Duration{}, leases: map[int]time.Duration{}, settling: make(chan chan error), has: map[uint64]bool{}}}
 	vip := netip.MustParseAddr("10.77.0.2")
 	services := []node.Service{{Proto: node.TCP, Listen: netip.AddrPortFrom(vip, 80)}, {Proto: node.TCP, Listen: netip.AddrPortFrom(vip, 22)}}
 	var err error
@@ -265,30 +266,65 @@ func TestDirectSettlesBeforeItIsWrittenBack(t *testing.T) {
 	}
 }
 
+// leaseBegan is when the leases of these tests did.
+const leaseBegan = 30 * time.Minute
+
+// The programs are told since when a bucket is this node's, and its lease: a bucket that
+// goes and comes back, or hashes other clients, is anew.
+func TestDirectRightsBegin(t *testing.T) {
+	r := newDirectRig(t)
+	since := func(bucket uint8) time.Duration {
+		rows, _ := r.programs.last()
+		return rows[0].Since[bucket]
+	}
+	grant := func(generation uint64, rows node.Rows) time.Duration {
+		r.pass(time.Second)
+		r.grant(generation, rows)
+		r.settled()
+		return r.d.cfg.Clock()
+	}
+	first := grant(1, node.Rows{Accept: bitmap(1, 2)})
+	second := grant(2, node.Rows{Accept: bitmap(1, 3)})
+	if since(1) != first || since(3) != second {
+		t.Errorf("1 is ours since %v and 3 since %v, want %v and %v", since(1), since(3), first, second)
+	}
+	third := grant(3, node.Rows{Accept: bitmap(1, 2, 3)})
+	if since(1) != first || since(2) != third || since(3) != second {
+		t.Errorf("2 is back since %v, want %v; 1 and 3 since %v and %v", since(2), third, since(1), since(3))
+	}
+	other := grant(4, node.Rows{Accept: bitmap(1), Key: hashing.Key{9}})
+	if since(1) != other {
+		t.Errorf("of other clients since %v, want %v", since(1), other)
+	}
+	if r.d.SetLease(0, leaseBegan, 2*time.Hour, 4); r.programs.begins[0] != leaseBegan {
+		t.Errorf("the lease began at %v", r.programs.begins[0])
+	}
+}
+
 // A lease that was given under another table than the programs have is none.
 func TestDirectLeaseNeedsItsRows(t *testing.T) {
 	r := newDirectRig(t)
 	lease := func() time.Duration { return r.programs.leases[0] }
 	r.grant(3, node.Rows{Accept: bitmap(1)})
-	r.d.SetLease(0, 2*time.Hour, 4)
+	r.d.SetLease(0, leaseBegan, 2*time.Hour, 4)
 	if lease() != 0 {
 		t.Errorf("a lease of table 4 under the rows of table 3: until %v", lease())
 	}
-	if r.d.SetLease(0, 2*time.Hour, 3); lease() != 2*time.Hour {
+	if r.d.SetLease(0, leaseBegan, 2*time.Hour, 3); lease() != 2*time.Hour {
 		t.Errorf("lease until %v", lease())
 	}
 	// While the rows of table 4 wait, the lease of table 3 runs on, and no longer.
-	if r.d.SetLease(0, 3*time.Hour, 4); lease() != 2*time.Hour {
+	if r.d.SetLease(0, leaseBegan, 3*time.Hour, 4); lease() != 2*time.Hour {
 		t.Errorf("lease until %v before the rows of table 4", lease())
 	}
-	if r.d.SetLease(0, 90*time.Minute, 4); lease() != 90*time.Minute {
+	if r.d.SetLease(0, leaseBegan, 90*time.Minute, 4); lease() != 90*time.Minute {
 		t.Errorf("a lease that was cut short goes on until %v", lease())
 	}
-	if r.d.SetLease(0, 2*time.Hour, 4); lease() != 90*time.Minute {
+	if r.d.SetLease(0, leaseBegan, 2*time.Hour, 4); lease() != 90*time.Minute {
 		t.Errorf("a lease that was cut short is longer again: until %v", lease())
 	}
 	r.d.Stop()
-	if r.d.SetLease(0, 2*time.Hour, 3); lease() != 0 {
+	if r.d.SetLease(0, leaseBegan, 2*time.Hour, 3); lease() != 0 {
 		t.Errorf("stopped, and a lease until %v", lease())
 	}
 }
@@ -332,14 +368,14 @@ func TestDirectIsTakenUp(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			r := newDirectRig(t)
 			r.grant(57, node.Rows{Accept: bitmap(1, 2)})
-			r.d.SetLease(0, 2*time.Hour, 57)
+			r.d.SetLease(0, leaseBegan, 2*time.Hour, 57)
 			takenUp(r)
 			counts(r, "taken up")
-			r.d.SetLease(0, 0, 0)
+			r.d.SetLease(0, leaseBegan, 0, 0)
 			// The rows of before are in force, and those of the new table wait.
 			r.d.publish()
 			r.grant(1, node.Rows{Accept: bitmap(9)})
-			r.d.SetLease(0, 3*time.Hour, 1)
+			r.d.SetLease(0, leaseBegan, 3*time.Hour, 1)
 			if rows, _ := r.programs.last(); lease(r) != 0 || rows[0].Owned != [4]uint64(bitmap(1, 2)) {
 				t.Errorf("a lease until %v under rows that own %v", lease(r), rows[0].Owned)
 			}
@@ -348,7 +384,7 @@ func TestDirectIsTakenUp(t *testing.T) {
 			if rows, _ := r.programs.last(); r.d.Settled() != 1 || rows[0].Owned != [4]uint64(bitmap(9)) {
 				t.Errorf("written back as %d, and owned is %v", r.d.Settled(), rows[0].Owned)
 			}
-			if r.d.SetLease(0, 3*time.Hour, 1); lease(r) != 3*time.Hour {
+			if r.d.SetLease(0, leaseBegan, 3*time.Hour, 1); lease(r) != 3*time.Hour {
 				t.Errorf("lease until %v", lease(r))
 			}
 		})
@@ -533,7 +569,7 @@ func TestDirectEnds(t *testing.T) {
 		t.Errorf("retired, and it ends %v, %v", r.ended[3:], err)
 	}
 	r.grant(9, node.Rows{Accept: bitmap(1)})
-	if r.d.SetLease(0, 2*time.Hour, 9); r.programs.leases[0] != 0 {
+	if r.d.SetLease(0, leaseBegan, 2*time.Hour, 9); r.programs.leases[0] != 0 {
 		t.Error("retired, and it has a lease")
 	}
 }

@@ -214,7 +214,7 @@ func (g *Guest) Begin(now time.Duration) {
 		}
 		g.setLease(now, path, l.Begin, l.End)
 		if g.parts.Direct != nil {
-			g.parts.Direct.SetLease(path, l.End, l.Generation)
+			g.parts.Direct.SetLease(path, l.Begin, l.End, l.Generation)
 		}
 	}
 }
@@ -224,7 +224,7 @@ func (g *Guest) dropLeases(now time.Duration) {
 	for path := range g.leases {
 		g.setLease(now, path, 0, 0)
 		if g.parts.Direct != nil {
-			g.parts.Direct.SetLease(path, 0, 0)
+			g.parts.Direct.SetLease(path, 0, 0, 0)
 		}
 	}
 }

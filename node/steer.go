@@ -34,6 +34,9 @@ type BucketState struct {
 	// there, is complete and current, and has it not (R14, R17). It counts only beside
 	// Owned.
 	Excluded bool
+	// Asked is about the segment's flow: a SYN of it has come since the bucket is Owned,
+	// without a gap. It counts only beside Owned.
+	Asked bool
 }
 
 // SteerIn is the gate's rule for the direct path on the way in (OWNERSHIP.md R12 and
@@ -98,7 +101,8 @@ func SteerDatagram(b BucketState) ingress.Ruling {
 // (R18). seq is the segment's sequence number.
 //
 // It asks anew for what SteerIn asked: the bucket may have gone since, or its drainers may
-// be others.
+// be others. A SYN-ACK answers the last SYN before it: another node may have answered that if
+// the right to answer has gone and come back since (R12), and the kernel repeats its own.
 //
 // A reset with ACK and the number 0 answers a segment without ACK (RFC 9293 §3.10.7.1),
 // and of those only the SYNs of buckets that are ours came in.
@@ -113,7 +117,7 @@ func SteerOut(flags uint8, seq uint32, open, quiet bool, b BucketState) ingress.
 			return ingress.Elsewhere
 		}
 		return ingress.KeptReset
-	case flags&(flagSYN|flagACK) == flagSYN|flagACK && !b.Owned:
+	case flags&(flagSYN|flagACK) == flagSYN|flagACK && !(b.Owned && b.Asked):
 		return ingress.KeptSYNACK
 	}
 	return ingress.Elsewhere

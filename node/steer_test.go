@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"onevoice/hashing"
+	"onevoice/internal/boottime"
 	"onevoice/link/ingress"
 	"onevoice/responder"
 )
@@ -56,6 +57,10 @@ type steered struct {
 	random *rand.Rand
 	rows   []ingress.DirectRow
 	leased bool
+	// begins are those of the paths' leases: some are new, as some of the rows' buckets are;
+	// asked are the flows whose SYNs came under these rows.
+	begins [2]time.Duration
+	asks   map[hashing.Flow]bool
 	// listed are flows that drainers are said to hold; inMap are those of them that were
 	// told to the programs.
 	listed  []hashing.Flow
@@ -275,19 +280,35 @@ func (x *steered) some() {
 	}
 	for i := range x.rows {
 		x.rows[i] = ingress.DirectRow{Key: x.n.mappings[i].hasher.Key(), Owned: share(), Settled: share(), Lingering: share(), Listed: share()}
+		for b := range x.rows[i].Since {
+			x.rows[i].Since[b] = x.begin()
+		}
 	}
 	x.list()
+	x.asks = map[hashing.Flow]bool{}
 	x.leased = x.random.IntN(4) > 0
 	for path := range 2 {
 		end := time.Duration(0)
 		if x.leased {
 			end = Forever
 		}
-		x.direct.SetLease(path, end)
+		x.begins[path] = x.begin()
+		x.direct.SetLease(path, x.begins[path], end)
 	}
 	if err := errors.Join(x.direct.Publish(x.rows), x.direct.Settle()); err != nil {
 		x.t.Fatal(err)
 	}
+}
+
+// begin is when a right began: long ago, or just now.
+func (x *steered) begin() time.Duration {
+	x.t.Helper()
+	now := boottime.Now()
+	const longAgo = 4 * time.Minute
+	if now > longAgo && x.random.IntN(2) == 0 {
+		return now - longAgo
+	}
+	return now
 }
 
 // list has other flows of drainers in the programs' map.
@@ -321,6 +342,7 @@ func (x *steered) bucket(f *hashing.Flow) (b BucketState, ok bool) {
 	b.Owned, b.Settled = has(r.Owned) && x.leased, has(r.Settled) && x.leased
 	b.Lingering = has(r.Owned) || has(r.Lingering)
 	b.Excluded = has(r.Listed) && !x.inMap[*f]
+	b.Asked = boottime.Now()-max(r.Since[bucket], x.begins[service%2]) > 3*time.Minute || x.asks[*f]
 	return b, true
 }
 
@@ -473,6 +495,9 @@ func (x *steered) expectTransport(f *hashing.Flow, ttl uint8, rest []byte, icmp 
 		f.SrcPort, f.DstPort = binary.BigEndian.Uint16(rest), binary.BigEndian.Uint16(rest[2:])
 		b, ok := x.bucket(f)
 		r := SteerIn(rest[13], x.socket(f, rest), b)
+		if ok && r == ingress.PassSYN {
+			x.asks[*f] = true
+		}
 		if !ok && r != ingress.Malformed {
 			return ingress.NotForKernel
 		}

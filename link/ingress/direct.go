@@ -15,6 +15,8 @@ import (
 	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
+
+	"onevoice/hashing"
 )
 
 // maxFragments bounds the packets in fragments whose first one is remembered, of each family; the one
@@ -35,8 +37,10 @@ type DirectConfig struct {
 // is bit b%64 of word b/64.
 type DirectRow struct {
 	Key [16]byte
-	// Owned takes what is new, under the lease.
+	// Owned takes what is new, under the lease; Since is from when on, in CLOCK_BOOTTIME, of
+	// each bucket.
 	Owned [4]uint64
+	Since [hashing.Buckets]time.Duration
 	// Settled: no other node can hold a flow of the bucket.
 	Settled [4]uint64
 	// Lingering: this node may hold flows of a bucket that is not its own.
@@ -57,6 +61,8 @@ type Direct struct {
 	state, counts *ebpf.Map
 	// listed has the flows that drainers hold, by node.FlowHash.
 	listed *ebpf.Map
+	// asked has the SYNs that came lately.
+	asked *ebpf.Map
 	// fragments4 and fragments6 have the packets whose first fragment has passed.
 	fragments4, fragments6 *ebpf.Map
 	*settler
@@ -119,6 +125,9 @@ func (d *Direct) load() (err error) {
 	if d.listed, err = newListed(); err != nil {
 		return err
 	}
+	if d.asked, err = newAsked(); err != nil {
+		return fmt.Errorf("map of SYNs: %w", err)
+	}
 	for _, m := range []struct {
 		to   **ebpf.Map
 		name string
@@ -146,7 +155,7 @@ func (d *Direct) load() (err error) {
 // program makes one of the two, of the kind that a steerer says. No helper that they call
 // is for GPL programs alone.
 func (d *Direct) program(name string, at ebpf.AttachType, kind steerer) (*ebpf.Program, error) {
-	s := newSteerer(&d.config, steerMaps{d.state.FD(), d.listed.FD(), d.fragments4.FD(), d.fragments6.FD(), d.counts.FD()}, ebpf.MustPossibleCPU())
+	s := newSteerer(&d.config, steerMaps{d.state.FD(), d.listed.FD(), d.asked.FD(), d.fragments4.FD(), d.fragments6.FD(), d.counts.FD()}, ebpf.MustPossibleCPU())
 	s.tell, s.inPieces = kind.tell, kind.inPieces
 	code := s.in
 	if at == ebpf.AttachTCXEgress {
@@ -182,11 +191,14 @@ func lacking(refused error, has func(ebpf.ProgramType, asm.BuiltinFunc) error) e
 // word is a word of the map.
 func (d *Direct) word(at int) *uint64 { return (*uint64)(unsafe.Pointer(&d.memory[at])) }
 
-// SetLease sets the end of a path's lease, in CLOCK_BOOTTIME since boot: from then on
-// nothing new is accepted on it. It is in force for the next frame and costs no system
-// call.
-func (d *Direct) SetLease(path int, end time.Duration) {
-	atomic.StoreUint64(d.word(steerLeases+8*path), uint64(max(end, 0)))
+// SetLease sets the begin and the end of a path's lease, in CLOCK_BOOTTIME since boot. The
+// begin stays the same while the lease is renewed without a gap; from the end on nothing new
+// is accepted on the path. It is in force for the next frame and costs no system call.
+func (d *Direct) SetLease(path int, begin, end time.Duration) {
+	at := steerLeases + leaseBytes*path
+	// A frame in between finds the lease that is over, or an earlier end of this one.
+	atomic.StoreUint64(d.word(at+leaseBegin), uint64(max(begin, 0)))
+	atomic.StoreUint64(d.word(at), uint64(max(end, 0)))
 }
 
 // Silence keeps back the resets of connections until a time of CLOCK_BOOTTIME: they are
@@ -215,6 +227,9 @@ func (d *Direct) Publish(rows []DirectRow) error {
 			atomic.StoreUint64(d.word(words+rowSettled), r.Settled[k])
 			atomic.StoreUint64(d.word(words+rowLinger), r.Lingering[k])
 			atomic.StoreUint64(d.word(words+rowListed), r.Listed[k])
+		}
+		for b, since := range r.Since {
+			atomic.StoreUint64(d.word(row+rowSince+8*b), uint64(since))
 		}
 	}
 	atomic.StoreUint64(d.word(steerIndex), index)
@@ -298,7 +313,7 @@ func (d *Direct) Close() error {
 	if d.settler != nil {
 		errs = append(errs, d.settler.close())
 	}
-	errs = append(errs, d.in.Close(), d.leave.Close(), d.listed.Close(), d.fragments4.Close(), d.fragments6.Close(), d.counts.Close(), d.state.Close())
+	errs = append(errs, d.in.Close(), d.leave.Close(), d.listed.Close(), d.asked.Close(), d.fragments4.Close(), d.fragments6.Close(), d.counts.Close(), d.state.Close())
 	*d = Direct{}
 	return errors.Join(errs...)
 }

@@ -107,7 +107,7 @@ func TestPinsAreTakenUp(t *testing.T) {
 			t.Fatal(outlive, err)
 		}
 		passes("no lease", false)
-		d.SetLease(0, 1<<62)
+		d.SetLease(0, 0, 1<<62)
 		passes("no bucket", false)
 		if err := errors.Join(d.Publish([]DirectRow{all, all}), d.Settle()); err != nil {
 			t.Fatal(err)
@@ -118,7 +118,7 @@ func TestPinsAreTakenUp(t *testing.T) {
 		}
 		now := time.Duration(0)
 		if round == 1 {
-			d.SetLease(0, now)
+			d.SetLease(0, 0, now)
 		}
 		if err := d.Close(); err != nil {
 			t.Fatal(err)
@@ -200,7 +200,7 @@ func TestClsact(t *testing.T) {
 			t.Error("a SYN passes without a lease")
 		}
 		all := DirectRow{Owned: not([4]uint64{})}
-		d.SetLease(0, 1<<62)
+		d.SetLease(0, 0, 1<<62)
 		if err := d.Publish([]DirectRow{all, all}); err != nil {
 			t.Fatal(err)
 		}

@@ -59,7 +59,7 @@ const (
 	NotForKernel
 
 	// KeptSYNACK: a SYN-ACK from a VIP for a bucket that is not ours, or not under a
-	// valid lease.
+	// valid lease, or that has been so only since the SYN that it answers.
 	KeptSYNACK
 	// KeptReset: a reset from a VIP that no connection of this host has sent, of a flow
 	// that others may hold.

@@ -192,7 +192,7 @@ func BenchmarkDirect(b *testing.B) {
 	if err := d.Publish([]DirectRow{all, all}); err != nil {
 		b.Fatal(err)
 	}
-	d.SetLease(0, 1<<62)
+	d.SetLease(0, 0, 1<<62)
 	src := netip.MustParseAddrPort("198.51.100.7:40000")
 	at := netip.AddrPortFrom(vip, 22)
 	in, out := segment(src, at, ack, 0), segment(at, src, ack, 0)

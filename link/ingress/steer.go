@@ -7,28 +7,34 @@ import (
 	"slices"
 
 	"github.com/cilium/ebpf/asm"
+
+	"onevoice/hashing"
 )
 
 // The map of the direct path: a word that says which of two copies of the rows counts,
-// one until when connections end without a word, the key of drainers' lists, the leases of
-// the paths, and then the two copies. A row is a service's hash key, and for each 64 buckets
-// a word of each bitmap: what is asked about a bucket lies together.
+// one until when connections end without a word, the key of drainers' lists, the end and the
+// begin of each path's lease, and then the two copies. A row is a service's hash key, for
+// each 64 buckets a word of each bitmap, so that what is asked about a bucket lies together,
+// and a word for each bucket: since when it is owned.
 const (
 	steerIndex   = 0
 	steerQuiet   = 8
 	steerListKey = 16
 	steerLeases  = 64
-	steerRows    = 256
+	steerRows    = 512
+	leaseBytes   = 16
+	leaseBegin   = 8
 
 	rowOwned   = stateBits
 	rowSettled = rowOwned + 8
 	rowLinger  = rowSettled + 8
 	rowListed  = rowLinger + 8
 	rowWords   = 32 // from one 64 buckets to the next
-	rowBytes   = stateBits + 4*rowWords
+	rowSince   = stateBits + 4*rowWords
+	rowBytes   = rowSince + 8*hashing.Buckets
 
 	// MaxPaths bounds the leases.
-	MaxPaths = (steerRows - steerLeases) / 8
+	MaxPaths = (steerRows - steerLeases) / leaseBytes
 )
 
 // copyBytes is the size of a copy, a power of two: the program shifts by it.
@@ -39,7 +45,7 @@ func copyBytes(services int) int {
 // Where the programs of the direct path keep things beyond what builder's have.
 const (
 	tuple      = -160 // of a socket: 12 bytes, or 36
-	leaseEnd   = -168
+	lease      = -168 // where it is
 	transport  = -176 // the protocol
 	isFirst    = -184 // of several fragments, firstOf4 or firstOf6
 	fragment4  = -208 // a key of the map of fragments: 12 bytes; its value behind it
@@ -51,8 +57,10 @@ const (
 	// fragment6 is as fragment4, 36 bytes, and fragmentHeader the extension header.
 	fragment6      = -376
 	fragmentHeader = -384
-	// listHash is a key of the map of drainers' flows.
-	listHash = -392
+	// flowHash is a key of the map of drainers' flows, or of that of SYNs, and askedAt a
+	// value of the latter.
+	flowHash = -392
+	askedAt  = -400
 )
 
 // Of what family the first fragment is.
@@ -113,7 +121,7 @@ const window = 1 << 25
 const fragmentSeconds = 30
 
 // steerMaps are the descriptors of what the programs read and write.
-type steerMaps struct{ state, listed, fragments4, fragments6, counts int }
+type steerMaps struct{ state, listed, asked, fragments4, fragments6, counts int }
 
 // steerer makes the programs of the direct path.
 type steerer struct {
@@ -193,12 +201,11 @@ func (s *steerer) servesTCP(family string) bool {
 	return slices.ContainsFunc(s.Services, func(v Service) bool { return !v.UDP && v.Listen.Addr().Is4() == (family == "4") })
 }
 
-// serviceRow leads to a service's row in the copy that counts, and keeps its lease's end.
+// serviceRow leads to a service's row in the copy that counts, and to its lease.
 func (s *steerer) serviceRow(k int) asm.Instructions {
 	return asm.Instructions{
-		asm.LoadMapValue(asm.R1, s.fds.state, uint32(steerLeases+8*s.paths[k])),
-		asm.LoadMem(asm.R1, asm.R1, 0, asm.DWord),
-		asm.StoreMem(asm.R10, leaseEnd, asm.R1, asm.DWord),
+		asm.LoadMapValue(asm.R1, s.fds.state, uint32(steerLeases+leaseBytes*s.paths[k])),
+		asm.StoreMem(asm.R10, lease, asm.R1, asm.DWord),
 		asm.LoadMapValue(state, s.fds.state, 0),
 		asm.LoadMem(asm.R1, state, steerIndex, asm.DWord),
 		asm.And.Imm(asm.R1, 1),
@@ -208,8 +215,8 @@ func (s *steerer) serviceRow(k int) asm.Instructions {
 	}
 }
 
-// rights takes the hash in R0 and leaves in rights what its bucket is to us. The lease is
-// compared with the clock here: whoever renews it may have stopped.
+// rights takes the hash in R0 and leaves in rights what its bucket is to us, and in R5 what
+// time it is. The lease is compared with the clock here: whoever renews it may have stopped.
 func (s *steerer) rights(family string) {
 	s.at("decide"+family, asm.Mov.Reg(bucket, asm.R0))
 	s.add(
@@ -239,7 +246,8 @@ func (s *steerer) rights(family string) {
 		asm.LSh.Imm(asm.R2, 1),
 		asm.LSh.Imm(asm.R1, 3),
 		asm.Or.Reg(asm.R2, asm.R1),
-		asm.LoadMem(asm.R1, asm.R10, leaseEnd, asm.DWord),
+		asm.LoadMem(asm.R1, asm.R10, lease, asm.DWord),
+		asm.LoadMem(asm.R1, asm.R1, 0, asm.DWord),
 		asm.Mov.Reg(rights, asm.R3),
 		asm.JGE.Reg(asm.R5, asm.R1, none),
 		asm.Or.Reg(rights, asm.R0),
@@ -274,9 +282,9 @@ func (s *steerer) judge(family string) {
 		asm.Mov.Reg(asm.R2, rights),
 		asm.And.Imm(asm.R2, isOwned),
 		asm.JNE.Imm(asm.R1, synFlag, "known "+family),
-		asm.JNE.Imm(asm.R2, 0, s.out(PassSYN)),
-		asm.Ja.Label(s.out(ForeignSYN)),
+		asm.JEq.Imm(asm.R2, 0, s.out(ForeignSYN)),
 	)
+	s.noteSYN(family)
 	s.at("known "+family, asm.Mov.Reg(asm.R1, rights))
 	s.add(
 		asm.And.Imm(asm.R1, isOwned|isLingering),

@@ -63,17 +63,23 @@ func (s *steerer) tupleOf(family string) {
 // buckets that are listed, and keeps found.
 func (s *steerer) excluded(family, none string) {
 	const saved = socket
-	s.add(asm.Mov.Reg(saved, found), asm.LoadMapValue(state, s.fds.state, steerListKey))
-	s.add(sipHash24(flowMessage(family))...)
+	s.add(asm.Mov.Reg(saved, found))
+	s.hashFlow(family)
 	s.add(
-		asm.StoreMem(asm.R10, listHash, asm.R0, asm.DWord),
 		asm.LoadMapPtr(asm.R1, s.fds.listed),
 		asm.Mov.Reg(asm.R2, asm.R10),
-		asm.Add.Imm(asm.R2, listHash),
+		asm.Add.Imm(asm.R2, flowHash),
 		asm.FnMapLookupElem.Call(),
 		asm.JEq.Imm(asm.R0, 0, none),
 		asm.Mov.Reg(found, saved),
 	)
+}
+
+// hashFlow leaves node.FlowHash of tuple in flowHash. It takes the register state.
+func (s *steerer) hashFlow(family string) {
+	s.add(asm.LoadMapValue(state, s.fds.state, steerListKey))
+	s.add(sipHash24(flowMessage(family))...)
+	s.add(asm.StoreMem(asm.R10, flowHash, asm.R0, asm.DWord))
 }
 
 // lookUp asks for the socket of tuple, which is in R0 then and has to be released; where

@@ -143,9 +143,11 @@ func (s *steerer) kept(family string) {
 	s.add(
 		asm.LoadMem(asm.R1, asm.R10, tcp+13, asm.Byte),
 		asm.JSet.Imm(asm.R1, rstFlag, "reset "+family),
-		asm.JSet.Imm(rights, isOwned, s.out(Elsewhere)),
-		asm.Ja.Label(s.out(KeptSYNACK)),
+		asm.Mov.Reg(asm.R1, rights),
+		asm.And.Imm(asm.R1, isOwned),
+		asm.JEq.Imm(asm.R1, 0, s.out(KeptSYNACK)),
 	)
+	s.answersSYN(family)
 	s.at("reset "+family, asm.LoadMem(asm.R1, skb, skbSocket, asm.DWord))
 	s.add(
 		asm.JEq.Imm(asm.R1, 0, nobody),

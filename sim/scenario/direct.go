@@ -39,7 +39,7 @@ const wakeTakes = 2 * time.Millisecond
 func (h *Host) newDirect() *direct {
 	d := &direct{guarded: h.newGuarded(noFlows{})}
 	k := h.kernel
-	p := &programs{k: k, listed: map[uint64]bool{}, fresh: map[uint64]bool{}, affinity: h.affinity(), hash: d.node.FlowHash}
+	p := &programs{k: k, listed: map[uint64]bool{}, fresh: map[uint64]bool{}, asked: map[hashing.Flow]time.Duration{}, affinity: h.affinity(), hash: d.node.FlowHash}
 	cfg := control.DirectConfig{
 		Programs: p, Self: []netip.Addr{h.addr, VIP()}, Clock: h.clock.Now, Log: slog.New(slog.DiscardHandler),
 		Ask:     func(fn func(*node.Node)) error { fn(d.node); return nil },
@@ -133,7 +133,7 @@ func (d *direct) force() {
 		if l.generation > d.h.worker.rights.Generation {
 			l.end = 0
 		}
-		d.path.SetLease(path, l.end, l.generation)
+		d.path.SetLease(path, l.begin, l.end, l.generation)
 	}
 }
 

@@ -161,9 +161,11 @@ type programs struct {
 	programRows
 	k        *kernel
 	affinity hashing.Affinity
-	leases   [ingress.MaxPaths]time.Duration
+	leases   [ingress.MaxPaths]struct{ begin, end time.Duration }
 	quiet    time.Duration
 	listed   map[uint64]bool
+	// asked is when a client's SYN last came in.
+	asked map[hashing.Flow]time.Duration
 	// running are the rows, and fresh the listed flows, that a program which began before
 	// the last Settle may still judge by, or may not have seen. No frame is: they are for
 	// the invariants.
@@ -246,9 +248,9 @@ func (p *programs) changed() {
 	}
 }
 
-func (p *programs) SetLease(path int, end time.Duration) {
-	if p.leases[path] != end {
-		p.leases[path] = end
+func (p *programs) SetLease(path int, begin, end time.Duration) {
+	if l := &p.leases[path]; l.begin != begin || l.end != end {
+		l.begin, l.end = begin, end
 		p.k.told++
 	}
 }
@@ -260,7 +262,7 @@ func (p *programs) Leave() error                         { return nil }
 
 // lease is the end of a service's.
 func (p *programs) lease(service int) time.Duration {
-	return p.leases[p.k.h.services[service+1].Path]
+	return p.leases[p.k.h.services[service+1].Path].end
 }
 
 // bucket is what a flow's is to the host, as the programs find out: the lease is compared
@@ -275,13 +277,20 @@ func (p *programs) bucket(f *hashing.Flow) (b node.BucketState) {
 	}
 	b.Owned, b.Settled = has(&row.Owned), has(&row.Settled)
 	b.Excluded = has(&row.Listed) && !p.listed[p.hash(f)]
+	began := max(row.Since[at], p.leases[p.k.h.services[service+1].Path].begin)
+	asked, ok := p.asked[*f]
+	b.Asked = ok && asked >= began
 	return b
 }
 
 // in is the program on the way in.
 func (p *programs) in(s *sim.Segment) ingress.Ruling {
 	f := flowOf(s.From, s.To)
-	return node.SteerIn(s.Flags, p.find(&f, s), p.bucket(&f))
+	ruling := node.SteerIn(s.Flags, p.find(&f, s), p.bucket(&f))
+	if ruling == ingress.PassSYN {
+		p.asked[f] = p.k.h.clock.Now()
+	}
+	return ruling
 }
 
 // steerWindow is how far from what a connection expects a segment may be, as in package
