@@ -15,8 +15,6 @@ import (
 	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
-
-	"onevoice/hashing"
 )
 
 // maxFragments bounds the packets in fragments whose first one is remembered, of each family; the one
@@ -33,6 +31,9 @@ type DirectConfig struct {
 	ListKey [16]byte
 }
 
+// buckets is how many a service has, as package hashing has it.
+const buckets = 256
+
 // DirectRow is what the buckets of a service are to this node: of each bitmap, bucket b
 // is bit b%64 of word b/64.
 type DirectRow struct {
@@ -40,7 +41,7 @@ type DirectRow struct {
 	// Owned takes what is new, under the lease; Since is from when on, in CLOCK_BOOTTIME, of
 	// each bucket.
 	Owned [4]uint64
-	Since [hashing.Buckets]time.Duration
+	Since [buckets]time.Duration
 	// Settled: no other node can hold a flow of the bucket.
 	Settled [4]uint64
 	// Lingering: this node may hold flows of a bucket that is not its own.

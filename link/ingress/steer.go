@@ -7,8 +7,6 @@ import (
 	"slices"
 
 	"github.com/cilium/ebpf/asm"
-
-	"onevoice/hashing"
 )
 
 // The map of the direct path: a word that says which of two copies of the rows counts,
@@ -31,7 +29,7 @@ const (
 	rowListed  = rowLinger + 8
 	rowWords   = 32 // from one 64 buckets to the next
 	rowSince   = stateBits + 4*rowWords
-	rowBytes   = rowSince + 8*hashing.Buckets
+	rowBytes   = rowSince + 8*buckets
 
 	// MaxPaths bounds the leases.
 	MaxPaths = (steerRows - steerLeases) / leaseBytes

@@ -10,21 +10,19 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-
-	"onevoice/internal/boottime"
 )
 
 // A SYN-ACK that the kernel repeats after the right to answer has gone and come back stays,
 // for another node may have answered the same SYN, until the client asks again.
 func TestTheKernelRepeatsNoSYNACKOfBefore(t *testing.T) {
-	for name, back := range map[string]func(d *Direct) error{
-		"the bucket": func(d *Direct) error {
-			rows := ownedSince(boottime.Now())
+	for name, back := range map[string]func(t *testing.T, d *Direct) error{
+		"the bucket": func(t *testing.T, d *Direct) error {
+			rows := ownedSince(bootNow(t))
 			return errors.Join(d.Publish(make([]DirectRow, 2)), d.Settle(), d.Publish(rows), d.Settle())
 		},
-		"the lease": func(d *Direct) error {
+		"the lease": func(t *testing.T, d *Direct) error {
 			d.SetLease(0, 0, 0)
-			d.SetLease(0, boottime.Now(), 1<<62)
+			d.SetLease(0, bootNow(t), 1<<62)
 			return nil
 		},
 	} {
@@ -37,13 +35,13 @@ func TestTheKernelRepeatsNoSYNACKOfBefore(t *testing.T) {
 					t.Fatal(err)
 				}
 				d.SetLease(0, 0, 1<<62)
-				if err := errors.Join(d.Publish(ownedSince(boottime.Now())), d.Settle()); err != nil {
+				if err := errors.Join(d.Publish(ownedSince(bootNow(t))), d.Settle()); err != nil {
 					t.Fatal(err)
 				}
 				w.send(w.opens)
 				w.answered("a SYN")
 				w.answered("it is repeated")
-				if err := back(d); err != nil {
+				if err := back(t, d); err != nil {
 					t.Fatal(err)
 				}
 				// The kernel repeats it two seconds after the last time, and then after four.
@@ -70,7 +68,7 @@ func TestSYNsBeyondThoseRemembered(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer a.Close()
-	now := boottime.Now()
+	now := bootNow(t)
 	d.SetLease(0, now, 1<<62)
 	if err := d.Publish(ownedSince(now)); err != nil {
 		t.Fatal(err)
@@ -96,6 +94,16 @@ func TestSYNsBeyondThoseRemembered(t *testing.T) {
 			t.Fatalf("an answer to nobody: %v, %v", out, err)
 		}
 	}
+}
+
+// bootNow is CLOCK_BOOTTIME.
+func bootNow(t *testing.T) time.Duration {
+	t.Helper()
+	var at unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &at); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(at.Nano())
 }
 
 // ownedSince are rows of a node that owns everything since a time.
