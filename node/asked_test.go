@@ -118,6 +118,31 @@ func TestR12FirstSYNACKsAnswerNoOldSYN(t *testing.T) {
 	}
 }
 
+// renew gives the node another generation of all that it has, as a worker does: the
+// ownership says nothing of the lease, which is set apart and began when it did.
+func (l *lender) renew(now, leaseBegin time.Duration) {
+	l.t.Helper()
+	rows := []Rows{{Accept: allBuckets()}}
+	l.generation++
+	if err := l.n.SetOwnership(&Ownership{Generation: l.generation, VIPs: rows, Services: rows}); err != nil {
+		l.t.Fatal(err)
+	}
+	l.n.SetLease(0, leaseBegin, Forever)
+	l.n.Tick(now)
+}
+
+// A right that goes on is no new one: who asked just before another generation is answered.
+func TestR12ARightThatGoesOnIsNoNewOne(t *testing.T) {
+	l := newLender(t)
+	const now = 2 * time.Hour
+	l.renew(time.Hour, time.Minute)
+	l.in(now, "SYN")
+	l.renew(now+time.Millisecond, time.Minute)
+	if v := l.synACK(now+2*time.Millisecond, ownISN); v != Undecided || len(l.flows.forgotten) != 0 {
+		t.Errorf("the SYN-ACK: %v, forgotten are %v", v, l.flows.forgotten)
+	}
+}
+
 // More SYNs than are remembered are answered, but for those that were overwritten while
 // they waited.
 func TestAskedIsBounded(t *testing.T) {

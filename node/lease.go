@@ -5,21 +5,17 @@ import "time"
 // lease is from when until when a node may answer what is new.
 type lease struct {
 	begin, end time.Duration
-	// seen is the `now` of the first frame or turn with that begin; fresh: there was none.
-	seen  time.Duration
-	fresh bool
+	// seen is the `now` of the first frame or turn with settled, the begin of that.
+	settled, seen time.Duration
 }
 
-// set puts another begin and end in force. It reports whether that is another lease.
-func (l *lease) set(begin, end time.Duration) bool {
-	other := begin != l.begin
-	l.begin, l.end, l.fresh = begin, end, l.fresh || other
-	return other
-}
+// fresh reports whether there was no frame or turn with that begin. One that was there
+// before stays seen: an ownership takes the lease away for the moment until it is set.
+func (l *lease) fresh() bool { return l.begin != l.settled }
 
 func (l *lease) settle(now time.Duration) {
-	if l.fresh {
-		l.seen, l.fresh = now, false
+	if l.fresh() {
+		l.settled, l.seen = l.begin, now
 	}
 }
 
@@ -30,7 +26,9 @@ func (l *lease) covers(at time.Duration) bool { return at >= l.begin && at < l.e
 // the next frame on: its begin, which stays the same while the lease is renewed
 // without a gap, and its end. It may be called for every batch.
 func (n *Node) SetLease(vip int, begin, end time.Duration) {
-	n.fresh = n.leases[vip].set(begin, end) || n.fresh
+	l := &n.leases[vip]
+	l.begin, l.end = begin, end
+	n.fresh = n.fresh || l.fresh()
 	n.leaseAnswers(vip)
 }
 

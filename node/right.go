@@ -21,7 +21,7 @@ type right struct {
 // begins is since when a bucket of accept is this node's to answer for, without a gap;
 // pending when that is not settled.
 func (r *right) begins(bucket uint8) time.Duration {
-	if r.lease.fresh {
+	if r.lease.fresh() {
 		return pending
 	}
 	return max(r.lease.begin, r.since[bucket])
@@ -29,7 +29,7 @@ func (r *right) begins(bucket uint8) time.Duration {
 
 // seen is when this node first looked at a frame with that right: not before it began.
 func (r *right) seen(bucket uint8) time.Duration {
-	if r.lease.fresh {
+	if r.lease.fresh() {
 		return pending
 	}
 	return max(r.lease.seen, r.since[bucket])
