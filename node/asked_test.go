@@ -118,6 +118,24 @@ func TestR12FirstSYNACKsAnswerNoOldSYN(t *testing.T) {
 	}
 }
 
+// A SYN-ACK for which the table has no room is not repeated when it has, for the right may
+// have gone and come back by then.
+func TestR12WhatFoundNoRoomIsNotRepeated(t *testing.T) {
+	l := newLender(t)
+	l.in(time.Hour, "SYN")
+	order := l.n.table.order
+	l.n.table.order = make([]*tracked, MaxTracked)
+	if v := l.synACK(time.Hour, ownISN); v != FlowsFull {
+		t.Fatalf("the SYN-ACK: %v", v)
+	}
+	l.n.table.order = order
+	absences["the bucket"](l, time.Hour+time.Second, time.Hour+2*time.Second)
+	if f := toFlow(port); l.flows.State(&f) != flowstate.None {
+		v := l.n.MayLeave(time.Hour+7*time.Second, out(port, flagSYN|flagACK, ownISN, clientISN+1, nil))
+		t.Errorf("the TCP still has it, and repeats it: %v", v)
+	}
+}
+
 // renew gives the node another generation of all that it has, as a worker does: the
 // ownership says nothing of the lease, which is set apart and began when it did.
 func (l *lender) renew(now, leaseBegin time.Duration) {

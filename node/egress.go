@@ -97,6 +97,8 @@ func (n *Node) maySYNACK(now time.Duration, service int, e *tracked, s *outgoing
 		n.table.remove(e)
 	}
 	if n.table.full() {
+		// It would be repeated as a first one when there is room, whoever has answered.
+		n.flows.Forget(&s.flow)
 		return FlowsFull
 	}
 	e = n.table.add(&s.flow, service, bucket, now)
