@@ -136,6 +136,30 @@ func TestR12WhatFoundNoRoomIsNotRepeated(t *testing.T) {
 	}
 }
 
+// A client that was served elsewhere while the right was away uses its port again. It could
+// not reset what it had asked for before, for nothing of that leaves.
+func TestR13TupleUsedAgainOnceTheRightIsBack(t *testing.T) {
+	for name, absent := range absences {
+		l := newLender(t)
+		l.in(time.Hour, "SYN")
+		l.synACK(time.Hour, ownISN)
+		if v := l.in(time.Hour+time.Second, "other SYN"); v != SecondSYN {
+			t.Errorf("%s: another SYN before: %v", name, v)
+		}
+		absent(l, time.Hour+2*time.Second, time.Hour+4*time.Second)
+		now := time.Hour + 5*time.Second
+		if v := l.in(now, "other SYN"); v != DeliverSYN || len(l.flows.forgotten) != 1 {
+			t.Errorf("%s: another SYN: %v, forgotten are %v", name, v, l.flows.forgotten)
+		}
+		if v := l.synACK(now, ownISN); v != Muted {
+			t.Errorf("%s: the first one's SYN-ACK: %v", name, v)
+		}
+		if v := l.n.MayLeave(now, out(port, flagSYN|flagACK, ownISN+9, clientISN+778, nil)); v != Undecided {
+			t.Errorf("%s: its SYN-ACK: %v", name, v)
+		}
+	}
+}
+
 // renew gives the node another generation of all that it has, as a worker does: the
 // ownership says nothing of the lease, which is set apart and began when it did.
 func (l *lender) renew(now, leaseBegin time.Duration) {

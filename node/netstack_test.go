@@ -287,3 +287,17 @@ func TestNetstackRepeatsNoSYNACKOfAnothersBucket(t *testing.T) {
 		}
 	}
 }
+
+// Netstack lets go of a half-open flow at once, and answers the SYN that took its place.
+func TestNetstackAnswersATupleUsedAgain(t *testing.T) {
+	b := newBenchFor(t, echoBackend(t))
+	b.halfOpen(port)
+	b.disown()
+	b.reown()
+	b.now += time.Millisecond
+	b.put1(in(port, flagSYN, clientISN+777, 0, nil))
+	b.until("the SYN-ACK is sent", func() bool { return len(b.sentTo(port)) > 1 })
+	if got := b.sentTo(port)[1]; got.flags != flagSYN|flagACK || got.ack != clientISN+778 {
+		t.Errorf("sent %+v", got)
+	}
+}

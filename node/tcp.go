@@ -38,8 +38,14 @@ func (n *Node) handleSYN(now time.Duration, service int, bucket uint8, verdict V
 		return n.foreignSYN(now, service, bucket, e, state, verdict)
 	}
 	if e != nil && state == flowstate.HalfOpen && d.TCP.Seq != e.clientISN {
-		// Netstack would reset the first SYN's flow.
-		return SecondSYN
+		if n.askedUs(service, e) {
+			// Netstack would reset the first SYN's flow.
+			return SecondSYN
+		}
+		// Nothing of it leaves any more that the client could answer with a reset: it may
+		// have been served elsewhere meanwhile, and uses its port again.
+		n.forget(now, e)
+		e, state = nil, flowstate.None
 	}
 	switch {
 	case e != nil && state == flowstate.Open:
