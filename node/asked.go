@@ -35,11 +35,8 @@ func (n *Node) newRight(now time.Duration, service int, bucket uint8) bool {
 	return seen == pending || now < seen+askedTime
 }
 
-// heardSYN remembers a SYN that is let in, of a half-open flow or a new one.
-func (n *Node) heardSYN(now time.Duration, service int, bucket uint8, e *tracked) {
-	if e != nil {
-		e.asked = now
-	}
+// heardSYN remembers a SYN that is let in.
+func (n *Node) heardSYN(now time.Duration, service int, bucket uint8) {
 	if !n.newRight(now, service, bucket) {
 		return
 	}

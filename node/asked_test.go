@@ -160,6 +160,24 @@ func TestR13TupleUsedAgainOnceTheRightIsBack(t *testing.T) {
 	}
 }
 
+// A client that has its half-open flow already has asked again, whatever is full.
+func TestR12AskedWhileAllIsFull(t *testing.T) {
+	for name, fill := range map[string]func(l *lender){
+		"all":        func(l *lender) { l.flows.full = true },
+		"its source": func(l *lender) { l.flows.crowded = toFlow(port).Src },
+	} {
+		l := newLender(t)
+		l.in(time.Hour, "SYN")
+		l.synACK(time.Hour, ownISN)
+		absences["the bucket"](l, time.Hour+time.Second, time.Hour+2*time.Second)
+		fill(l)
+		l.in(time.Hour+3*time.Second, "SYN")
+		if v := l.synACK(time.Hour+3*time.Second, ownISN); v != Undecided {
+			t.Errorf("%s is full: the SYN-ACK: %v", name, v)
+		}
+	}
+}
+
 // renew gives the node another generation of all that it has, as a worker does: the
 // ownership says nothing of the lease, which is set apart and began when it did.
 func (l *lender) renew(now, leaseBegin time.Duration) {

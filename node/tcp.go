@@ -47,6 +47,10 @@ func (n *Node) handleSYN(now time.Duration, service int, bucket uint8, verdict V
 		n.forget(now, e)
 		e, state = nil, flowstate.None
 	}
+	if e != nil {
+		// It has room already, whatever is full.
+		e.asked = now
+	}
 	switch {
 	case e != nil && state == flowstate.Open:
 		// It challenges the client (RFC 9293 §3.10.7.4), for a flow of ours.
@@ -67,7 +71,7 @@ func (n *Node) handleSYN(now time.Duration, service int, bucket uint8, verdict V
 	if v := n.answerSYN(now, service, bucket); v != Undecided {
 		return v
 	}
-	n.heardSYN(now, service, bucket, e)
+	n.heardSYN(now, service, bucket)
 	return n.deliver(now, DeliverSYN)
 }
 
