@@ -23,6 +23,8 @@ type modelHost struct {
 	// listed: the programs take a flow for nobody's that has not.
 	listed bool
 	has    [modelClients]bool
+	// asked are the clients whose SYN has come since the bucket is this host's.
+	asked [modelClients]bool
 	// told is what the drainers hold, nil where that is not known for this ownership.
 	told *[modelClients]bool
 }
@@ -42,8 +44,9 @@ const (
 )
 
 // modelClient is a client of one tuple, which it uses again and again. isn is the number
-// of the connection that it has, 0 while it opens one.
-type modelClient struct{ isn int }
+// of the connection that it has, 0 while it opens one; answerer is the host that last sent
+// it a SYN-ACK.
+type modelClient struct{ isn, answerer int }
 
 // said is what leaves a host: flags, and for a SYN-ACK its number.
 type said struct {
@@ -82,6 +85,7 @@ func (h *modelHost) socketFor(client, ack int) KernelSocket {
 func (h *modelHost) rights(client int) BucketState {
 	b := h.bucket
 	b.Excluded = h.listed && !h.has[client]
+	b.Asked = h.asked[client]
 	return b
 }
 
@@ -96,6 +100,9 @@ func (l *modelLAN) receive(at, client int, flags uint8, ack int) (out []said) {
 	}
 	if ruling == ingress.PassStray && !h.bucket.Owned {
 		l.fail("host %d hears a stray of a bucket that is not its own", at)
+	}
+	if ruling == ingress.PassSYN {
+		h.asked[client] = true
 	}
 	says := func(flags uint8, isn int, seq uint32, open bool) {
 		if flags&flagRST != 0 && l.random.IntN(4) == 0 {
@@ -156,9 +163,10 @@ func (l *modelLAN) send(client int, flags uint8, ack int) {
 	for _, a := range all {
 		switch {
 		case a.flags&flagSYN != 0:
-			if accepted++; c.isn == 0 {
-				c.isn = a.isn
+			if accepted++; c.isn == 0 && l.random.IntN(2) == 0 {
+				c.isn = a.isn // else it is lost
 			}
+			c.answerer = a.host
 		case a.flags&flagRST != 0 && holder >= 0:
 			l.fail("host %d resets the connection of host %d", a.host, holder)
 		case a.flags&flagRST != 0:
@@ -206,6 +214,26 @@ func (l *modelLAN) leave() {
 	}
 	if l.counts["late resets"]++; l.clients[r.client].isn == r.ack {
 		l.clients[r.client].isn = 0
+	}
+}
+
+// repeat has a host's kernel repeat a SYN-ACK, which may leave if no other host has
+// answered since.
+func (l *modelLAN) repeat() {
+	at, client := l.random.IntN(modelHosts), l.random.IntN(modelClients)
+	h, c := &l.hosts[at], &l.clients[client]
+	if h.sockets[client].state != HalfOpenSocket {
+		return
+	}
+	if SteerOut(flagSYN|flagACK, 1, false, false, h.rights(client)) != ingress.Elsewhere {
+		l.counts["kept SYN-ACKs"]++
+		return
+	}
+	if c.answerer != at {
+		l.fail("host %d repeats its SYN-ACK, and host %d has answered client %d since", at, c.answerer, client)
+	}
+	if l.counts["repeated SYN-ACKs"]++; c.isn == 0 {
+		c.isn = h.sockets[client].isn
 	}
 }
 
@@ -295,7 +323,7 @@ func (l *modelLAN) move() {
 		}
 	default:
 		// What was said was said of another ownership.
-		l.hosts[to].told, l.hosts[to].listed = nil, false
+		l.hosts[to].told, l.hosts[to].listed, l.hosts[to].asked = nil, false, [modelClients]bool{}
 		l.hosts[to].bucket = BucketState{Owned: true, Lingering: true}
 	}
 	l.settle()
@@ -325,7 +353,7 @@ func (l *modelLAN) expire() {
 		for k := range l.hosts[i].sockets {
 			s := &l.hosts[i].sockets[k]
 			gone := s.state == TimeWaitSocket || s.state == HalfOpenSocket && l.clients[k].isn != s.isn
-			if gone && l.random.IntN(3) == 0 {
+			if gone && l.random.IntN(12) == 0 {
 				*s = modelSocket{}
 			}
 		}
@@ -333,8 +361,8 @@ func (l *modelLAN) expire() {
 }
 
 // While a bucket moves about, hosts come and go as its owner, die and list what they drain,
-// and clients use their tuples again, at most one host answers any segment, and no connection
-// of a host is reset by another.
+// and clients use their tuples again, at most one host answers any segment, no connection
+// of a host is reset by another, and none repeats what another has answered since.
 func TestOneVoiceOnTheDirectPath(t *testing.T) {
 	const steps = 300_000
 	l := &modelLAN{t: t, random: rand.New(rand.NewPCG(9, 9)), counts: map[string]int{}}
@@ -348,14 +376,13 @@ func TestOneVoiceOnTheDirectPath(t *testing.T) {
 			}
 		case 19, 20:
 			l.leave()
+			l.repeat()
 		case 21:
 			if l.random.IntN(4) == 0 {
 				l.die()
 			}
 		case 0:
-			if l.random.IntN(3) == 0 {
-				l.move()
-			}
+			l.move()
 		case 1:
 			l.expire()
 			l.settle()
@@ -376,7 +403,8 @@ func TestOneVoiceOnTheDirectPath(t *testing.T) {
 			}
 		}
 	}
-	for what, least := range map[string]int{"accepted": steps / 100, "held": steps / 100, "resets": 1, "strays reset": steps / 2000, "late resets": steps / 2000} {
+	for what, least := range map[string]int{"accepted": steps / 100, "held": steps / 100, "resets": 1, "strays reset": steps / 2000, "late resets": steps / 2000,
+		"repeated SYN-ACKs": steps / 2000, "kept SYN-ACKs": steps / 2000} {
 		if l.counts[what] < least {
 			t.Errorf("%d %s in %d steps", l.counts[what], what, steps)
 		}
