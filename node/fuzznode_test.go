@@ -20,9 +20,9 @@ type wholeNode struct {
 	node *Node
 	tcp  *model.TCP
 	now  time.Duration
-	// rows and leaseEnd are the ownership in force.
-	rows     Rows
-	leaseEnd time.Duration
+	// rows and the lease's begin and end are the ownership in force.
+	rows                 Rows
+	leaseBegin, leaseEnd time.Duration
 	// frames is how many came in, and mayLeave how many may have left for it.
 	frames uint64
 	seen   map[netip.AddrPort]*witnessed
@@ -30,7 +30,8 @@ type wholeNode struct {
 
 // witnessed is what an onlooker has seen of one client's port.
 type witnessed struct {
-	// syns are the numbers of the SYNs that came in while the node might answer.
+	// syns are the numbers of the SYNs that came in while the node might answer, without a
+	// gap until now.
 	syns map[uint32]bool
 	// synacks are the numbers of our SYN-ACKs, by the SYN's that they acknowledge.
 	synacks map[uint32]uint32
@@ -53,7 +54,7 @@ func newWholeNode(t *testing.T, backlog uint8) *wholeNode {
 
 func (w *wholeNode) publish() {
 	rows := []Rows{w.rows}
-	if err := w.node.SetOwnership(&Ownership{Generation: 1, VIPs: rows, Services: rows, LeaseEnd: w.leaseEnd}); err != nil {
+	if err := w.node.SetOwnership(&Ownership{Generation: 1, VIPs: rows, Services: rows, LeaseBegin: w.leaseBegin, LeaseEnd: w.leaseEnd}); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -98,7 +99,7 @@ func (w *wholeNode) judge(packet []byte) {
 		was, again := c.synacks[s.Ack-1]
 		switch {
 		case !c.syns[s.Ack-1]:
-			w.t.Errorf("a SYN-ACK for a SYN that did not come while this node might answer: %+v", s)
+			w.t.Errorf("a SYN-ACK for a SYN that did not come since this node may answer: %+v", s)
 		case !w.mine():
 			w.t.Errorf("a SYN-ACK without the right to it: %+v", s)
 		case again && was != s.Seq && w.tcp.Backlog > 0:
@@ -192,6 +193,11 @@ func (w *wholeNode) step(p []byte, raw [][]byte) {
 		w.now += time.Duration(p[1])*time.Millisecond + time.Duration(p[2]%70)*time.Second
 		w.turn()
 	case 5:
+		w.now++
+		if w.now >= w.leaseEnd {
+			w.leaseBegin = w.now
+		}
+		before := w.mine()
 		w.rows = Rows{Accept: all(p[1] & 1), Grace: all(p[1] & 2), Shared: all(p[1] & 4)}
 		if p[1]&1 == 0 {
 			w.rows.Draining = all(p[1] & 8)
@@ -199,6 +205,11 @@ func (w *wholeNode) step(p []byte, raw [][]byte) {
 		w.leaseEnd = Forever
 		if p[1]&16 != 0 {
 			w.leaseEnd = w.now + time.Duration(p[2])*time.Millisecond
+		}
+		if !before {
+			for _, c := range w.seen {
+				clear(c.syns)
+			}
 		}
 		w.publish()
 		w.turn()
@@ -211,7 +222,7 @@ func (w *wholeNode) step(p []byte, raw [][]byte) {
 
 // FuzzNode: a whole node over a while, with flows, moves of its buckets, leases that
 // end, grace and drainers. Whatever comes, in whatever order: no SYN-ACK without a SYN
-// that was this node's to answer, none without the right, nothing said in a flow whose
+// that is this node's to answer since it came, none without the right, nothing said in a flow whose
 // handshake was not completed, no reset that another may owe, never more than one frame
 // for a frame, and at the end nothing is kept of what has ended.
 func FuzzNode(f *testing.F) {
@@ -227,6 +238,7 @@ func FuzzNode(f *testing.F) {
 	wait, later, finish := []byte{4, 50, 0, 0, 0, 0}, []byte{4, 0, 65, 0, 0, 0}, []byte{6, 0, 0, 0, 0, 0}
 	reset, second := []byte{0, 0, flagRST, 3, 3, 0}, []byte{0, 0, flagSYN, 5, 0, 0}
 	for _, program := range [][][]byte{
+		{syn, disown, back, {4, 0, 3, 0, 0, 0}, syn, ack}, {syn, short, wait, back, {4, 0, 3, 0, 0, 0}, second, ack},
 		{syn, ack, data, finish, {0, 0, flagFIN | flagACK, 3, 4, 0}, later, syn},
 		{syn, disown, ack, wait, back, syn, ack}, {syn, ack, drained, data, second, reset, later},
 		{syn, short, wait, ack, syn, back, syn, ack}, {data, graced, data, shared, data, back, data},
