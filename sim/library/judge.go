@@ -109,7 +109,7 @@ func (r *run) countConns() {
 		}
 	}
 	for _, f := range r.watch.flows {
-		if f.twice(r.goneBetween) {
+		if f.twice {
 			a.More++
 			a.One--
 			r.doubled++
@@ -172,10 +172,10 @@ func (r *run) countNodes() {
 	for key, f := range r.watch.flows {
 		r.report.Nodes[f.first].Served++
 		a := key.Addr()
-		if f.times[0] < before && (first[a] == nil || f.times[0] > first[a].times[0]) {
+		if f.at < before && (first[a] == nil || f.at > first[a].at) {
 			first[a] = f
 		}
-		if last[a] == nil || f.times[0] > last[a].times[0] {
+		if last[a] == nil || f.at > last[a].at {
 			last[a] = f
 		}
 	}

@@ -150,6 +150,8 @@ func ownVerbs() []verb {
 		{name: "stall", help: "the host stands still, its clock goes on", lasts: true},
 		{name: "service-down", help: "its service fails its check", lasts: true},
 		{name: "service-flaps", help: "its check fails now and then", lasts: true},
+		{name: "unheard", help: "clients do not hear it, and nodes do", lasts: true},
+		{name: "unreached", help: "it does not hear clients, and hears nodes", lasts: true},
 		{name: "trunk-down", help: "a trunk is pulled: t1@5s+2s", lasts: true, of: ofTrunk},
 		{name: "trunk-oneway", help: "it carries nothing from sw1 to sw2: t1@5s+2s", lasts: true, of: ofTrunk},
 		{name: "router-down", help: "a router is gone: r1@5s+2s", lasts: true, of: ofRouter},

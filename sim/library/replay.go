@@ -131,8 +131,9 @@ func (r *run) countReplay() {
 		switch {
 		case f == nil:
 			tally(&conns, 0)
-		case f.twice(r.goneBetween):
-			r.tallyNodes(&conns, f.nodes)
+		case f.twice:
+			tally(&conns, 2)
+			r.doubled++
 		default:
 			tally(&conns, 1)
 		}

@@ -100,7 +100,7 @@ func (r *run) build(o Options) error {
 		Nodes: s.Nodes, Late: s.Late, Witness: s.TwoNodes == "witness", Preferred: s.TwoNodes == "preferred", Timing: s.Timing,
 		DriftPPM: 100, Services: 1, Gates: true, Netstack: s.TCP == "netstack", Direct: s.Path == "direct", Prefix: lan, Affinity: &s.Affinity, LAN: s.newLAN, Switch: s.switchOf, MAC: s.clusterMAC(), Groups: s.groups(),
 		Gateway: s.gateway(),
-		Without: scenario.Without{ICMPOwner: s.has(icmpOwner), ARPOwner: s.has(arpOwner), Failover: s.has(failover), Lists: s.has(flowLists)},
+		Without: scenario.Without{ICMPOwner: s.has(icmpOwner), ARPOwner: s.has(arpOwner), Failover: s.has(failover), Lists: s.has(flowLists), LastSYN: s.has(lastSYN)},
 	}, s.Seed)
 	r.report = &report.Report{Name: s.Name, Title: s.title(), About: s.About, Links: s.Links, Command: s.command(), Duration: report.Time(s.Duration),
 		Expected: append([]string{}, s.Expect...), Findings: []report.Finding{}}
@@ -198,11 +198,6 @@ func (r *run) lost(name string, dead bool) {
 	if i, ok := r.watch.nodes[name]; ok {
 		r.gone = append(r.gone, absence{i, r.cluster.World.Now(), dead})
 	}
-}
-
-// goneBetween tells whether a node was gone in a time.
-func (r *run) goneBetween(node int, from, to time.Duration) bool {
-	return slices.ContainsFunc(r.gone, func(g absence) bool { return g.node == node && g.at >= from && g.at <= to })
 }
 
 // diedBetween tells whether a node died in a time, and when.

@@ -127,10 +127,11 @@ const (
 	checkPatience = "check-patience"
 	handover      = "handover"
 	flowLists     = "flow-lists"
+	lastSYN       = "last-syn"
 )
 
 func rules() []string {
-	return []string{icmpOwner, arpOwner, failover, leastMoves, groupFloods, checkPatience, handover, flowLists}
+	return []string{icmpOwner, arpOwner, failover, leastMoves, groupFloods, checkPatience, handover, flowLists, lastSYN}
 }
 
 func setWithout(s *Spec, v string) error {

@@ -117,6 +117,8 @@ func (s *Spec) Check() error {
 		return errors.New("with `path direct` the host's kernel speaks TCP, and there is no netstack; leave `tcp netstack` out")
 	case s.has(flowLists) && s.Path != "direct":
 		return errors.New("without flow-lists is of the direct path alone, for elsewhere a run has no such lists; write `path direct`, or leave it out")
+	case s.has(lastSYN) && s.TCP == "netstack":
+		return errors.New("without last-syn is of `tcp model` and `path direct`, for the daemon's own worker keeps that rule itself; leave one of them out")
 	case s.Duration < shortest:
 		return fmt.Errorf("a run of %v is too short for a cluster to come up and be used; write %v or more", s.Duration, shortest)
 	}

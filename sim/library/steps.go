@@ -72,8 +72,23 @@ func (r *run) do(st *Step) {
 		end(func() { h.Check(1, true) })
 	case "service-flaps":
 		r.flap(h, st.At+st.For, health.NewState(config.DefaultCheckRise, config.DefaultCheckFall, config.DefaultHoldDown))
+	case "unheard":
+		r.part(h, func(client int, on bool) { r.network.lan.Cut(h.Port().Index, client, on) }, end)
+	case "unreached":
+		r.part(h, func(client int, on bool) { r.network.lan.Cut(client, h.Port().Index, on) }, end)
 	default:
 		r.doNetwork(st, end)
+	}
+}
+
+// part does something to what is between a node and all that is no node on its LAN, until
+// the end.
+func (r *run) part(h *scenario.Host, set func(client int, on bool), end func(func())) {
+	for _, p := range r.network.lan.Ports() {
+		if r.cluster.Host(p.Name) == nil {
+			set(p.Index, true)
+			end(func() { set(p.Index, false) })
+		}
 	}
 }
 

@@ -19,6 +19,31 @@ link   https://book.huihoo.com/iptables-tutorial/x8906.htm
 users  ping
 expect healthy
 off    without arp-owner
+`}, {"a-syn-is-answered-by-one", `
+title  A SYN-ACK that was lost is not repeated once another node has answered
+about  A TCP repeats its SYN-ACK for a minute. n2 loses its clients' way for a moment, then its share, and has both again: by then others have answered the same SYNs, and serve who sent them.
+link   https://www.rfc-editor.org/rfc/rfc6298#section-5
+clients 60
+every  500ms
+duration 25s
+unheard n2@8s+2500ms
+unreached n2@8800ms+1700ms
+drain  n2@8800ms+3s
+expect healthy
+off    without last-syn
+`}, {"a-syn-is-answered-by-one-kernel", `
+title  On the direct path, too, a lost SYN-ACK is not repeated once another node has answered
+about  The kernel cannot be told to forget a half-open connection. The program on the way out keeps back what answers a SYN from before the node had its share back.
+link   https://docs.kernel.org/networking/ip-sysctl.html
+path   direct
+clients 60
+every  500ms
+duration 25s
+unheard n2@8s+2500ms
+unreached n2@8800ms+1700ms
+drain  n2@8800ms+3s
+expect healthy
+off    without last-syn
 `}, {"one-in-four-never-served", `
 title  With nobody to take over, a dead node's clients are never served
 about  CLUSTERIP has no heartbeat of its own: a quarter of the clients stays with the dead one of four nodes.

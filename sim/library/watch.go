@@ -2,7 +2,6 @@ package library
 
 import (
 	"encoding/binary"
-	"math/bits"
 	"net/netip"
 	"time"
 
@@ -15,6 +14,8 @@ type watch struct {
 	asks  []ask
 	last  map[netip.Addr][]int // an asker's newest in asks
 	flows map[netip.AddrPort]*answered
+	// syns is when a client's SYN came last.
+	syns  map[netip.AddrPort]time.Duration
 	pings map[pingKey]uint64
 	// strange are frames that no honest node sends.
 	strange string
@@ -30,11 +31,16 @@ type ask struct {
 	nodes uint64
 }
 
-// answered is a flow's SYN-ACKs: the first from each node.
+// answered is a flow's SYN-ACKs.
 type answered struct {
-	nodes uint64
-	first int // that answered first
-	times [2]time.Duration
+	first int // the node that answered first
+	at    time.Duration
+	// last is who answered last, and when.
+	last   int
+	lastAt time.Duration
+	// twice: two nodes answered one SYN. A client that has no answer says it again, and
+	// that one may be another's.
+	twice bool
 }
 
 type pingKey struct {
@@ -43,7 +49,7 @@ type pingKey struct {
 }
 
 func newWatch(vip netip.Addr, cluster sim.MAC) *watch {
-	return &watch{nodes: map[string]int{}, last: map[netip.Addr][]int{}, flows: map[netip.AddrPort]*answered{}, pings: map[pingKey]uint64{}, vip: vip, cluster: cluster}
+	return &watch{nodes: map[string]int{}, last: map[netip.Addr][]int{}, flows: map[netip.AddrPort]*answered{}, syns: map[netip.AddrPort]time.Duration{}, pings: map[pingKey]uint64{}, vip: vip, cluster: cluster}
 }
 
 // Offsets in a frame of ARP or IPv4 over Ethernet.
@@ -77,8 +83,12 @@ func (w *watch) frame(now time.Duration, from *sim.Port, f []byte) {
 	case etherARP:
 		w.arp(now, node, isNode, f)
 	case etherIPv4:
-		if isNode && len(f) >= ipEnd+8 && f[sim.MinFrame] == 0x45 && address(f[ipSource:]) == w.vip {
+		switch {
+		case len(f) < ipEnd+8 || f[sim.MinFrame] != 0x45:
+		case isNode && address(f[ipSource:]) == w.vip:
 			w.answer(now, node, f)
+		case !isNode && address(f[ipTarget:]) == w.vip && synOf(f) == sim.SYN:
+			w.syns[netip.AddrPortFrom(address(f[ipSource:]), binary.BigEndian.Uint16(f[ipEnd:]))] = now
 		}
 	}
 }
@@ -123,21 +133,22 @@ func (w *watch) answer(now time.Duration, node int, f []byte) {
 	switch body := f[ipEnd:]; {
 	case f[ipProto] == protoICMP && body[0] == 0:
 		w.pings[pingKey{to, binary.BigEndian.Uint16(body[4:]), binary.BigEndian.Uint16(body[6:])}] |= 1 << node
-	case f[ipProto] == protoTCP && len(body) >= 20 && body[13]&(sim.SYN|sim.ACK) == sim.SYN|sim.ACK:
+	case synOf(f) == sim.SYN|sim.ACK:
 		key := netip.AddrPortFrom(to, binary.BigEndian.Uint16(body[2:]))
 		a := w.flows[key]
 		if a == nil {
-			a = &answered{first: node, times: [2]time.Duration{now}}
+			a = &answered{first: node, at: now, last: node}
 			w.flows[key] = a
 		}
-		if a.nodes&^(1<<node) != 0 && a.times[1] == 0 {
-			a.times[1] = now
-		}
-		a.nodes |= 1 << node
+		a.twice = a.twice || a.last != node && w.syns[key] <= a.lastAt
+		a.last, a.lastAt = node, now
 	}
 }
 
-// twice tells whether two nodes answered a flow's SYN while the first lived.
-func (a *answered) twice(gone func(node int, from, to time.Duration) bool) bool {
-	return bits.OnesCount64(a.nodes) > 1 && !gone(a.first, a.times[0], a.times[1])
+// synOf are SYN and ACK of an IPv4 packet's TCP segment; 0 if it is none.
+func synOf(f []byte) byte {
+	if f[ipProto] != protoTCP || len(f) < ipEnd+20 {
+		return 0
+	}
+	return f[ipEnd+13] & (sim.SYN | sim.ACK)
 }

@@ -147,7 +147,7 @@ func (c *Chaos) kinds() []kind {
 				}
 			}
 		}},
-	}, c.directKinds()...)
+	}, append(c.directKinds(), c.synKinds()...)...)
 }
 
 // directKinds are those of the direct path: onevoice dies on a host, and the kernel goes

@@ -94,6 +94,7 @@ type Cluster struct {
 	services []cluster.ServiceSpec
 	paths    []string
 	raft     agreement
+	tenants  []tenants
 	stations []*station
 	users    *users
 	virtual  *virtualTime

@@ -112,7 +112,7 @@ func (d *direct) turns() {
 		d.force()
 		d.node.Tick(d.h.clock.Now())
 		for _, f := range d.node.Reports(d.h.clock.Now()) {
-			d.h.ports[0].Send(f)
+			d.h.send(f)
 		}
 		d.turns()
 	})
@@ -175,7 +175,7 @@ func (d *direct) frame(frame []byte, arrived time.Duration) {
 		}
 		n.SetReal(now + realtime)
 		if h := n.Handle(now, &link.Frame{Data: frame, Stamp: arrived + realtime}); h.Reply != nil {
-			d.h.ports[0].Send(h.Reply)
+			d.h.send(h.Reply)
 		}
 	})
 }

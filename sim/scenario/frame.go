@@ -55,6 +55,7 @@ func (h *Host) frame(path int, frame []byte) {
 	if len(frame) < sim.MinFrame {
 		return
 	}
+	h.noteSYN(frame)
 	boots, arrived := h.boots, h.clock.Now()
 	if body, ok := heartbeatIn(frame); ok {
 		h.clock.Do(func() {

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"flag"
 	"fmt"
 	"testing"
 	"time"
@@ -9,12 +10,14 @@ import (
 	"onevoice/sim"
 )
 
+var frameSeeds = flag.Uint64("frames", 3, "how many seeds of chaos with frames of clients")
+
 // TestFrames: real gates behind real cores, and clients that are stations of the
 // LAN. What they see is held to DESIGN.md's "What must hold", 2 to 5.
 func TestFrames(t *testing.T) {
-	n := uint64(3)
+	n := *frameSeeds
 	if testing.Short() {
-		n = 2
+		n = min(n, 2)
 	}
 	for seed := *first; seed < *first+n; seed++ {
 		c := NewChaos(seed, 40*time.Second)

@@ -136,7 +136,7 @@ func (g *gate) turns() {
 			g.tcp.Tick(g.h.clock.Now())
 			g.sendAll()
 			for _, f := range g.node.Reports(g.h.clock.Now()) {
-				g.h.ports[0].Send(f)
+				g.h.send(f)
 			}
 			g.turns()
 		}
@@ -206,7 +206,7 @@ func (g *gate) handle(frame []byte, arrived time.Duration) {
 	n.SetReal(now + realtime)
 	h := n.Handle(now, &link.Frame{Data: frame, Stamp: arrived + realtime})
 	if h.Reply != nil {
-		g.h.ports[0].Send(h.Reply)
+		g.h.send(h.Reply)
 	}
 	if h.Packet != nil {
 		g.tcp.Deliver(now, h.Packet)
@@ -217,15 +217,15 @@ func (g *gate) handle(frame []byte, arrived time.Duration) {
 func (g *gate) sendAll() {
 	now := g.h.clock.Now()
 	for _, p := range g.tcp.Take() {
-		if g.node.MayLeave(now, p) != node.Undecided {
+		if v := g.node.MayLeave(now, p); v != node.Undecided && !(v == node.LateSYNACK && g.h.c.o.Without.LastSYN && g.h.lateButOurs(p)) {
 			continue
 		}
 		f := make([]byte, sim.MinFrame, sim.MinFrame+len(p))
 		to := netip.AddrFrom4([4]byte(p[16:20]))
 		if g.node.Address(now, to, f) {
-			g.h.ports[0].Send(append(f, p...))
+			g.h.send(append(f, p...))
 		} else if ask := g.node.Ask(now, to); ask != nil {
-			g.h.ports[0].Send(ask)
+			g.h.send(ask)
 		}
 	}
 }

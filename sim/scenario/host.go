@@ -47,6 +47,9 @@ type Host struct {
 	// lateFINs are what TIME-WAIT of its kernels has answered in buckets that others may
 	// own, by client.
 	lateFINs map[netip.AddrPort]uint64
+	// rights are what it may take of each service, and syns when SYNs came for it.
+	rights []right
+	syns   map[asking]time.Duration
 	// stance is what the invariants last saw.
 	stance stance
 	// reported is when the worker's last report comes in: they keep their order.

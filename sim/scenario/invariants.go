@@ -34,7 +34,10 @@ func (c *Cluster) check() {
 	for _, h := range c.Hosts {
 		h.noteLease()
 		c.checkAgreement(h)
-		changed = h.look() || changed
+		if h.look() {
+			h.noteRights()
+			changed = true
+		}
 	}
 	if !changed {
 		return

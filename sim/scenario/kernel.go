@@ -25,11 +25,8 @@ import (
 // one instant, so that Settle has nothing to wait for, but for faults. There are no fragments and no ICMP
 // errors. An answer goes to the MAC that the client's last frame came from.
 //
-// Two things are not held against a kernel, for it cannot be told to forget. TIME-WAIT
+// One thing is not held against a kernel, for it cannot be told to forget: TIME-WAIT
 // answers a segment with a FIN, which its program has to let in; the client ignores that.
-// And a half-open connection, whose SYN-ACK was lost, repeats it when its bucket is the
-// host's again: a client whose connection with another host has ended since may lose its
-// own TIME-WAIT by that.
 type kernel struct {
 	h   *Host
 	tcp *model.Kernel
@@ -134,7 +131,7 @@ func (k *kernel) send(client netip.AddrPort, late bool) {
 		}
 		own := k.h.mac(0)
 		frame := append(append(append([]byte{}, to[:]...), own[:]...), etherIPv4>>8, etherIPv4&0xff)
-		k.h.ports[0].Send(append(frame, sent.Packet...))
+		k.h.send(append(frame, sent.Packet...))
 	}
 }
 
@@ -161,7 +158,7 @@ type programs struct {
 	programRows
 	k        *kernel
 	affinity hashing.Affinity
-	leases   [ingress.MaxPaths]struct{ begin, end time.Duration }
+	leases   [ingress.MaxPaths]pageLease
 	quiet    time.Duration
 	listed   map[uint64]bool
 	// asked is when a client's SYN last came in.
@@ -279,7 +276,7 @@ func (p *programs) bucket(f *hashing.Flow) (b node.BucketState) {
 	b.Excluded = has(&row.Listed) && !p.listed[p.hash(f)]
 	began := max(row.Since[at], p.leases[p.k.h.services[service+1].Path].begin)
 	asked, ok := p.asked[*f]
-	b.Asked = ok && asked >= began
+	b.Asked = ok && asked >= began || p.k.h.c.o.Without.LastSYN
 	return b
 }
 

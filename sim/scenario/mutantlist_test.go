@@ -26,7 +26,7 @@ func harmless(m mutant, why string) mutant {
 
 // mutants are the planted faults.
 func mutants() []mutant {
-	return append(append(append(leaseMutants(), voterMutants()...), append(tableMutants(), diskMutants()...)...), append(append(gateMutants(), wholeMutants()...), directMutants()...)...)
+	return append(append(append(leaseMutants(), voterMutants()...), append(tableMutants(), diskMutants()...)...), append(append(append(gateMutants(), synMutants()...), wholeMutants()...), directMutants()...)...)
 }
 
 // gateMutants are faults of what stands before netstack.
@@ -42,6 +42,27 @@ func gateMutants() []mutant {
 	}
 }
 
+// synMutants are faults of which SYN a SYN-ACK answers.
+func synMutants() []mutant {
+	all := []mutant{
+		one("a SYN-ACK repeated for an old SYN", "netstack repeats a SYN-ACK when its bucket or lease went away and has come back", "../node/egress.go",
+			"		case !n.askedUs(service, e):\n			return LateSYNACK\n", ""),
+		one("a SYN-ACK repeated under an old right", "since when the client has asked is compared with the bucket's time alone", "../node/right.go",
+			"	return max(r.lease.begin, r.since[bucket])", "	return r.since[bucket]"),
+		one("a SYN-ACK repeated without a right", "what a half-open flow repeats leaves whosever the bucket is", "../node/egress.go",
+			"		case !ours:\n			return LateSYNACK\n", ""),
+		harmless(one("a first SYN-ACK for an old SYN", "what our TCP has made of a SYN from before the right leaves", "../node/egress.go",
+			"	if !ours || n.answersOld(now, service, bucket, &s.flow) {", "	if !ours {"),
+			"a simulated TCP answers a SYN in the turn that brings it, and no right comes and goes in a turn"),
+		one("SYNs from before the right", "a SYN is let in that came when its bucket was another node's", "../node/lease.go",
+			"	return age < 0 || now-age < max(l.begin, began)\n", "	return age < 0\n"),
+	}
+	for i := range all {
+		all[i].run = "^TestFrames$|^TestSYNACKs"
+	}
+	return all
+}
+
 // directMutants are faults of the direct path: of its rule, of what tells the programs, and
 // of the programs, which are a model here.
 func directMutants() []mutant {
@@ -54,10 +75,16 @@ func directMutants() []mutant {
 			"		return ingress.KeptReset\n", "		return ingress.Elsewhere\n"),
 		one("direct: SYNs of others", "the kernel gets SYNs of any bucket", "../node/steer.go",
 			"		return ingress.ForeignSYN\n", "		return ingress.PassSYN\n"),
+		one("direct: a SYN-ACK repeated for an old SYN", "the kernel repeats a SYN-ACK when its bucket or lease went away and has come back", "../node/steer.go",
+			"!(b.Owned && b.Asked)", "!b.Owned"),
+		one("direct: since when is not told", "programs are not told that a bucket has come back", "../control/workersdirect.go",
+			"				next.Since[b] = now\n", "				next.Since[b] = max(next.Since[b], 0*now)\n"),
+		one("direct: a lease's begin is not told", "programs are not told that a lease is another", "../control/workersdirect.go",
+			"	d.cfg.Programs.SetLease(path, begin, end)\n", "	d.cfg.Programs.SetLease(path, 0*begin, end)\n"),
 	}
 	all = append(all, listMutants()...)
 	for i := range all {
-		all[i].run = "^TestDirect"
+		all[i].run = "^TestDirect|^TestSYNACKs"
 	}
 	return all
 }

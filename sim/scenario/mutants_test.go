@@ -127,7 +127,7 @@ func try(t *testing.T, m mutant) tried {
 func runMutant(binary, run string, seeds int) (by string, seed int, said string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, "-test.run", run, "-test.failfast", "-seeds", strconv.Itoa(seeds), "-direct", strconv.Itoa(seeds/5))
+	cmd := exec.CommandContext(ctx, binary, "-test.run", run, "-test.failfast", "-seeds", strconv.Itoa(seeds), "-frames", strconv.Itoa(seeds), "-direct", strconv.Itoa(seeds/5))
 	cmd.Env = append(os.Environ(), "ONEVOICE_MUTANT=1")
 	out, err := cmd.CombinedOutput()
 	if err == nil {

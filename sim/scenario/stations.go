@@ -172,9 +172,6 @@ func (c *Cluster) judgeConn(s *station, n *sim.Conn) string {
 	lost := c.lostSince(by, n.Connected-onTheWire)
 	for _, r := range n.Resets {
 		closed, ok := s.closed[n]
-		if c.o.Direct && n.Ended > 0 && r.At > n.Ended {
-			continue // a half-open connection of before it was somebody's; see kernel
-		}
 		if r.Taken && !lost && !(ok && r.At > closed && r.From == n.SYNACKs[i].From) {
 			return fmt.Sprintf("%s serves it and lives, and %x resets it at %v", by, r.From, r.At)
 		}

@@ -81,7 +81,7 @@ func (h *Host) newWhole() *whole {
 	c := h.c
 	w := &whole{clock: &virtual.Clock{}}
 	w.clock.Advance(h.workers.Now(), c.virtual.Settle)
-	w.device = &device{port: h.ports[0], mac: h.mac(0)}
+	w.device = &device{send: h.send, mac: h.mac(0)}
 	w.poller = &loopPoller{w: w, tokens: map[int]uint64{}}
 	w.backend = &backend{w: w, random: c.World.Rand().IntN}
 	cfg := stack.Config{
@@ -130,7 +130,7 @@ func (w *whole) answer(frame []byte) {
 	now := w.h.clock.Now()
 	w.careless.Tick(now)
 	if h := w.careless.Handle(now, &link.Frame{Data: frame}); h.Reply != nil {
-		w.h.ports[0].Send(h.Reply)
+		w.h.send(h.Reply)
 	}
 }
 

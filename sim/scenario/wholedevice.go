@@ -8,14 +8,13 @@ import (
 	"onevoice/internal/poller"
 	"onevoice/link"
 	"onevoice/responder"
-	"onevoice/sim"
 )
 
 // device is a host's interface on the simulated LAN, as its worker has it. What
 // the kernel would do with a frame that is sent, it does: cut super-segments and
 // finish checksums.
 type device struct {
-	port  *sim.Port
+	send  func(frame []byte)
 	mac   responder.MAC
 	inbox []link.Frame
 	stats link.Stats
@@ -58,7 +57,7 @@ func (d *device) Send(vectors []link.Vector) error {
 	for i := range vectors {
 		for _, frame := range wireFrames(&vectors[i]) {
 			d.stats.SentFrames++
-			d.port.Send(frame)
+			d.send(frame)
 		}
 	}
 	return nil

@@ -17,6 +17,9 @@ type Without struct {
 	Failover bool
 	// Lists: no node lists the flows that it drains for others. It is of the direct path.
 	Lists bool
+	// LastSYN: a SYN-ACK may answer a SYN from before its node's right, where the TCP is a
+	// model.
+	LastSYN bool
 }
 
 const (
