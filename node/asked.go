@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"onevoice/hashing"
+	"onevoice/responder"
 )
 
 // One SYN is answered by one node, and a SYN-ACK is an answer to the last SYN that came
@@ -65,4 +66,23 @@ func (n *Node) answersOld(now time.Duration, service int, bucket uint8, f *hashi
 // this node's right to give it began.
 func (n *Node) askedUs(service int, e *tracked) bool {
 	return e.asked >= n.rights[service].begins(n.bucketOf(service, &e.flow))
+}
+
+// answerAgain answers a SYN that was asked again with the SYN-ACK that stayed before it.
+// Our TCP repeats that in its own time only, twice as late each time, and clients ask at
+// about the same times: one that asks just after a repeat that stayed would wait as long
+// once more. The reply leaves under the lease, as every one of the turn.
+func (n *Node) answerAgain(e *tracked) {
+	if e.kept == nil {
+		return
+	}
+	d := &n.decoded
+	reply, ok := responder.AppendFrame(n.reply[:0], n.own, d.From, !d.Flow.Src.Is4())
+	n.reply = reply[:0]
+	if ok {
+		reply = append(reply, e.kept...)
+		n.reply = reply[:0]
+		n.handled.Reply, n.handled.vip = reply, n.vip(d.Flow.Dst)
+	}
+	e.kept = nil
 }

@@ -116,7 +116,7 @@ func (n *Node) recount(now time.Duration, key sourceKey) (found bool) {
 // prove records that this node saw the handshake of a flow complete.
 func (n *Node) prove(e *tracked) {
 	if !e.proven {
-		e.proven = true
+		e.proven, e.kept = true, nil
 		n.table.census.begin(e)
 	}
 }

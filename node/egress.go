@@ -64,13 +64,13 @@ func (n *Node) maySYNACK(now time.Duration, service int, e *tracked, s *outgoing
 		// It repeats what has left before. Where it stays now, the acknowledgment of the
 		// one before may come all the same.
 		switch {
-		case !ours:
-			return LateSYNACK
 		case e.muted:
 			return Muted
-		case !n.askedUs(service, e):
+		case !ours || !n.askedUs(service, e):
+			e.kept = append(e.kept[:0], s.packet...)
 			return LateSYNACK
 		}
+		e.kept = nil
 		return Undecided
 	}
 	halfOpen := n.flows.State(&s.flow) == flowstate.HalfOpen

@@ -168,7 +168,7 @@ func checkRights(t *testing.T, s situation, listed bool, h *Handled) {
 
 func checkReply(t *testing.T, asked []byte, h *Handled) {
 	r := h.Reply
-	if h.Verdict != AnsweredARP && h.Verdict != AnsweredEcho && h.Verdict != RefusedSYN && h.Verdict != ClosedPort && h.Verdict != StrayAnswered && h.Verdict != PortUnreachable {
+	if h.Verdict != DeliverSYN && h.Verdict != AnsweredARP && h.Verdict != AnsweredEcho && h.Verdict != RefusedSYN && h.Verdict != ClosedPort && h.Verdict != StrayAnswered && h.Verdict != PortUnreachable {
 		t.Errorf("a reply with verdict %v", h.Verdict)
 	}
 	if responder.MAC(r[6:12]) != ownMAC {

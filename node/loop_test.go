@@ -79,6 +79,12 @@ func newBench(t *testing.T) *bench {
 // newBenchFor makes a bench whose service has that backend.
 func newBenchFor(t testing.TB, backend netip.AddrPort) *bench {
 	t.Helper()
+	return newBenchAt(t, backend, func(*stack.Config) {})
+}
+
+// newBenchAt is newBenchFor with a TCP that is made otherwise.
+func newBenchAt(t testing.TB, backend netip.AddrPort, otherwise func(*stack.Config)) *bench {
+	t.Helper()
 	p, err := poller.New()
 	if err != nil {
 		t.Fatal(err)
@@ -93,10 +99,12 @@ func newBenchFor(t testing.TB, backend netip.AddrPort) *bench {
 	b.device = &fakeDevice{fd: fd, told: b.tell}
 	b.ownership = &Ownership{Generation: 1, VIPs: []Rows{{Accept: allBuckets()}}, Services: []Rows{{Accept: allBuckets()}}}
 	listen := netip.AddrPortFrom(vipAddr, 22)
-	b.stack, err = stack.New(stack.Config{
+	tcp := stack.Config{
 		MTU: 1500, Addresses: []netip.Addr{vipAddr}, Poller: p,
 		Services: []stack.Service{{Name: "ssh", Listen: listen, Backend: proxy.Backend{Addr: backend}}},
-	})
+	}
+	otherwise(&tcp)
+	b.stack, err = stack.New(tcp)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,11 +5,13 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"runtime"
 	"testing"
 	"time"
 
 	"onevoice/internal/flowstate"
 	"onevoice/stack"
+	"onevoice/stack/virtual"
 )
 
 // These tests run the gate in front of netstack itself, by the loop: what the
@@ -299,5 +301,65 @@ func TestNetstackAnswersATupleUsedAgain(t *testing.T) {
 	b.until("the SYN-ACK is sent", func() bool { return len(b.sentTo(port)) > 1 })
 	if got := b.sentTo(port)[1]; got.flags != flagSYN|flagACK || got.ack != clientISN+778 {
 		t.Errorf("sent %+v", got)
+	}
+}
+
+// patient is a client that asks again after 1, 3, 7 and 15 seconds, as netstack repeats its
+// answers, and a little later than that. The right to answer it is away for a while, and
+// all that was sent before is lost. It returns when the client is answered.
+func patient(t *testing.T, gone, back time.Duration) time.Duration {
+	t.Helper()
+	clock := &virtual.Clock{}
+	b := newBenchAt(t, echoBackend(t), func(c *stack.Config) { c.Clock = clock })
+	b.halfOpen(port)
+	turns := func() {
+		for range 20 {
+			b.turn()
+		}
+	}
+	const step = 100 * time.Millisecond
+	start, lost := b.now, 0
+	asks := map[time.Duration]bool{time.Second: true, 3 * time.Second: true, 7 * time.Second: true, 15 * time.Second: true}
+	for at := step; at < 40*time.Second; at += step {
+		clock.Advance(at, runtime.Gosched)
+		b.now = start + at
+		switch at {
+		case gone:
+			b.disown()
+		case back:
+			b.reown()
+		}
+		turns()
+		if asks[at] && (at < gone || at > back) {
+			b.now += 10 * time.Millisecond
+			b.put1(in(port, flagSYN, clientISN, 0, nil))
+			turns()
+		}
+		if at <= back {
+			lost = len(b.sentTo(port))
+			continue
+		}
+		if got := b.sentTo(port)[lost:]; len(got) > 0 {
+			if got[0].flags != flagSYN|flagACK || got[0].ack != clientISN+1 || got[0].seq != b.sentTo(port)[0].seq {
+				t.Errorf("sent %+v", got)
+			}
+			return at
+		}
+	}
+	t.Fatal("the client was not answered")
+	return 0
+}
+
+// A client whose node lost the right and has it back is answered when it asks.
+func TestNetstackAnswersWhoAsksOnceTheRightIsBack(t *testing.T) {
+	for _, c := range []struct{ gone, back, want time.Duration }{
+		{300 * time.Millisecond, 600 * time.Millisecond, time.Second},
+		{900 * time.Millisecond, 1100 * time.Millisecond, 3 * time.Second},
+		{1300 * time.Millisecond, 1600 * time.Millisecond, 3 * time.Second},
+		{8 * time.Second, 9 * time.Second, 15 * time.Second},
+	} {
+		if got := patient(t, c.gone, c.back); got != c.want {
+			t.Errorf("away from %v to %v: answered after %v, want %v", c.gone, c.back, got, c.want)
+		}
 	}
 }

@@ -71,6 +71,8 @@ type tracked struct {
 	stamped bool
 	// since is when that SYN-ACK first left, asked when the client last asked for it.
 	since, asked time.Duration
+	// kept is the repeat of it that stayed last, an IP packet, until the client asks again.
+	kept []byte
 	// proven: this node saw the handshake complete.
 	proven bool
 	// muted: forgotten; nothing of it leaves any more until mutedUntil.

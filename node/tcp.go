@@ -72,7 +72,11 @@ func (n *Node) handleSYN(now time.Duration, service int, bucket uint8, verdict V
 		return v
 	}
 	n.heardSYN(now, service, bucket)
-	return n.deliver(now, DeliverSYN)
+	v := n.deliver(now, DeliverSYN)
+	if e != nil && state == flowstate.HalfOpen {
+		n.answerAgain(e)
+	}
+	return v
 }
 
 // foreignSYN judges a SYN that is not ours to answer. Where its bucket is
