@@ -363,3 +363,30 @@ func TestNetstackAnswersWhoAsksOnceTheRightIsBack(t *testing.T) {
 		}
 	}
 }
+
+// A SYN-ACK is judged when it is made, also where so much waits to leave that other packets
+// are dropped: its repeat would be taken for the first one, when the right has gone and come
+// back and another node may have answered.
+func TestNetstackDropsNoSYNACK(t *testing.T) {
+	t.Cleanup(virtual.Take())
+	clock, settler := &virtual.Clock{}, virtual.NewSettler()
+	b := newBenchAt(t, echoBackend(t), func(c *stack.Config) { c.Clock = clock })
+	b.halfOpen(port + 1) // where the client is, is known
+	start := b.now
+	for b.stack.Counters().EgressDropped == 0 {
+		for range 64 {
+			b.stack.Deliver(in(port+2, flagACK, clientISN, ownISN, nil))
+		}
+		settler.Settle()
+	}
+	// The gate has let it in.
+	b.stack.Deliver(in(port, flagSYN, clientISN, 0, nil))
+	settler.Settle()
+	b.until("the SYN-ACK is sent", func() bool { return len(b.sentTo(port)) == 1 })
+	b.disown()
+	b.now = start + 500*time.Millisecond
+	b.reown()
+	clock.Advance(3*time.Second, settler.Settle)
+	b.now = start + 3*time.Second
+	b.quiet(port, "its repeat")
+}

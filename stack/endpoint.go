@@ -119,7 +119,7 @@ func (l *linkEndpoint) WritePackets(list netstack.PacketBufferList) (int, tcpip.
 	packets := list.AsSlice()
 	l.mu.Lock()
 	for _, p := range packets {
-		if len(l.queue) >= MaxEgressPackets {
+		if len(l.queue) >= MaxEgressPackets && !accepts(p) {
 			l.dropped.Add(1)
 			continue
 		}
@@ -128,6 +128,14 @@ func (l *linkEndpoint) WritePackets(list netstack.PacketBufferList) (int, tcpip.
 	l.mu.Unlock()
 	l.wake()
 	return len(packets), nil
+}
+
+// accepts reports a SYN-ACK. The gate judges each, and is to see the first of a half-open flow:
+// it would take a repeat for that, and for the answer to a SYN that is just in. There are no
+// more than the SYNs of a turn, and the repeats of what ListenBacklog bounds.
+func accepts(p *netstack.PacketBuffer) bool {
+	s, ok := readSegment(p)
+	return ok && s.flags()&header.TCPFlagSyn != 0
 }
 
 func (l *linkEndpoint) deliver(ip []byte) {

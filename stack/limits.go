@@ -13,7 +13,8 @@ const (
 	// cookies, which hold no memory but lose window scaling and SACK.
 	ListenBacklog = 4096
 	// MaxEgressPackets bounds what netstack may have emitted and the loop has
-	// not yet sent; more is dropped as a full transmit queue would drop it.
+	// not yet sent; more is dropped as a full transmit queue would drop it, but for
+	// SYN-ACKs.
 	MaxEgressPackets = 16_384
 	// acceptsPerTurn bounds the connections accepted from one service in one
 	// turn of the loop, so that a rush does not starve running flows.
