@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"onevoice/internal/flowstate"
+	"onevoice/link"
 )
 
 // at puts an ownership of everything, or of nothing, in force at a time.
@@ -223,5 +224,31 @@ func TestAskedIsBounded(t *testing.T) {
 	}
 	if len(l.n.asked) != askedSlots || answered > askedSlots || answered < askedSlots*3/4 {
 		t.Errorf("%d answered of %d, with %d slots", answered, clients, len(l.n.asked))
+	}
+}
+
+// Hardly any SYN is overwritten while it waits for our TCP with as many others as a turn
+// takes in.
+func TestAskedOfATurn(t *testing.T) {
+	l := newLender(t)
+	l.at(time.Hour, false, 0)
+	l.at(time.Hour, true, 0)
+	const turns, lets = 100, batchesPerTurn * link.MaxBatch
+	kept := 0
+	for turn := range turns {
+		now := time.Hour + time.Duration(turn)*time.Millisecond
+		first := uint16(1000 + turn*lets)
+		for i := range uint16(lets) {
+			l.n.Handle(now, frame(etherTypeIPv4, in(first+i, flagSYN, clientISN, 0, nil)))
+			l.flows.states[toFlow(first+i)] = flowstate.HalfOpen
+		}
+		for i := range uint16(lets) {
+			if l.n.MayLeave(now, out(first+i, flagSYN|flagACK, ownISN, clientISN+1, nil)) != Undecided {
+				kept++
+			}
+		}
+	}
+	if kept > turns*lets/200 {
+		t.Errorf("%d of %d SYN-ACKs were kept back", kept, turns*lets)
 	}
 }
