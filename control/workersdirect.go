@@ -98,6 +98,8 @@ type DirectPath struct {
 	// flipped is the generation of the rows in force, settled that under which no frame
 	// is judged by older ones, looked that under which sockets were looked for.
 	flipped, settled, looked uint64
+	// anew: all that is owned next is new, see node.TakenUp.
+	anew bool
 	// controls counts the control processes, each of which numbers its tables from 1.
 	controls int
 	// settling: rows were exchanged, and it is not known yet that nobody uses the old
@@ -192,6 +194,7 @@ func (d *DirectPath) TakenUp() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.controls++
+	d.anew = true
 	d.flipped, d.settled, d.looked, d.pending = 0, 0, 0, nil
 }
 
@@ -204,7 +207,7 @@ func (d *DirectPath) flip(o *node.Ownership) {
 		r, was := &o.Services[s.Index], &d.rows[i]
 		next := ingress.DirectRow{Key: r.Key, Owned: r.Accept, Since: was.Since, Lingering: was.Lingering}
 		for b := range next.Since {
-			if b := uint8(b); r.Accept.Has(b) && (r.Key != was.Key || !(*node.Bitmap)(&was.Owned).Has(b)) {
+			if b := uint8(b); r.Accept.Has(b) && (d.anew || r.Key != was.Key || !(*node.Bitmap)(&was.Owned).Has(b)) {
 				next.Since[b] = now
 			}
 		}
@@ -219,6 +222,7 @@ func (d *DirectPath) flip(o *node.Ownership) {
 		d.draining = d.draining || r.Draining != node.Bitmap{}
 		*was = next
 	}
+	d.anew = false
 	d.publish()
 	d.flipped = o.Generation
 }

@@ -296,7 +296,11 @@ func TestDirectRightsBegin(t *testing.T) {
 	if since(1) != other {
 		t.Errorf("of other clients since %v, want %v", since(1), other)
 	}
-	if r.d.SetLease(0, leaseBegan, 2*time.Hour, 4); r.programs.begins[0] != leaseBegan {
+	r.d.TakenUp()
+	if again := grant(1, node.Rows{Accept: bitmap(1), Key: hashing.Key{9}}); since(1) != again {
+		t.Errorf("of another control process since %v, want %v", since(1), again)
+	}
+	if r.d.SetLease(0, leaseBegan, 2*time.Hour, 1); r.programs.begins[0] != leaseBegan {
 		t.Errorf("the lease began at %v", r.programs.begins[0])
 	}
 }

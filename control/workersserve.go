@@ -272,6 +272,7 @@ func (g *Guest) exchange(p *page.Worker, wake *os.File) {
 	if g.parts.Direct != nil {
 		g.parts.Direct.TakenUp()
 	}
+	g.parts.Node.TakenUp()
 	clear(g.leases)
 	for vip := range g.settings.Config.VIPs {
 		g.parts.Node.SetLease(vip, 0, 0)

@@ -51,6 +51,7 @@ func (l *lender) in(now time.Duration, segment string) Verdict {
 var absences = map[string]func(l *lender, away, back time.Duration){
 	"the bucket":         func(l *lender, away, back time.Duration) { l.at(away, false, 0); l.at(back, true, 0) },
 	"the bucket, unseen": func(l *lender, _, back time.Duration) { l.at(back, false, 0); l.at(back, true, 0) },
+	"control process":    func(l *lender, _, back time.Duration) { l.n.TakenUp(); l.at(back, true, 0) },
 	"the lease, unseen":  func(l *lender, _, back time.Duration) { l.at(back, true, back-1) },
 }
 

@@ -16,6 +16,8 @@ type right struct {
 	since [hashing.Buckets]time.Duration
 	// fresh: some are pending.
 	fresh bool
+	// anew: what is accepted next is all new.
+	anew bool
 }
 
 // begins is since when a bucket of accept is this node's to answer for, without a gap;
@@ -41,11 +43,11 @@ const pending = Forever
 // set puts another bitmap in force.
 func (r *right) set(accept *Bitmap) {
 	for b := range hashing.Buckets {
-		if b := uint8(b); accept.Has(b) && !r.accept.Has(b) {
+		if b := uint8(b); accept.Has(b) && (r.anew || !r.accept.Has(b)) {
 			r.since[b], r.fresh = pending, true
 		}
 	}
-	r.accept = *accept
+	r.accept, r.anew = *accept, false
 }
 
 // settle gives the pending buckets their time. The frames of the batch that
@@ -60,6 +62,17 @@ func (r *right) settle(now time.Duration) {
 		if r.since[b] == pending {
 			r.since[b] = now
 		}
+	}
+}
+
+// TakenUp says that ownerships are another control process's from now on. Which buckets
+// went away and came back in between it does not say, so that all are new in its first one.
+func (n *Node) TakenUp() {
+	for i := range n.vipRights {
+		n.vipRights[i].anew = true
+	}
+	for i := range n.rights {
+		n.rights[i].anew = true
 	}
 }
 

@@ -34,8 +34,8 @@ type BucketState struct {
 	// there, is complete and current, and has it not (R14, R17). It counts only beside
 	// Owned.
 	Excluded bool
-	// Asked is about the segment's flow: a SYN of it has come since the bucket is Owned,
-	// without a gap. It counts only beside Owned.
+	// Asked is about the segment: the last SYN of its flow, which it acknowledges, has come
+	// since the bucket is Owned, without a gap. It counts only beside Owned.
 	Asked bool
 }
 

@@ -58,9 +58,9 @@ type steered struct {
 	rows   []ingress.DirectRow
 	leased bool
 	// begins are those of the paths' leases: some are new, as some of the rows' buckets are;
-	// asked are the flows whose SYNs came under these rows.
+	// asked are the numbers of the last SYNs that came under these rows, by flow.
 	begins [2]time.Duration
-	asks   map[hashing.Flow]bool
+	asks   map[hashing.Flow]uint32
 	// listed are flows that drainers are said to hold; inMap are those of them that were
 	// told to the programs.
 	listed  []hashing.Flow
@@ -285,7 +285,7 @@ func (x *steered) some() {
 		}
 	}
 	x.list()
-	x.asks = map[hashing.Flow]bool{}
+	x.asks = map[hashing.Flow]uint32{}
 	x.leased = x.random.IntN(4) > 0
 	for path := range 2 {
 		end := time.Duration(0)
@@ -342,7 +342,7 @@ func (x *steered) bucket(f *hashing.Flow) (b BucketState, ok bool) {
 	b.Owned, b.Settled = has(r.Owned) && x.leased, has(r.Settled) && x.leased
 	b.Lingering = has(r.Owned) || has(r.Lingering)
 	b.Excluded = has(r.Listed) && !x.inMap[*f]
-	b.Asked = boottime.Now()-max(r.Since[bucket], x.begins[service%2]) > 3*time.Minute || x.asks[*f]
+	b.Asked = boottime.Now()-max(r.Since[bucket], x.begins[service%2]) > 3*time.Minute
 	return b, true
 }
 
@@ -496,7 +496,7 @@ func (x *steered) expectTransport(f *hashing.Flow, ttl uint8, rest []byte, icmp 
 		b, ok := x.bucket(f)
 		r := SteerIn(rest[13], x.socket(f, rest), b)
 		if ok && r == ingress.PassSYN {
-			x.asks[*f] = true
+			x.asks[*f] = binary.BigEndian.Uint32(rest[4:])
 		}
 		if !ok && r != ingress.Malformed {
 			return ingress.NotForKernel
@@ -698,6 +698,8 @@ func (x *steered) expectOut(b []byte) ingress.Ruling {
 	if !ok {
 		return ingress.Elsewhere
 	}
+	syn, asked := x.asks[f]
+	bucket.Asked = bucket.Asked || asked && binary.BigEndian.Uint32(t[8:]) == syn+1
 	return SteerOut(t[13], binary.BigEndian.Uint32(t[4:]), false, false, bucket)
 }
 
@@ -713,6 +715,9 @@ func (x *steered) outgoing() []byte {
 	binary.BigEndian.PutUint16(t, f.DstPort)
 	binary.BigEndian.PutUint16(t[2:], f.SrcPort)
 	binary.BigEndian.PutUint32(t[4:], r.Uint32()*r.Uint32N(2))
+	if syn, ok := x.asks[hashing.Flow{Src: f.Src, SrcPort: f.SrcPort, Dst: f.Dst, DstPort: f.DstPort, Proto: TCP}]; ok && r.IntN(2) == 0 {
+		binary.BigEndian.PutUint32(t[8:], syn+1)
+	}
 	t[12], t[13] = 0x50, []uint8{flagSYN | flagACK, flagRST, flagRST | flagACK, flagACK, uint8(r.UintN(256))}[r.IntN(5)]
 	b := x.packet(f.Dst, f.Src, TCP, t)
 	copy(b, clientMAC[:])

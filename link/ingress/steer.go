@@ -55,10 +55,10 @@ const (
 	// fragment6 is as fragment4, 36 bytes, and fragmentHeader the extension header.
 	fragment6      = -376
 	fragmentHeader = -384
-	// flowHash is a key of the map of drainers' flows, or of that of SYNs, and askedAt a
+	// flowHash is a key of the map of drainers' flows, or of that of SYNs, and asked a
 	// value of the latter.
 	flowHash = -392
-	askedAt  = -400
+	asked    = -408
 )
 
 // Of what family the first fragment is.

@@ -24,9 +24,17 @@ const (
 	maxAsked = 8192
 )
 
-// newAsked is the map of the SYNs that came: when, in CLOCK_BOOTTIME, by node.FlowHash.
+// askedBytes are those of a SYN that is remembered: when it came, in CLOCK_BOOTTIME, and
+// the number that acknowledges it. A client may ask for another connection from the same
+// port, and it is not for that that the kernel repeats a SYN-ACK.
+const (
+	askedBytes  = 16
+	askedNumber = 8
+)
+
+// newAsked is the map of the SYNs that came, by node.FlowHash: of each flow the last.
 func newAsked() (*ebpf.Map, error) {
-	return ebpf.NewMap(&ebpf.MapSpec{Name: "onevoice_asked", Type: ebpf.LRUHash, KeySize: 8, ValueSize: 8, MaxEntries: maxAsked})
+	return ebpf.NewMap(&ebpf.MapSpec{Name: "onevoice_asked", Type: ebpf.LRUHash, KeySize: 8, ValueSize: askedBytes, MaxEntries: maxAsked})
 }
 
 // began leaves in R3 since when the bucket is this node's to answer for without a gap. The
@@ -47,12 +55,24 @@ func (s *steerer) began(family, label string) {
 	s.add(asm.Add.Reg(asm.R1, asm.R3))
 }
 
+// tcpOf is where the TCP header is.
+func tcpOf(family string) int16 {
+	if family == "6" {
+		return tcp6
+	}
+	return tcp4
+}
+
 // noteSYN passes a SYN of a bucket that is ours, and remembers it while that is new.
 func (s *steerer) noteSYN(family string) {
 	s.began(family, "in since")
 	s.add(
 		asm.JGE.Reg(asm.R5, asm.R1, s.out(PassSYN)),
-		asm.StoreMem(asm.R10, askedAt, asm.R5, asm.DWord),
+		asm.StoreMem(asm.R10, asked, asm.R5, asm.DWord),
+		asm.LoadMem(asm.R1, asm.R10, tcpOf(family)+4, asm.Word),
+		asm.HostTo(asm.BE, asm.R1, asm.Word),
+		asm.Add.Imm32(asm.R1, 1),
+		asm.StoreMem(asm.R10, asked+askedNumber, asm.R1, asm.DWord),
 	)
 	s.tupleOf(family)
 	s.hashFlow(family)
@@ -61,7 +81,7 @@ func (s *steerer) noteSYN(family string) {
 		asm.Mov.Reg(asm.R2, asm.R10),
 		asm.Add.Imm(asm.R2, flowHash),
 		asm.Mov.Reg(asm.R3, asm.R10),
-		asm.Add.Imm(asm.R3, askedAt),
+		asm.Add.Imm(asm.R3, asked),
 		asm.Mov.Imm(asm.R4, 0),
 		asm.FnMapUpdateElem.Call(),
 		asm.Ja.Label(s.out(PassSYN)),
@@ -87,6 +107,10 @@ func (s *steerer) answersSYN(family string) {
 		asm.JEq.Imm(asm.R0, 0, s.out(KeptSYNACK)),
 		asm.LoadMem(asm.R1, asm.R0, 0, asm.DWord),
 		asm.JLT.Reg(asm.R1, since, s.out(KeptSYNACK)),
+		asm.LoadMem(asm.R1, asm.R0, askedNumber, asm.DWord),
+		asm.LoadMem(asm.R2, asm.R10, tcpOf(family)+8, asm.Word),
+		asm.HostTo(asm.BE, asm.R2, asm.Word),
+		asm.JNE.Reg(asm.R1, asm.R2, s.out(KeptSYNACK)),
 		asm.Ja.Label(s.out(Elsewhere)),
 	)
 }

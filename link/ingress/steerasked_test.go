@@ -83,11 +83,16 @@ func TestSYNsBeyondThoseRemembered(t *testing.T) {
 		answer := segment(at, src, syn|ack, 0)
 		copy(answer, client)
 		copy(answer[6:], own)
+		binary.BigEndian.PutUint32(answer[ethernetBytes+ipv4Bytes+8:], 1)
 		if out, err := a.Out(answer); err != nil || out != Elsewhere {
 			t.Fatalf("the answer to SYN %d: %v, %v", i, out, err)
 		}
 		if i > 0 {
 			continue
+		}
+		another := edit(answer, ethernetBytes+ipv4Bytes+11, 2)
+		if out, err := a.Out(another); err != nil || out != KeptSYNACK {
+			t.Fatalf("an answer to another SYN of the same port: %v, %v", out, err)
 		}
 		copy(answer[ethernetBytes+16:], []byte{198, 51, 100, 7})
 		if out, err := a.Out(answer); err != nil || out != KeptSYNACK {

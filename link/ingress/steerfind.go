@@ -5,10 +5,7 @@ import "github.com/cilium/ebpf/asm"
 // find leaves in found the state of the socket that takes the segment, tcpDistant or
 // tcpNone.
 func (s *steerer) find(family string) {
-	tcp := int16(tcp4)
-	if family == "6" {
-		tcp = tcp6
-	}
+	tcp := tcpOf(family)
 	s.tupleOf(family)
 	s.add(asm.Mov.Imm(found, tcpNone))
 	s.lookUp(family, "looked "+family)

@@ -135,10 +135,7 @@ func (s *steerer) segmentOut(family string, tcp int16) {
 
 // kept is node.SteerOut.
 func (s *steerer) kept(family string) {
-	tcp := int16(tcp4)
-	if family == "6" {
-		tcp = tcp6
-	}
+	tcp := tcpOf(family)
 	nobody, stray := "in nobody's name "+family, "for a stray "+family
 	s.add(
 		asm.LoadMem(asm.R1, asm.R10, tcp+13, asm.Byte),

@@ -39,7 +39,7 @@ const wakeTakes = 2 * time.Millisecond
 func (h *Host) newDirect() *direct {
 	d := &direct{guarded: h.newGuarded(noFlows{})}
 	k := h.kernel
-	p := &programs{k: k, listed: map[uint64]bool{}, fresh: map[uint64]bool{}, asked: map[hashing.Flow]time.Duration{}, affinity: h.affinity(), hash: d.node.FlowHash}
+	p := &programs{k: k, listed: map[uint64]bool{}, fresh: map[uint64]bool{}, asked: map[hashing.Flow]lastSYN{}, affinity: h.affinity(), hash: d.node.FlowHash}
 	cfg := control.DirectConfig{
 		Programs: p, Self: []netip.Addr{h.addr, VIP()}, Clock: h.clock.Now, Log: slog.New(slog.DiscardHandler),
 		Ask:     func(fn func(*node.Node)) error { fn(d.node); return nil },
@@ -140,6 +140,7 @@ func (d *direct) force() {
 // takenUp is what the worker does once it has another control process's page, as
 // control.Guest.exchange does it.
 func (d *direct) takenUp() {
+	d.guarded.takenUp()
 	d.path.TakenUp()
 	d.told.generation, d.told.services = 0, nil
 }

@@ -175,6 +175,9 @@ func (g *guarded) own(r *cluster.Rights) {
 	g.rights, g.owned = r, o
 }
 
+// takenUp is what the worker does once it has another control process's page.
+func (g *guarded) takenUp() { g.node.TakenUp() }
+
 // inForce implements server.
 func (g *guarded) inForce() *cluster.Rights { return g.rights }
 

@@ -161,8 +161,8 @@ type programs struct {
 	leases   [ingress.MaxPaths]pageLease
 	quiet    time.Duration
 	listed   map[uint64]bool
-	// asked is when a client's SYN last came in.
-	asked map[hashing.Flow]time.Duration
+	// asked is a client's last SYN.
+	asked map[hashing.Flow]lastSYN
 	// running are the rows, and fresh the listed flows, that a program which began before
 	// the last Settle may still judge by, or may not have seen. No frame is: they are for
 	// the invariants.
@@ -171,6 +171,12 @@ type programs struct {
 	// hash is node.FlowHash.
 	hash    func(*hashing.Flow) uint64
 	rulings [ingress.RulingCount]uint64
+}
+
+// lastSYN is when a SYN came, and its number.
+type lastSYN struct {
+	at     time.Duration
+	number uint32
 }
 
 // programRows are rows, by service, and what hashes by their keys.
@@ -263,8 +269,8 @@ func (p *programs) lease(service int) time.Duration {
 }
 
 // bucket is what a flow's is to the host, as the programs find out: the lease is compared
-// with the clock for each frame.
-func (p *programs) bucket(f *hashing.Flow) (b node.BucketState) {
+// with the clock for each frame. ack is what a segment that leaves acknowledges.
+func (p *programs) bucket(f *hashing.Flow, ack uint32) (b node.BucketState) {
 	service := int(f.DstPort) - servicePort
 	row, at := p.row(service, f, p.affinity)
 	has := func(bits *[4]uint64) bool { return bits[at/64]&(1<<(at%64)) != 0 }
@@ -276,16 +282,16 @@ func (p *programs) bucket(f *hashing.Flow) (b node.BucketState) {
 	b.Excluded = has(&row.Listed) && !p.listed[p.hash(f)]
 	began := max(row.Since[at], p.leases[p.k.h.services[service+1].Path].begin)
 	asked, ok := p.asked[*f]
-	b.Asked = ok && asked >= began || p.k.h.c.o.Without.LastSYN
+	b.Asked = ok && asked.at >= began && asked.number == ack-1 || p.k.h.c.o.Without.LastSYN
 	return b
 }
 
 // in is the program on the way in.
 func (p *programs) in(s *sim.Segment) ingress.Ruling {
 	f := flowOf(s.From, s.To)
-	ruling := node.SteerIn(s.Flags, p.find(&f, s), p.bucket(&f))
+	ruling := node.SteerIn(s.Flags, p.find(&f, s), p.bucket(&f, 0))
 	if ruling == ingress.PassSYN {
-		p.asked[f] = p.k.h.clock.Now()
+		p.asked[f] = lastSYN{p.k.h.clock.Now(), s.Seq}
 	}
 	return ruling
 }
@@ -313,7 +319,7 @@ func (p *programs) find(f *hashing.Flow, s *sim.Segment) node.KernelSocket {
 // out is the program on the way out.
 func (p *programs) out(s *model.Segment, open bool) ingress.Ruling {
 	f := flowOf(s.Dst, s.Src)
-	return node.SteerOut(s.Flags, s.Seq, open, p.k.h.clock.Now() < p.quiet, p.bucket(&f))
+	return node.SteerOut(s.Flags, s.Seq, open, p.k.h.clock.Now() < p.quiet, p.bucket(&f, s.Ack))
 }
 
 // accepts are the buckets of a service in which the host's kernel would answer now,

@@ -88,7 +88,7 @@ func (c *Cluster) sharedNow(s *station, port uint16) bool {
 		}
 		p := h.kernel.programs
 		f := flowOf(netip.AddrPortFrom(s.IP, port), netip.AddrPortFrom(VIP(), servicePort))
-		if b := p.bucket(&f); b.Owned {
+		if b := p.bucket(&f, 0); b.Owned {
 			return !b.Settled
 		}
 	}

@@ -1,7 +1,6 @@
 package scenario
 
 import (
-	"flag"
 	"maps"
 	"net/netip"
 	"testing"
@@ -78,15 +77,10 @@ func TestSYNACKsAnswerTheLastSYN(t *testing.T) {
 	}
 }
 
-var sameTuple = flag.Bool("same-tuple", false, "try a known fault: SYNs of the direct path are remembered by tuple alone")
-
 // TestSYNACKsAnswerNoOtherSYN: the same, and then a client begins another connection from
 // the same port. Its SYN is another: the old one's answer stays.
 func TestSYNACKsAnswerNoOtherSYN(t *testing.T) {
 	for _, direct := range []bool{false, true} {
-		if direct && !*sameTuple {
-			continue
-		}
 		c, h := unheard(t, direct)
 		asked, from := maps.Clone(h.syns), c.World.Now()-500*ms
 		c.awayAndBack(h)

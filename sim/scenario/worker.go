@@ -109,8 +109,8 @@ func (h *Host) take(p *page) {
 		h.workers.At(w.slow, func() { h.take(p) })
 		return
 	}
-	if d, ok := w.gate.(*direct); ok && w.page != p {
-		d.takenUp()
+	if g, ok := w.gate.(interface{ takenUp() }); ok && w.page != nil && w.page != p {
+		g.takenUp()
 	}
 	w.page, w.rights = p, p.rights
 	h.workers.After(time.Duration(h.c.World.Rand().Int64N(int64(time.Millisecond))), h.report)
