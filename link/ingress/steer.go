@@ -407,13 +407,9 @@ func (s *steerer) remember(fd int, key int32) {
 	s.add(
 		asm.FnKtimeGetBootNs.Call(),
 		asm.StoreMem(asm.R10, fragmentAt, asm.R0, asm.DWord),
-		asm.LoadMapPtr(asm.R1, fd),
-		asm.Mov.Reg(asm.R2, asm.R10),
-		asm.Add.Imm(asm.R2, key),
-		asm.Mov.Reg(asm.R3, asm.R10),
-		asm.Add.Imm(asm.R3, fragmentAt),
-		asm.Mov.Imm(asm.R4, 0),
-		asm.FnMapUpdateElem.Call(),
+	)
+	s.put(fd, key, fragmentAt)
+	s.add(
 		asm.Ja.Label("type"),
 	)
 }

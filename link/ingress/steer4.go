@@ -156,11 +156,8 @@ func (s *steerer) fragments4() {
 // passed.
 func (s *steerer) knownFragment(fd int, key int32) {
 	const nanoseconds = 1e9
+	s.get(fd, key)
 	s.add(
-		asm.LoadMapPtr(asm.R1, fd),
-		asm.Mov.Reg(asm.R2, asm.R10),
-		asm.Add.Imm(asm.R2, key),
-		asm.FnMapLookupElem.Call(),
 		asm.JEq.Imm(asm.R0, 0, s.out(LostFragment)),
 		asm.LoadMem(asm.R7, asm.R0, 0, asm.DWord),
 		asm.FnKtimeGetBootNs.Call(),

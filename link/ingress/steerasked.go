@@ -76,14 +76,8 @@ func (s *steerer) noteSYN(family string) {
 	)
 	s.tupleOf(family)
 	s.hashFlow(family)
+	s.put(s.fds.asked, flowHash, asked)
 	s.add(
-		asm.LoadMapPtr(asm.R1, s.fds.asked),
-		asm.Mov.Reg(asm.R2, asm.R10),
-		asm.Add.Imm(asm.R2, flowHash),
-		asm.Mov.Reg(asm.R3, asm.R10),
-		asm.Add.Imm(asm.R3, asked),
-		asm.Mov.Imm(asm.R4, 0),
-		asm.FnMapUpdateElem.Call(),
 		asm.Ja.Label(s.out(PassSYN)),
 	)
 }
@@ -99,11 +93,8 @@ func (s *steerer) answersSYN(family string) {
 	)
 	s.tupleOf(family)
 	s.hashFlow(family)
+	s.get(s.fds.asked, flowHash)
 	s.add(
-		asm.LoadMapPtr(asm.R1, s.fds.asked),
-		asm.Mov.Reg(asm.R2, asm.R10),
-		asm.Add.Imm(asm.R2, flowHash),
-		asm.FnMapLookupElem.Call(),
 		asm.JEq.Imm(asm.R0, 0, s.out(KeptSYNACK)),
 		asm.LoadMem(asm.R1, asm.R0, 0, asm.DWord),
 		asm.JLT.Reg(asm.R1, since, s.out(KeptSYNACK)),

@@ -62,11 +62,8 @@ func (s *steerer) excluded(family, none string) {
 	const saved = socket
 	s.add(asm.Mov.Reg(saved, found))
 	s.hashFlow(family)
+	s.get(s.fds.listed, flowHash)
 	s.add(
-		asm.LoadMapPtr(asm.R1, s.fds.listed),
-		asm.Mov.Reg(asm.R2, asm.R10),
-		asm.Add.Imm(asm.R2, flowHash),
-		asm.FnMapLookupElem.Call(),
 		asm.JEq.Imm(asm.R0, 0, none),
 		asm.Mov.Reg(found, saved),
 	)

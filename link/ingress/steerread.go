@@ -68,3 +68,26 @@ func fromStart() asm.Instructions { return asm.Instructions{asm.Mov.Imm(asm.R2, 
 func fromTransport(plus int32) asm.Instructions {
 	return asm.Instructions{asm.Mov.Reg(asm.R2, offset), asm.Add.Imm(asm.R2, plus)}
 }
+
+// get looks for the key at a place of the stack in a map: R0 is its value or 0 then.
+func (s *steerer) get(fd int, key int32) {
+	s.add(
+		asm.LoadMapPtr(asm.R1, fd),
+		asm.Mov.Reg(asm.R2, asm.R10),
+		asm.Add.Imm(asm.R2, key),
+		asm.FnMapLookupElem.Call(),
+	)
+}
+
+// put has a map have the value at a place of the stack under the key at another.
+func (s *steerer) put(fd int, key, value int32) {
+	s.add(
+		asm.LoadMapPtr(asm.R1, fd),
+		asm.Mov.Reg(asm.R2, asm.R10),
+		asm.Add.Imm(asm.R2, key),
+		asm.Mov.Reg(asm.R3, asm.R10),
+		asm.Add.Imm(asm.R3, value),
+		asm.Mov.Imm(asm.R4, 0),
+		asm.FnMapUpdateElem.Call(),
+	)
+}
