@@ -46,11 +46,11 @@ func gateMutants() []mutant {
 func synMutants() []mutant {
 	all := []mutant{
 		one("a SYN-ACK repeated for an old SYN", "netstack repeats a SYN-ACK when its bucket or lease went away and has come back", "../node/egress.go",
-			"		case !n.askedUs(service, e):\n			return LateSYNACK\n", ""),
+			"		case !ours || !n.askedUs(service, e):\n", "		case !ours:\n"),
 		one("a SYN-ACK repeated under an old right", "since when the client has asked is compared with the bucket's time alone", "../node/right.go",
 			"	return max(r.lease.begin, r.since[bucket])", "	return r.since[bucket]"),
 		one("a SYN-ACK repeated without a right", "what a half-open flow repeats leaves whosever the bucket is", "../node/egress.go",
-			"		case !ours:\n			return LateSYNACK\n", ""),
+			"		case !ours || !n.askedUs(service, e):\n", "		case ours && !n.askedUs(service, e):\n"),
 		harmless(one("a first SYN-ACK for an old SYN", "what our TCP has made of a SYN from before the right leaves", "../node/egress.go",
 			"	if !ours || n.answersOld(now, service, bucket, &s.flow) {", "	if !ours {"),
 			"a simulated TCP answers a SYN in the turn that brings it, and no right comes and goes in a turn"),
