@@ -63,22 +63,32 @@ func (p *pair) talk(port int) *net.UDPConn {
 }
 
 // wants asks for an answer of so many bytes by a question of so many, and reads one
-// datagram. What is lost on the way is asked for again.
+// datagram. What is lost on the way is asked for again; what was only late is answered
+// twice, so that an answer of another length may be that of the question before.
 func wants(c *net.UDPConn, answer, question int) ([]byte, error) {
 	q := make([]byte, max(question, 4))
 	binary.BigEndian.PutUint32(q, uint32(answer))
 	b := make([]byte, 1<<16)
-	end := time.Now().Add(patience)
-	for {
+	for end := time.Now().Add(patience); ; {
 		if _, err := c.Write(q); err != nil {
 			return nil, err
 		}
 		if err := c.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
 			return nil, err
 		}
+		var other []byte
 		n, err := c.Read(b)
-		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) || time.Now().After(end) {
+		for err == nil && n != answer {
+			other = append(other[:0], b[:n]...)
+			n, err = c.Read(b)
+		}
+		switch {
+		case err == nil || !errors.Is(err, os.ErrDeadlineExceeded):
 			return b[:n], err
+		case other != nil:
+			return other, nil
+		case time.Now().After(end):
+			return nil, err
 		}
 	}
 }
