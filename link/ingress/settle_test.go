@@ -203,6 +203,8 @@ func BenchmarkDirect(b *testing.B) {
 	b.Run("in, SYN", func(b *testing.B) { benchmark(b, d.in, segment(src, at, syn, 0)) })
 	b.Run("out", func(b *testing.B) { benchmark(b, d.leave, out) })
 	b.Run("out, reset", func(b *testing.B) { benchmark(b, d.leave, reset) })
+	d.SetLease(0, bootNow(b), 1<<62)
+	b.Run("in, SYN of a new right", func(b *testing.B) { benchmark(b, d.in, segment(src, at, syn, 0)) })
 	var none DirectRow
 	if err := d.Publish([]DirectRow{none, none}); err != nil {
 		b.Fatal(err)
