@@ -3,7 +3,6 @@ package node
 import (
 	"time"
 
-	"onevoice/hashing"
 	"onevoice/responder"
 )
 
@@ -26,8 +25,9 @@ const (
 
 // askedSlot is a SYN that was let in within askedTime of its right.
 type askedSlot struct {
-	flow uint64 // FlowHash
-	at   time.Duration
+	flow   uint64 // FlowHash
+	number uint32 // the SYN's
+	at     time.Duration
 }
 
 // newRight reports that first SYN-ACKs of a bucket have to answer what is remembered.
@@ -51,7 +51,7 @@ func (n *Node) heardSYN(now time.Duration, service int, bucket uint8) {
 	if b.flow == h || a.flow != h && b.at < a.at {
 		a = b
 	}
-	*a = askedSlot{h, now}
+	*a = askedSlot{h, n.decoded.TCP.Seq, now}
 }
 
 // askedPlaces are where a SYN may be remembered.
@@ -61,17 +61,18 @@ func (n *Node) askedPlaces(h uint64) (a, b *askedSlot) {
 
 // answersOld reports whether a first SYN-ACK answers a SYN from before this node's right,
 // or one of which that is not known.
-func (n *Node) answersOld(now time.Duration, service int, bucket uint8, f *hashing.Flow) bool {
+func (n *Node) answersOld(now time.Duration, service int, bucket uint8, s *outgoing) bool {
 	switch {
 	case !n.newRight(now, service, bucket):
 		return false
 	case n.asked == nil:
 		return true
 	}
-	h := n.FlowHash(f)
+	h := n.FlowHash(&s.flow)
 	begins := n.rights[service].begins(bucket)
 	a, b := n.askedPlaces(h)
-	return (a.flow != h || a.at < begins) && (b.flow != h || b.at < begins)
+	answers := func(to *askedSlot) bool { return to.flow == h && to.number == s.ack-1 && to.at >= begins }
+	return !answers(a) && !answers(b)
 }
 
 // askedUs reports whether the client of a half-open flow has asked for its SYN-ACK since

@@ -107,6 +107,10 @@ func TestR12FirstSYNACKsAnswerNoOldSYN(t *testing.T) {
 			if old != LateSYNACK || len(l.flows.forgotten) != 1 {
 				t.Errorf("%s: an answer to the SYN from before: %v, forgotten are %v", name, old, l.flows.forgotten)
 			}
+			l.in(now, "other SYN")
+			if v := l.synACK(now, ownISN); v != LateSYNACK {
+				t.Errorf("%s: an answer to it when another SYN has come from the port: %v", name, v)
+			}
 			l.in(now, "SYN")
 			state := flowstate.HalfOpen
 			if cookie {

@@ -74,7 +74,7 @@ func (n *Node) maySYNACK(now time.Duration, service int, e *tracked, s *outgoing
 		return Undecided
 	}
 	halfOpen := n.flows.State(&s.flow) == flowstate.HalfOpen
-	if !ours || n.answersOld(now, service, bucket, &s.flow) {
+	if !ours || n.answersOld(now, service, bucket, s) {
 		if halfOpen {
 			// The client has never heard of it. Let it not be answered when the right
 			// has come back, long after its SYN.

@@ -52,7 +52,7 @@ func synMutants() []mutant {
 		one("a SYN-ACK repeated without a right", "what a half-open flow repeats leaves whosever the bucket is", "../node/egress.go",
 			"		case !ours || !n.askedUs(service, e):\n", "		case ours && !n.askedUs(service, e):\n"),
 		harmless(one("a first SYN-ACK for an old SYN", "what our TCP has made of a SYN from before the right leaves", "../node/egress.go",
-			"	if !ours || n.answersOld(now, service, bucket, &s.flow) {", "	if !ours {"),
+			"	if !ours || n.answersOld(now, service, bucket, s) {", "	if !ours {"),
 			"a simulated TCP answers a SYN in the turn that brings it, and no right comes and goes in a turn"),
 		one("SYNs from before the right", "a SYN is let in that came when its bucket was another node's", "../node/lease.go",
 			"	return age < 0 || now-age < max(l.begin, began)\n", "	return age < 0\n"),
