@@ -240,6 +240,9 @@ func (o *onlooker) judgeSYNACK(c *opener, s *model.Segment, packet []byte) {
 	o.answered = o.now
 }
 
+// optionBytes are the sizes of the options that are read; of another size they say nothing.
+var optionBytes = map[byte]byte{2: 4, 3: 3, 4: 2, 8: 10}
+
 // readOptions are TCP options by kind, up to what is cut.
 func readOptions(b []byte) map[byte]string {
 	out := map[byte]string{}
@@ -251,7 +254,10 @@ func readOptions(b []byte) map[byte]string {
 		if len(b) < 2 || b[1] < 2 || int(b[1]) > len(b) {
 			break
 		}
-		out[b[0]], b = string(b[2:b[1]]), b[b[1]:]
+		if optionBytes[b[0]] == b[1] {
+			out[b[0]] = string(b[2:b[1]])
+		}
+		b = b[b[1]:]
 	}
 	return out
 }
