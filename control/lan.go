@@ -21,6 +21,7 @@ type LAN struct {
 	vlan   uint16
 	filter *link.Filter
 	device link.Device
+	opener Opener
 	// gone: the interface was removed, and has not come back.
 	gone bool
 	to   net.HardwareAddr
@@ -48,26 +49,36 @@ const (
 
 var errTooLong = errors.New("control: a heartbeat does not fit the interface's MTU")
 
-// OpenLAN opens a path. It receives nothing but heartbeats.
-func OpenLAN(on config.Uplink, vip, self netip.Addr, cluster net.HardwareAddr, port uint16) (*LAN, error) {
-	filter := &link.Filter{Addresses: []netip.Addr{vip}, Groups: []net.HardwareAddr{cluster}, Port: port, Tagged: on.VLAN != 0}
-	device, err := openLAN(on.Interface, on.VLAN, filter)
-	if err != nil {
-		return nil, err
-	}
-	return &LAN{name: on.Interface, vlan: on.VLAN, filter: filter, device: device, to: cluster, self: self, vip: vip, port: port}, nil
-}
+// Opener opens a device that receives what a filter lets pass.
+type Opener func(name string, filter *link.Filter) (link.Device, error)
 
-// openLAN opens the device of a path.
-func openLAN(name string, vlan uint16, filter *link.Filter) (link.Device, error) {
+// OpenSocket is the Opener of packet sockets.
+func OpenSocket(name string, filter *link.Filter) (link.Device, error) {
 	device, err := link.Open(name, filter)
 	if err != nil {
 		return nil, err
 	}
-	if vlan == 0 {
-		return device, nil
+	return device, nil
+}
+
+// OpenLAN opens a path. It receives nothing but heartbeats.
+func OpenLAN(on config.Uplink, vip, self netip.Addr, cluster net.HardwareAddr, port uint16, open Opener) (*LAN, error) {
+	filter := &link.Filter{Addresses: []netip.Addr{vip}, Groups: []net.HardwareAddr{cluster}, Port: port, Tagged: on.VLAN != 0}
+	l := &LAN{name: on.Interface, vlan: on.VLAN, filter: filter, opener: open, to: cluster, self: self, vip: vip, port: port}
+	var err error
+	if l.device, err = l.open(); err != nil {
+		return nil, err
 	}
-	return link.InVLAN(device, vlan), nil
+	return l, nil
+}
+
+// open opens the device of the path.
+func (l *LAN) open() (link.Device, error) {
+	device, err := l.opener(l.name, l.filter)
+	if err != nil || l.vlan == 0 {
+		return device, err
+	}
+	return link.InVLAN(device, l.vlan), nil
 }
 
 // look finds out whether the interface was removed, or one of its name is there
@@ -81,7 +92,7 @@ func (l *LAN) look() (changed bool, err error) {
 	if there, err := link.Exists(l.name); !there || err != nil {
 		return changed, err
 	}
-	device, err := openLAN(l.name, l.vlan, l.filter)
+	device, err := l.open()
 	if err != nil {
 		return changed, err
 	}

@@ -36,6 +36,9 @@ type Filter struct {
 	// Tagged: datagrams to Port may be of a VLAN. Sockets of one protocol get them
 	// after the kernel has forgotten of which.
 	Tagged bool
+	// Mute: nothing is received. What the filter lets pass is heard in another way, and the
+	// device sends, and has the interface take in frames to the MACs.
+	Mute bool
 	// Except, when it is not 0, keeps such datagrams out: they are for another
 	// socket of this host, and would wake whoever serves clients for nothing.
 	Except uint16
@@ -53,6 +56,9 @@ const MaxFilterAddresses = 60
 // comes after link/ingress has dropped what clients send. A port of a bridge, or of
 // another device that takes all frames, gives none of them to such a socket.
 func (f *Filter) protocol(ifi *net.Interface) (int, error) {
+	if f.Mute {
+		return 0, nil
+	}
 	if f.Port == 0 || f.Tagged {
 		return unix.ETH_P_ALL, nil
 	}

@@ -59,6 +59,18 @@ func (l *directLab) login(from string) (node, seen string) {
 	return f[0], f[1]
 }
 
+// spared: no packet socket on a node is one of IPv4 or IPv6, for which the host's stack would
+// be given a copy of each frame, and one at most is asked about all of them.
+func (l *directLab) spared(node string) {
+	l.t.Helper()
+	code, out := l.on(node, "awk", "$4 != \"Proto\" {print $4}", "/proc/net/packet")
+	protocols := strings.Fields(out)
+	slices.Sort(protocols)
+	if code != 0 || !slices.Equal(protocols, []string{"0000", "0003"}) {
+		l.t.Errorf("packet sockets of %s are of the protocols %v", node, protocols)
+	}
+}
+
 // lab runs a command of the lab on a node.
 func (l *directLab) lab(verb, node string) {
 	l.t.Helper()
@@ -153,6 +165,7 @@ func TestDirectPath(t *testing.T) {
 	if !strings.Contains(set, "local 10.77.0.2") || !strings.Contains(set, "\n1\n2\n") {
 		t.Errorf("set on %s: %s", at, set)
 	}
+	l.spared(at)
 	for range 3 {
 		l.lab("kill", at)
 		s.says("nobody is there")
@@ -163,6 +176,7 @@ func TestDirectPath(t *testing.T) {
 		l.until("the node serves again", func() bool { return l.serves(at) })
 		s.says("back again")
 	}
+	l.spared(at)
 	l.fewRights(at)
 	if status := l.status(at); len(status.Running) != 0 && status.Flows.Running < 1 {
 		t.Errorf("%d flows run", status.Flows.Running)

@@ -214,7 +214,7 @@ func (d *daemon) transportConfig() control.TransportConfig {
 func (d *daemon) openLANs() ([]*control.LAN, error) {
 	var out []*control.LAN
 	for _, v := range d.cfg.PathVIPs() {
-		l, err := control.OpenLAN(v.Uplink, v.Address.Addr(), d.selves[v.Uplink], v.MAC, d.cfg.Cluster.ControlPort)
+		l, err := control.OpenLAN(v.Uplink, v.Address.Addr(), d.selves[v.Uplink], v.MAC, d.cfg.Cluster.ControlPort, d.heartbeatOpener(v.Uplink))
 		if err != nil {
 			return nil, missingRight(err)
 		}

@@ -73,6 +73,28 @@ func (d *daemon) directInterfaces() (out []local.Interface, err error) {
 	return out, nil
 }
 
+// heartbeatOpener is how heartbeats are heard on an interface: where the direct path's
+// frames go on to the host's own stack, by a program in the kernel, for a packet socket would
+// cost something for each of them. Without that, by the socket.
+func (d *daemon) heartbeatOpener(on config.Uplink) control.Opener {
+	part := d.cfg.On(on)
+	if !part.HasDirect() {
+		return control.OpenSocket
+	}
+	return func(name string, filter *link.Filter) (link.Device, error) {
+		pins, err := directPins(part)
+		if err != nil {
+			return nil, err
+		}
+		device, err := control.OpenHeard(name, filter, ingress.PinPath(pins))
+		if errors.Is(err, ingress.ErrUnsupported) || errors.Is(err, ingress.ErrNotPermitted) {
+			d.log.Info("heartbeats are heard by a packet socket, which every frame of the direct path passes by", "interface", name, "error", err)
+			return control.OpenSocket(name, filter)
+		}
+		return device, err
+	}
+}
+
 func newDetachCommand() *cobra.Command {
 	var file string
 	cmd := &cobra.Command{

@@ -77,6 +77,7 @@ const (
 
 // Fields of struct __sk_buff (include/uapi/linux/bpf.h).
 const (
+	skbLength      = 0
 	skbVLANPresent = 20
 	skbVLANTCI     = 24
 	skbData        = 76
