@@ -22,7 +22,7 @@ import (
 // wire is a veth pair in a namespace: what is sent on its far end is heard at its
 // near one, by packet sockets and by the host's own stack.
 type wire struct {
-	t   *testing.T
+	t   testing.TB
 	far int
 	// host is a socket of protocol IPv4, which stands where the host's stack does:
 	// behind TCX.
@@ -33,7 +33,7 @@ type wire struct {
 
 // newWire runs the rest of the test on a thread in a network namespace of its own.
 // The thread is never given back to the runtime.
-func newWire(t *testing.T) *wire {
+func newWire(t testing.TB) *wire {
 	t.Helper()
 	root(t)
 	runtime.LockOSThread()
@@ -67,7 +67,7 @@ func newWire(t *testing.T) *wire {
 
 // packetSocket is a socket on an interface that hears a protocol, 0 for none, until
 // the test ends.
-func packetSocket(t *testing.T, name string, protocol uint16) int {
+func packetSocket(t testing.TB, name string, protocol uint16) int {
 	t.Helper()
 	fd := boundSocket(t, name, protocol)
 	t.Cleanup(func() { unix.Close(fd) })
@@ -75,7 +75,7 @@ func packetSocket(t *testing.T, name string, protocol uint16) int {
 }
 
 // boundSocket is the same, for the caller to close.
-func boundSocket(t *testing.T, name string, protocol uint16) int {
+func boundSocket(t testing.TB, name string, protocol uint16) int {
 	t.Helper()
 	at, err := net.InterfaceByName(name)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 const controlPort = 7177
 
 // heartbeats opens them on the near end.
-func heartbeats(t *testing.T, vip netip.Addr, pins string) *Heartbeats {
+func heartbeats(t testing.TB, vip netip.Addr, pins string) *Heartbeats {
 	t.Helper()
 	h, err := HearHeartbeats("near", pins, HeartbeatConfig{Addresses: []netip.Addr{vip}, Port: controlPort})
 	if err != nil {
@@ -178,5 +178,43 @@ func TestHeartbeatsComeBehindTheDirectPath(t *testing.T) {
 		if got := heard(t, h); len(got) != 1 || !bytes.Equal(got[0], ours) {
 			t.Errorf("%s: hears %x", name, got)
 		}
+	}
+}
+
+// BenchmarkBesideTheHostsStack is a frame that goes on to the host's own stack, sent over a
+// cable, with what may stand beside the stack to hear heartbeats. The kernel does all of it
+// in the sender's call.
+func BenchmarkBesideTheHostsStack(b *testing.B) {
+	frame := segment(netip.MustParseAddrPort("10.77.0.101:40000"), netip.AddrPortFrom(vip, 22), ack, 100)
+	copy(frame, own)
+	refused := []unix.SockFilter{{Code: unix.BPF_RET}}
+	socket := func(b *testing.B, protocol uint16) {
+		fd := packetSocket(b, "near", protocol)
+		if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &refused[0]}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		name string
+		add  func(*testing.B)
+	}{
+		{"nothing", func(*testing.B) {}},
+		{"a socket of IPv4", func(b *testing.B) { socket(b, typeIPv4) }},
+		{"a socket of all protocols", func(b *testing.B) { socket(b, unix.ETH_P_ALL) }},
+		{"a program", func(b *testing.B) { heartbeats(b, vip, "") }},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			w := newWire(b)
+			// It would stand beside the stack, too.
+			if err := unix.Bind(w.host, &unix.SockaddrLinklayer{Ifindex: 1, Protocol: uint16(be16(typeARP))}); err != nil {
+				b.Fatal(err)
+			}
+			c.add(b)
+			for b.Loop() {
+				if err := unix.Send(w.far, frame, 0); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
