@@ -214,14 +214,27 @@ func (s *Stack) Egress(now time.Duration) []Packet {
 
 // Release gives the packets of Egress back to netstack.
 func (s *Stack) Release() {
-	for i, p := range s.link.leaving {
+	l := s.link
+	for i, p := range l.leaving {
 		p.DecRef()
-		s.link.leaving[i] = nil
+		l.leaving[i] = nil
 	}
-	s.link.leaving = s.link.leaving[:0]
-	for i := range s.link.packets {
-		clear(s.link.packets[i].Vector.Pieces)
+	l.leaving = kept(l.leaving)
+	for i := range l.packets {
+		clear(l.packets[i].Vector.Pieces)
 	}
+	if cap(l.packets) > keptPackets {
+		l.packets = nil
+	}
+	l.spare = kept(l.spare)
+}
+
+// kept is the empty queue, or none where that would keep much room.
+func kept(queue []*netstack.PacketBuffer) []*netstack.PacketBuffer {
+	if cap(queue) > keptPackets {
+		return nil
+	}
+	return queue[:0]
 }
 
 func fill(out *Packet, p *netstack.PacketBuffer) {

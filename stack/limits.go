@@ -16,6 +16,9 @@ const (
 	// not yet sent; more is dropped as a full transmit queue would drop it, but for
 	// SYN-ACKs.
 	MaxEgressPackets = 16_384
+	// keptPackets is for how many of them room is kept: a burst of many, as after the host
+	// has stood still in a flood of SYNs, comes once in an hour or never.
+	keptPackets = 1024
 	// acceptsPerTurn bounds the connections accepted from one service in one
 	// turn of the loop, so that a rush does not starve running flows.
 	acceptsPerTurn = 256
