@@ -160,8 +160,10 @@ func heartbeatProgram(c *HeartbeatConfig, ring, lost int) asm.Instructions {
 		asm.LoadMem(length, skb, skbLength, asm.Word),
 	)
 	if c.Addresses[0].Is4() {
+		b.soon(typeIPv4, ethernetBytes+9)
 		b.beat4(c, length)
 	} else {
+		b.soon(typeIPv6, ethernetBytes+6)
 		b.beat6(c, length)
 	}
 	slots := heartbeatSlots()
@@ -199,6 +201,21 @@ func heartbeatProgram(c *HeartbeatConfig, ring, lost int) asm.Instructions {
 	b.at("next", asm.Mov.Imm(asm.R0, tcxNext))
 	b.add(asm.Return())
 	return b.code
+}
+
+// soon goes to "next" with what is no datagram, where the headers lie in one piece: most
+// frames are of TCP, and a load of the other kind is a call.
+func (b *builder) soon(kind uint16, protocol int16) {
+	b.add(
+		asm.LoadMem(asm.R1, skb, skbData, asm.Word),
+		asm.LoadMem(asm.R2, skb, skbDataEnd, asm.Word),
+		asm.Mov.Reg(asm.R3, asm.R1),
+		asm.Add.Imm(asm.R3, int32(protocol)+1),
+		asm.JGT.Reg(asm.R3, asm.R2, "in pieces"),
+		asm.LoadMem(asm.R3, asm.R1, 12, asm.Half), asm.JNE.Imm(asm.R3, be16(kind), "next"),
+		asm.LoadMem(asm.R3, asm.R1, protocol, asm.Byte), asm.JNE.Imm(asm.R3, protoUDP, "next"),
+	)
+	b.at("in pieces", asm.Mov.Imm(asm.R1, 0))
 }
 
 // beat4 goes to "next" with what is no heartbeat. A load beyond the end would end the
