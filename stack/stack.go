@@ -94,6 +94,7 @@ type Config struct {
 type Stack struct {
 	net      *netstack.Stack
 	clock    *turnClock
+	system   *systemClock // nil in a simulation
 	link     *linkEndpoint
 	poller   Poller
 	changed  func(string, bool, error)
@@ -178,7 +179,8 @@ func New(cfg Config) (*Stack, error) {
 		s.secrets.Reader = rand.Reader
 	}
 	if cfg.Clock == nil {
-		s.clock.Clock = tcpip.NewStdClock()
+		s.system = newSystemClock()
+		s.clock.Clock = s.system
 	}
 	if s.changed == nil {
 		s.changed = func(string, bool, error) {}
@@ -326,6 +328,9 @@ func (s *Stack) Close() {
 	}
 	s.net.Destroy()
 	s.link.discard()
+	if s.system != nil {
+		s.system.close()
+	}
 }
 
 func toAddress(a netip.Addr) tcpip.Address {

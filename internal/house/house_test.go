@@ -21,7 +21,7 @@ import (
 func floors() map[string]int {
 	out := map[string]int{}
 	for floor, folders := range [][]string{
-		{"link", "link/egress", "link/ingress", "link/local", "proxy", "health", "internal/netns", "internal/page", "internal/poller", "internal/boottime", "internal/rights", "internal/sealed", "internal/journal", "internal/flowstate", "internal/inetdiag", "internal/pcap", "sim/report"},
+		{"link", "link/egress", "link/ingress", "link/local", "proxy", "health", "internal/netns", "internal/page", "internal/poller", "internal/boottime", "internal/rights", "internal/sealed", "internal/journal", "internal/flowstate", "internal/inetdiag", "internal/pcap", "internal/timers", "sim/report"},
 		{"admission", "link/tap", "hashing", "responder", "reassembly", "config", "sim", "stack/virtual"},
 		{"cluster", "stack", "datagram", "node/model", "migrate"},
 		{"node"},

@@ -1,11 +1,12 @@
 package virtual
 
 import (
-	"container/heap"
 	"sync"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+
+	"onevoice/internal/timers"
 )
 
 // epoch is what a clock's zero is to netstack, for which a time of zero is none.
@@ -16,8 +17,7 @@ const epoch = time.Hour
 type Clock struct {
 	mu     sync.Mutex
 	now    time.Duration
-	timers timerHeap
-	seq    uint64
+	timers timers.Queue
 }
 
 var _ tcpip.Clock = (*Clock)(nil)
@@ -39,7 +39,7 @@ func (c *Clock) read() time.Duration {
 
 // AfterFunc implements tcpip.Clock. Advance calls f.
 func (c *Clock) AfterFunc(d time.Duration, f func()) tcpip.Timer {
-	t := &timer{clock: c, fn: f, index: -1}
+	t := &timer{Timer: timers.Timer{Run: f}, clock: c}
 	t.Reset(d)
 	return t
 }
@@ -48,10 +48,7 @@ func (c *Clock) AfterFunc(d time.Duration, f func()) tcpip.Timer {
 func (c *Clock) Next() (time.Duration, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.timers) == 0 {
-		return 0, false
-	}
-	return c.timers[0].at, true
+	return c.timers.First()
 }
 
 // Advance lets the time pass to now and runs the timers that are due, in the
@@ -71,22 +68,19 @@ func (c *Clock) Advance(now time.Duration, settle func()) {
 func (c *Clock) due(now time.Duration) func() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.timers) == 0 || c.timers[0].at > now {
+	t := c.timers.Due(now)
+	if t == nil {
 		c.now = max(c.now, now)
 		return nil
 	}
-	t := heap.Pop(&c.timers).(*timer)
-	c.now = max(c.now, t.at)
-	return t.fn
+	c.now = max(c.now, t.At())
+	return t.Run
 }
 
 // timer is one of netstack's.
 type timer struct {
+	timers.Timer
 	clock *Clock
-	fn    func()
-	at    time.Duration
-	seq   uint64
-	index int // in the heap, -1 when it is not there
 }
 
 var _ tcpip.Timer = (*timer)(nil)
@@ -95,11 +89,7 @@ var _ tcpip.Timer = (*timer)(nil)
 func (t *timer) Stop() bool {
 	t.clock.mu.Lock()
 	defer t.clock.mu.Unlock()
-	if t.index < 0 {
-		return false
-	}
-	heap.Remove(&t.clock.timers, t.index)
-	return true
+	return t.clock.timers.Remove(&t.Timer)
 }
 
 // Reset implements tcpip.Timer.
@@ -107,48 +97,5 @@ func (t *timer) Reset(d time.Duration) {
 	c := t.clock
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.seq++
-	t.at, t.seq = c.now+max(d, 0), c.seq
-	if t.index >= 0 {
-		heap.Fix(&c.timers, t.index)
-		return
-	}
-	heap.Push(&c.timers, t)
-}
-
-// timerHeap is ordered by time, then by the order of setting.
-type timerHeap []*timer
-
-// Len implements heap.Interface.
-func (h timerHeap) Len() int { return len(h) }
-
-// Less implements heap.Interface.
-func (h timerHeap) Less(i, j int) bool {
-	if h[i].at != h[j].at {
-		return h[i].at < h[j].at
-	}
-	return h[i].seq < h[j].seq
-}
-
-// Swap implements heap.Interface.
-func (h timerHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
-}
-
-// Push implements heap.Interface.
-func (h *timerHeap) Push(x any) {
-	t := x.(*timer)
-	t.index = len(*h)
-	*h = append(*h, t)
-}
-
-// Pop implements heap.Interface.
-func (h *timerHeap) Pop() any {
-	last := len(*h) - 1
-	t := (*h)[last]
-	(*h)[last] = nil
-	*h = (*h)[:last]
-	t.index = -1
-	return t
+	c.timers.Set(&t.Timer, c.now+max(d, 0))
 }
