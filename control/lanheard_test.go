@@ -18,6 +18,10 @@ import (
 	"onevoice/link"
 )
 
+// The main thread keeps its network namespace: /proc/self is of it, in which other tests look
+// for workers.
+func init() { runtime.LockOSThread() }
+
 // aCable runs the rest of the test on a thread in a network namespace with two ends of a
 // cable. The thread is never given back to the runtime.
 func aCable(t *testing.T) {
