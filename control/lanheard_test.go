@@ -18,18 +18,33 @@ import (
 	"onevoice/link"
 )
 
-// The main thread keeps its network namespace: /proc/self is of it, in which other tests look
-// for workers.
-func init() { runtime.LockOSThread() }
-
-// aCable runs the rest of the test on a thread in a network namespace with two ends of a
-// cable. The thread is never given back to the runtime.
-func aCable(t *testing.T) {
+// onACable runs a function on a thread in a network namespace with two ends of a cable. The
+// thread ends with it. It is not the main thread, of which /proc/self is: other tests look
+// for workers there.
+func onACable(t *testing.T, do func()) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to load programs (CAP_BPF, CAP_NET_ADMIN)")
 	}
 	runtime.LockOSThread()
+	if unix.Gettid() != unix.Getpid() {
+		newCable(t)
+		do()
+		return // without unlocking
+	}
+	defer runtime.UnlockOSThread()
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		runtime.LockOSThread()
+		newCable(t)
+		do()
+	}()
+	<-over
+}
+
+func newCable(t *testing.T) {
+	t.Helper()
 	ns, err := netns.New()
 	if err == nil {
 		t.Cleanup(func() { ns.Close() })
@@ -52,7 +67,10 @@ func aCable(t *testing.T) {
 // Where the direct path serves, heartbeats of both families go both ways, the descriptor
 // that is waited on tells of them, and the cluster MAC is heard for as long.
 func TestHeartbeatsAreHeardBesideTheDirectPath(t *testing.T) {
-	aCable(t)
+	onACable(t, func() { heartbeatsGoBothWays(t) })
+}
+
+func heartbeatsGoBothWays(t *testing.T) {
 	cluster := net.HardwareAddr{1, 0, 0x5e, 0x4d, 0, 2}
 	heard := func(name string, f *link.Filter) (link.Device, error) { return OpenHeard(name, f, "") }
 	for _, vip := range []string{"10.77.0.2", "2001:db8:77::2"} {

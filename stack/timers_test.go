@@ -52,17 +52,19 @@ func TestTimersOfTheSystem(t *testing.T) {
 func TestTimersSetTimers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newSystemClock()
-		defer c.close()
-		var turns int
-		var self, other tcpip.Timer
-		other = c.AfterFunc(time.Hour, func() { t.Error("it was stopped") })
+		turns, known := 0, make(chan struct{})
+		var self tcpip.Timer
+		other := c.AfterFunc(time.Hour, func() { t.Error("it was stopped") })
 		self = c.AfterFunc(time.Second, func() {
+			<-known
 			if turns++; turns < 3 {
 				self.Reset(time.Second)
 			}
 			other.Stop()
 		})
+		close(known)
 		time.Sleep(2 * time.Hour)
+		c.close()
 		if turns != 3 {
 			t.Errorf("it ran %d times", turns)
 		}
