@@ -48,7 +48,7 @@ func fineTimers() error {
 }
 
 func newClients(to netip.AddrPort) (*clients, error) {
-	poll, err := poller.New()
+	poll, err := poller.New(poller.ByRuntime)
 	if err != nil {
 		return nil, err
 	}

@@ -234,7 +234,7 @@ func (w *town) options(i int) cluster.Options {
 
 func (w *town) start(i int) {
 	w.t.Helper()
-	wait, err := poller.New()
+	wait, err := poller.New(poller.ByRuntime)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -32,7 +32,7 @@ const firstWait = 10 * time.Second
 
 // wakeToken is that of control's eventfd in the loop's poller: the stack has no
 // flow of that number, so that the event does nothing but end the wait.
-const wakeToken = ^uint64(0) - 1
+const wakeToken = poller.MaxToken
 
 // outboxLength bounds the messages to control that have not been sent yet.
 const outboxLength = 256

@@ -110,7 +110,7 @@ func (r *rig) run() {
 	}
 	var p WorkerParts
 	var err error
-	p.Poller, err = poller.New()
+	p.Poller, err = poller.New(poller.ByKernel)
 	must(err)
 	p.OwnHost, err = proxy.ServeOwnHost(nil)
 	must(err)

@@ -282,7 +282,7 @@ func TestRelayWithSockets(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.Close()
-	p, err := poller.New()
+	p, err := poller.New(poller.ByKernel)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -85,7 +85,7 @@ func newBenchFor(t testing.TB, backend netip.AddrPort) *bench {
 // newBenchAt is newBenchFor with a TCP that is made otherwise.
 func newBenchAt(t testing.TB, backend netip.AddrPort, otherwise func(*stack.Config)) *bench {
 	t.Helper()
-	p, err := poller.New()
+	p, err := poller.New(poller.ByKernel)
 	if err != nil {
 		t.Fatal(err)
 	}

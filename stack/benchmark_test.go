@@ -36,7 +36,7 @@ func BenchmarkDeliver(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer l.Close()
-	p, err := poller.New()
+	p, err := poller.New(poller.ByKernel)
 	if err != nil {
 		b.Fatal(err)
 	}

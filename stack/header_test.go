@@ -36,7 +36,7 @@ func behindHeader(t *testing.T, l net.Listener, b proxy.Backend) *world {
 			}()
 		}
 	}()
-	p, err := poller.New()
+	p, err := poller.New(poller.ByKernel)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func TestHeaderOfASilentClient(t *testing.T) {
 // A unix socket whose queue is full is busy and not down: that client is reset, and
 // the next is not turned away at the gate.
 func TestBusyBackendStaysUp(t *testing.T) {
-	p, err := poller.New()
+	p, err := poller.New(poller.ByKernel)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -92,7 +92,7 @@ func (e *echo) CloseWrite() error {
 // A simulation's own backend stands where the host's does: no descriptor, the
 // same bytes, the same ends.
 func TestABackendOfASimulation(t *testing.T) {
-	p, err := poller.New()
+	p, err := poller.New(poller.ByKernel)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -78,7 +78,7 @@ func newWorld(t *testing.T, backend netip.AddrPort) *world {
 // newTestPoller makes a poller, which startWorld closes.
 func newTestPoller(t *testing.T) *poller.Poller {
 	t.Helper()
-	p, err := poller.New()
+	p, err := poller.New(poller.ByKernel)
 	if err != nil {
 		t.Fatal(err)
 	}

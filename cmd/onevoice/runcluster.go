@@ -29,7 +29,7 @@ func (d *daemon) openCore(key []byte, options *cluster.Options, t control.Transp
 	if err != nil {
 		return cfg, err
 	}
-	if cfg.Poller, err = poller.New(); err != nil {
+	if cfg.Poller, err = poller.New(poller.ByRuntime); err != nil {
 		return cfg, err
 	}
 	d.opened(cfg.Poller.Close)

@@ -181,7 +181,7 @@ func (s *serving) open() error {
 	if err := s.joinSolicited(); err != nil {
 		return err
 	}
-	wait, err := poller.New()
+	wait, err := poller.New(poller.ByKernel)
 	if err != nil {
 		return err
 	}

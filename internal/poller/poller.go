@@ -6,10 +6,13 @@
 // nothing is ready. A thread that waits within a system call of its own keeps the
 // runtime's watcher (sysmon of runtime/proc.go) awake for up to 10 ms each time, which
 // looks up to some hundred times whether the call has come back.
+//
+// What ends a wait is chosen with New, see Timer.
 package poller
 
 import (
 	"errors"
+	"math"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -21,7 +24,7 @@ import (
 
 // Event is what became ready.
 type Event struct {
-	// Token is the one given to Add.
+	// Token is the one given to AddLevel or AddEdge.
 	Token uint64
 	// Readable, Writable: a call will not block. PeerClosed: the other side
 	// has finished sending or the connection is gone. Urgent: bytes of TCP are there
@@ -32,21 +35,55 @@ type Event struct {
 // MaxEvents bounds the events of one Wait; the rest come with the next.
 const MaxEvents = 256
 
-// wakeToken is the poller's own, never given to Add.
-const wakeToken = ^uint64(0)
+// MaxToken is the largest that an owner may give to its descriptors; those above are the
+// poller's own.
+const MaxToken = timerToken - 1
 
-// Poller waits for descriptors. Add, Remove, Wait and Close are for one
+const (
+	wakeToken  = ^uint64(0)
+	timerToken = wakeToken - 1
+)
+
+var errToken = errors.New("poller: a token of the poller's own")
+
+// Timer is what ends a wait when its time is over.
+type Timer int
+
+const (
+	// ByRuntime: a deadline of Go's. It is looked at before anything else that could run
+	// (findRunnable of runtime/proc.go), and as long as there is one the watcher sees to it
+	// that what computes for long is put off. It is for loops beside which others compute
+	// on the same processor.
+	ByRuntime Timer = iota
+	// ByKernel: timerfd_create(2). Go waits for its own timers in whole milliseconds,
+	// rounded down (netpoll of runtime/netpoll_epoll.go), so that each wakes the thread
+	// twice and ends up to one too late, and wakes the watcher. It is for loops that have
+	// their processor for themselves: goroutines that are ready go before it, and while it
+	// alone is waited for nothing puts off what computes.
+	ByKernel
+)
+
+// Poller waits for descriptors. AddLevel, AddEdge, Wait and Close are for one
 // goroutine; Wake is for any.
 type Poller struct {
 	epoll, wake int
+	// timer is the descriptor that ends waits, -1 for a deadline of file.
+	timer int
 	// file is epoll for Go's own poller, and conn its way there.
 	file *os.File
 	conn syscall.RawConn
-	// look is what conn is asked to do until it is done: look without waiting.
-	look func(fd uintptr) bool
+	// look is what conn is asked to do until it is done: look without waiting. The time
+	// that it is given, negative for all, ends at until, which is 0 before the first look.
+	look           func(fd uintptr) bool
+	timeout, until time.Duration
 	// ready and failed are what it saw.
 	ready  int
 	failed error
+	// rings is when the timer does, by the clock since began, as until is. It may be before
+	// until, for most waits end early and the next one's time is later: then it is set again
+	// when it has rung.
+	began time.Time
+	rings time.Duration
 	// sleeping is set while Wait may block, so that Wake costs a system call
 	// only then.
 	sleeping atomic.Bool
@@ -55,7 +92,7 @@ type Poller struct {
 }
 
 // New opens a poller.
-func New() (*Poller, error) {
+func New(by Timer) (*Poller, error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
@@ -65,21 +102,28 @@ func New() (*Poller, error) {
 		unix.Close(epoll)
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	p := &Poller{epoll: epoll, wake: wake}
-	p.look = func(uintptr) bool {
-		p.ready, p.failed = p.atOnce()
-		return p.ready > 0 || p.failed != nil
+	p := &Poller{epoll: epoll, wake: wake, timer: -1, began: time.Now()}
+	p.look = p.looked
+	if err = p.open(); err == nil {
+		err = p.add(wake, unix.EPOLLIN, wakeToken)
 	}
-	if err := p.open(); err != nil {
-		unix.Close(epoll)
-		unix.Close(wake)
-		return nil, err
+	if err == nil && by == ByKernel {
+		err = p.openTimer()
 	}
-	if err := p.add(wake, unix.EPOLLIN, wakeToken); err != nil {
-		p.Close()
-		return nil, err
+	if err != nil {
+		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
+}
+
+func (p *Poller) openTimer() error {
+	timer, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("timerfd_create", err)
+	}
+	p.timer = timer
+	// At each edge, it need not be read.
+	return p.add(timer, unix.EPOLLIN|unix.EPOLLET, timerToken)
 }
 
 // open gives the epoll descriptor to Go's own poller, which takes only what does not
@@ -100,18 +144,32 @@ func (p *Poller) open() (err error) {
 // Close closes the poller, not what was added to it.
 func (p *Poller) Close() error {
 	unix.Close(p.wake)
+	if p.timer >= 0 {
+		unix.Close(p.timer)
+	}
+	if p.file == nil {
+		return os.NewSyscallError("close", unix.Close(p.epoll))
+	}
 	return p.file.Close()
 }
 
 // AddLevel reports fd readable for as long as it is.
 func (p *Poller) AddLevel(fd int, token uint64) error {
-	return p.add(fd, unix.EPOLLIN, token)
+	return p.addOwners(fd, unix.EPOLLIN, token)
 }
 
 // AddEdge reports each change of fd towards readable, writable or closed once:
 // the owner must go on until the call would block.
 func (p *Poller) AddEdge(fd int, token uint64) error {
-	return p.add(fd, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP|unix.EPOLLPRI|unix.EPOLLET, token)
+	return p.addOwners(fd, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP|unix.EPOLLPRI|unix.EPOLLET, token)
+}
+
+// addOwners adds what is not the poller's own.
+func (p *Poller) addOwners(fd int, events uint32, token uint64) error {
+	if token > MaxToken {
+		return errToken
+	}
+	return p.add(fd, events, token)
 }
 
 func (p *Poller) add(fd int, events uint32, token uint64) error {
@@ -129,8 +187,8 @@ func (p *Poller) Wake() {
 	if p.sleeping.CompareAndSwap(true, false) {
 		var one [8]byte
 		one[0] = 1
-		// The counter cannot overflow: one write per sleep.
-		_, _ = unix.Write(p.wake, one[:])
+		// The counter cannot overflow: one write per sleep. Raw, for it does not block.
+		_, _, _ = unix.RawSyscall(unix.SYS_WRITE, uintptr(p.wake), uintptr(unsafe.Pointer(&one[0])), uintptr(len(one)))
 	}
 }
 
@@ -148,11 +206,12 @@ func (p *Poller) Wait(timeout time.Duration) ([]Event, error) {
 		return nil, os.NewSyscallError("epoll_wait", err)
 	}
 	k := 0
-	for _, r := range p.raw[:n] {
-		token := uint64(uint32(r.Fd)) | uint64(uint32(r.Pad))<<32
+	for i := range n {
+		r := &p.raw[i]
+		token := token(r)
 		if token == wakeToken {
 			var b [8]byte
-			_, _ = unix.Read(p.wake, b[:])
+			_, _, _ = unix.RawSyscall(unix.SYS_READ, uintptr(p.wake), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
 			continue
 		}
 		const gone = unix.EPOLLERR | unix.EPOLLHUP
@@ -170,15 +229,20 @@ func (p *Poller) Wait(timeout time.Duration) ([]Event, error) {
 
 // wait is how many of raw became ready within timeout.
 func (p *Poller) wait(timeout time.Duration) (int, error) {
-	if n, err := p.atOnce(); n > 0 || err != nil || timeout == 0 {
-		return n, err
+	if timeout == 0 {
+		return p.atOnce()
 	}
-	deadline := time.Time{}
-	if timeout > 0 {
-		deadline = time.Now().Add(timeout)
-	}
-	if err := p.file.SetReadDeadline(deadline); err != nil {
-		return 0, err
+	p.timeout, p.until = timeout, 0
+	if p.timer < 0 {
+		// A deadline costs more than this look.
+		if n, err := p.atOnce(); n > 0 || err != nil {
+			return n, err
+		}
+		// The deadline ends it, and looked need not ask what time it is.
+		p.timeout = -1
+		if err := p.file.SetReadDeadline(deadline(timeout)); err != nil {
+			return 0, err
+		}
 	}
 	if err := p.conn.Read(p.look); errors.Is(err, os.ErrDeadlineExceeded) {
 		return 0, nil
@@ -186,6 +250,48 @@ func (p *Poller) wait(timeout time.Duration) (int, error) {
 		return 0, err
 	}
 	return p.ready, p.failed
+}
+
+// deadline is when a wait ends, the zero time for never.
+func deadline(timeout time.Duration) time.Time {
+	if timeout < 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(timeout)
+}
+
+// looked reports whether the wait is over. If not, the timer is set.
+func (p *Poller) looked(uintptr) bool {
+	if p.ready, p.failed = p.atOnce(); p.ready > 0 || p.failed != nil {
+		return true
+	}
+	if p.timeout < 0 {
+		return false
+	}
+	now := time.Since(p.began)
+	if p.until == 0 {
+		if p.until = now + p.timeout; p.until < now {
+			p.until = math.MaxInt64
+		}
+	}
+	if now < p.until {
+		p.failed = p.ringBy(now, p.until)
+	}
+	return now >= p.until || p.failed != nil
+}
+
+// ringBy has the timer ring at a time at the latest.
+func (p *Poller) ringBy(now, at time.Duration) error {
+	if p.rings > now && p.rings <= at {
+		return nil
+	}
+	set := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(at - now))}
+	// Raw, for it does not block.
+	if _, _, errno := unix.RawSyscall6(unix.SYS_TIMERFD_SETTIME, uintptr(p.timer), 0, uintptr(unsafe.Pointer(&set)), 0, 0, 0); errno != 0 {
+		return os.NewSyscallError("timerfd_settime", errno)
+	}
+	p.rings = at
+	return nil
 }
 
 // atOnce is how many of raw are ready without waiting.
@@ -198,8 +304,22 @@ func (p *Poller) atOnce() (int, error) {
 	if errno != 0 {
 		return 0, nil
 	}
-	return int(n), nil
+	return p.withoutTimer(int(n)), nil
 }
+
+// withoutTimer takes the timer's event out of n events of raw.
+func (p *Poller) withoutTimer(n int) int {
+	for i := range n {
+		if token(&p.raw[i]) == timerToken {
+			p.raw[i] = p.raw[n-1]
+			p.rings = 0
+			return n - 1
+		}
+	}
+	return n
+}
+
+func token(r *unix.EpollEvent) uint64 { return uint64(uint32(r.Fd)) | uint64(uint32(r.Pad))<<32 }
 
 // Rest stands still for d, and no event and no Wake ends that: what becomes ready
 // meanwhile is told by the next Wait.

@@ -10,7 +10,7 @@ import (
 // A rest is as long as it is said to be, and what becomes ready meanwhile is told
 // after it.
 func TestRest(t *testing.T) {
-	p := newPoller(t)
+	p := newPoller(t, ByKernel)
 	level, feeder := socketpair(t)
 	if err := p.AddLevel(level, 2); err != nil {
 		t.Fatal(err)
