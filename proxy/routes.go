@@ -26,8 +26,8 @@ import (
 // is told apart by a mark: see installMarks. For IPv6 the same is done with ::1 and
 // ::/0, and nothing with marks.
 //
-// The same table leads this host's own connections to a VIP to loopback, see
-// OwnHost, with the host's address as their source:
+// The same table leads this host's own connections to a VIP that is no address of the host
+// to loopback, see OwnHost, with the host's address as their source:
 //
 //	ip rule add priority 7078 to VIP iif lo lookup TABLE
 //	ip route add local VIP dev lo src HOST table TABLE

@@ -188,8 +188,8 @@ func addRules(h *doctor.Host, c *config.Config) {
 			h.RulesBefore = append(h.RulesBefore, fmt.Sprintf("%d: from all lookup %d", r.Priority, r.Table))
 		}
 	}
-	for _, v := range c.VIPs {
-		if a := v.Address.Addr(); a.Is4() && !ours[a] {
+	for _, a := range ruledVIPs(c) {
+		if a.Is4() && !ours[a] {
 			h.RulesGone = true
 		}
 	}

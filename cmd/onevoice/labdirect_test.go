@@ -178,6 +178,9 @@ func TestDirectPath(t *testing.T) {
 	}
 	l.spared(at)
 	l.fewRights(at)
+	if _, out := l.on(at, "onevoice", "doctor", "--json"); strings.Contains(out, "rules-gone") || !strings.HasPrefix(strings.TrimSpace(out), "[") {
+		t.Errorf("the doctor misses rules: %s", out)
+	}
 	if status := l.status(at); len(status.Running) != 0 && status.Flows.Running < 1 {
 		t.Errorf("%d flows run", status.Flows.Running)
 	}

@@ -51,9 +51,9 @@ func controlReserves() []rights.Capability {
 }
 
 // directUses are the capabilities of the processes of a daemon with services of the direct
-// path, beyond those that others have: their programs are exchanged and taken away while
-// they run. They stay root, whose the file system of the pins is; but the key and the
-// state directory may be another user's.
+// path, beyond those that others have: their programs, one for heartbeats among them, are
+// exchanged and taken away while they run. They stay root, whose the file system of the pins
+// is; but the key and the state directory may be another user's.
 func directUses() []rights.Capability { return []rights.Capability{rights.BPF, rights.DACOverride} }
 
 // passed is what a process starts with that this one starts to serve, as far as this one

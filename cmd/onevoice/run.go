@@ -222,20 +222,17 @@ func (d *daemon) openPage() error {
 // host's own way to the VIPs. They stay while an earlier run's workers have
 // flows, and a worker that is left alone takes them away.
 func (d *daemon) installRoutes(install func(table int, backends, vips, hosts []netip.Addr) (*proxy.Routes, error)) error {
-	var backends, vips []netip.Addr
+	var backends []netip.Addr
 	for _, s := range d.cfg.Services {
 		if s.Source == config.SourceTransparent && !s.Direct {
 			backends = append(backends, s.Backend.Addr())
 		}
 	}
-	for _, v := range d.cfg.VIPs {
-		vips = append(vips, v.Address.Addr())
-	}
 	own6, err := ownAddress6(d.cfg)
 	if err != nil {
 		return err
 	}
-	routes, err := install(proxy.TableFor(vips[0]), backends, vips, append(own6, d.self))
+	routes, err := install(proxy.TableFor(d.cfg.VIPs[0].Address.Addr()), backends, ruledVIPs(d.cfg), append(own6, d.self))
 	if err != nil {
 		return missingRight(err)
 	}
@@ -247,6 +244,21 @@ func (d *daemon) installRoutes(install func(table int, backends, vips, hosts []n
 		return routes.Remove()
 	})
 	return nil
+}
+
+// ruledVIPs are those to which a rule leads this host's own connections. Those with services
+// of the direct path are addresses of this host. A rule for them would do nothing but have the
+// kernel walk all rules for each route that it looks for (fib_lookup in
+// include/net/ip_fib.h).
+func ruledVIPs(c *config.Config) (out []netip.Addr) {
+	direct := c.DirectVIPs()
+	for _, v := range c.VIPs {
+		a := v.Address.Addr()
+		if !slices.ContainsFunc(direct, func(d config.VIP) bool { return d.Address.Addr() == a }) {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // openWorkers starts the workers, or takes up those of an earlier run. They

@@ -98,7 +98,7 @@ const lockdownFile = "/sys/kernel/security/lockdown"
 // withoutDirect says what else there is.
 func withoutDirect(err error) error {
 	locked, _ := os.ReadFile(lockdownFile)
-	return directRefused(err, rights.Missing([]rights.Capability{rights.BPF, rights.NetAdmin}), string(locked))
+	return directRefused(err, rights.Missing([]rights.Capability{rights.BPF, rights.NetAdmin, rights.Perfmon}), string(locked))
 }
 
 // directRefused is withoutDirect for a process that lacks capabilities, on a kernel whose
