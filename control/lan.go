@@ -32,8 +32,9 @@ type LAN struct {
 	frames [link.MaxBatch]link.Frame
 	buffer []byte
 	id     uint16
-	// refused frames were no heartbeats.
-	refused uint64
+	// refused frames were no heartbeats, and dropped ones found no room in devices that
+	// are closed.
+	refused, dropped uint64
 }
 
 // Sizes in bytes, and what is in the headers.
@@ -96,10 +97,14 @@ func (l *LAN) look() (changed bool, err error) {
 	if err != nil {
 		return changed, err
 	}
+	l.dropped = l.droppedSoFar()
 	err = l.device.Close()
 	l.device, l.gone = device, false
 	return true, err
 }
+
+// droppedSoFar is how many frames found no room until they were read.
+func (l *LAN) droppedSoFar() uint64 { return l.dropped + l.device.Stats().KernelDropped }
 
 // Close closes the path.
 func (l *LAN) Close() error { return l.device.Close() }

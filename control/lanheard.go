@@ -18,10 +18,22 @@ type heard struct {
 
 var _ link.Device = (*heard)(nil)
 
-// OpenHeard opens a device that hears what a filter lets pass, heartbeats alone, as
-// ingress.Heartbeats does; in pins are the pins of the direct path's programs, "" for none.
+// HeardOpener is the Opener of devices that hear heartbeats as ingress.Heartbeats does; in
+// pins are the pins of the direct path's programs, "" for none. Where the kernel has no such
+// programs or takes none from this process, which without is told, they are packet sockets.
 // Errors are those of both packages.
-func OpenHeard(name string, filter *link.Filter, pins string) (link.Device, error) {
+func HeardOpener(pins string, without func(name string, err error)) Opener {
+	return func(name string, filter *link.Filter) (link.Device, error) {
+		device, err := openHeard(name, filter, pins)
+		if errors.Is(err, ingress.ErrUnsupported) || errors.Is(err, ingress.ErrNotPermitted) {
+			without(name, err)
+			return OpenSocket(name, filter)
+		}
+		return device, err
+	}
+}
+
+func openHeard(name string, filter *link.Filter, pins string) (link.Device, error) {
 	mute := *filter
 	mute.Mute = true
 	socket, err := link.Open(name, &mute)

@@ -110,6 +110,9 @@ type LoopStats struct {
 	// FramesRefused came where heartbeats do and were none: of another form, or not
 	// to the cluster MAC.
 	FramesRefused uint64 `json:"frames_refused"`
+	// FramesDropped came there as well, and the kernel dropped them, because those before
+	// them had not been read.
+	FramesDropped uint64 `json:"frames_dropped"`
 	// LeasesLost ended and were not given up: all of them, also those that were
 	// held again in the same turn.
 	LeasesLost uint64 `json:"leases_lost"`
@@ -426,6 +429,7 @@ func (l *Loop) Stats() LoopStats {
 	s := l.stats
 	for _, lan := range l.LANs {
 		s.FramesRefused += lan.refused
+		s.FramesDropped += lan.droppedSoFar()
 	}
 	return s
 }

@@ -81,18 +81,13 @@ func (d *daemon) heartbeatOpener(on config.Uplink) control.Opener {
 	if !part.HasDirect() {
 		return control.OpenSocket
 	}
-	return func(name string, filter *link.Filter) (link.Device, error) {
-		pins, err := directPins(part)
-		if err != nil {
-			return nil, err
-		}
-		device, err := control.OpenHeard(name, filter, ingress.PinPath(pins))
-		if errors.Is(err, ingress.ErrUnsupported) || errors.Is(err, ingress.ErrNotPermitted) {
-			d.log.Info("heartbeats are heard by a packet socket, which every frame of the direct path passes by", "interface", name, "error", err)
-			return control.OpenSocket(name, filter)
-		}
-		return device, err
+	pins, err := directPins(part)
+	if err != nil {
+		return func(string, *link.Filter) (link.Device, error) { return nil, err }
 	}
+	return control.HeardOpener(ingress.PinPath(pins), func(name string, err error) {
+		d.log.Info("heartbeats are heard by a packet socket, which every frame of the direct path passes by", "interface", name, "error", err)
+	})
 }
 
 func newDetachCommand() *cobra.Command {

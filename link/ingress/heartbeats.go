@@ -126,8 +126,11 @@ func (h *Heartbeats) Receive(memory *[]byte) ([]byte, error) {
 	}
 }
 
-// Lost is how many there was no room for.
+// Lost is how many there was no room for; after Close, 0.
 func (h *Heartbeats) Lost() uint64 {
+	if h.lostBy == nil {
+		return 0
+	}
 	return h.broken + atomic.LoadUint64((*uint64)(unsafe.Pointer(&h.lostBy[0])))
 }
 

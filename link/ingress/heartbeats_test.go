@@ -93,6 +93,9 @@ func TestHeartbeatsAreHeardInTheKernel(t *testing.T) {
 		if h.Lost() != 0 {
 			t.Errorf("%s: %d are lost", c.name, h.Lost())
 		}
+		if err := h.Close(); err != nil || h.Lost() != 0 {
+			t.Errorf("%s: %v, and after that %d are lost", c.name, err, h.Lost())
+		}
 	}
 }
 

@@ -55,8 +55,8 @@ const (
 	// fragment6 is as fragment4, 36 bytes, and fragmentHeader the extension header.
 	fragment6      = -376
 	fragmentHeader = -384
-	// flowHash is a key of the map of drainers' flows, or of that of SYNs, and asked a
-	// value of the latter.
+	// flowHash is a key of the map of drainers' flows, or of that of SYNs, and asked who
+	// asked by a SYN and when.
 	flowHash = -392
 	asked    = -408
 )

@@ -62,17 +62,7 @@ func TestTheKernelRepeatsNoSYNACKOfBefore(t *testing.T) {
 
 // Of more SYNs than are remembered each is answered at once.
 func TestSYNsBeyondThoseRemembered(t *testing.T) {
-	d := direct(t, directConfig())
-	a, err := d.Ask()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Close()
-	now := bootNow(t)
-	d.SetLease(0, now, 1<<62)
-	if err := d.Publish(ownedSince(now)); err != nil {
-		t.Fatal(err)
-	}
+	_, a := newRight(t)
 	at := netip.AddrPortFrom(vip, 22)
 	for i := range 3 * maxAsked {
 		src := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}), 40000)
@@ -99,6 +89,66 @@ func TestSYNsBeyondThoseRemembered(t *testing.T) {
 			t.Fatalf("an answer to nobody: %v, %v", out, err)
 		}
 	}
+}
+
+// A place that two processors wrote at once is nobody's.
+func TestSYNsWrittenAtOnce(t *testing.T) {
+	d, a := newRight(t)
+	at, src := netip.AddrPortFrom(vip, 22), netip.MustParseAddrPort("198.51.100.7:40000")
+	answer := segment(at, src, syn|ack, 0)
+	copy(answer, client)
+	copy(answer[6:], own)
+	binary.BigEndian.PutUint32(answer[ethernetBytes+ipv4Bytes+8:], 1)
+	answered := func() Ruling {
+		out, err := a.Out(answer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	if in, err := a.In(segment(src, at, syn, 0)); err != nil || in != PassSYN || answered() != Elsewhere {
+		t.Fatalf("%v, %v, and %v", in, err, answered())
+	}
+	var place uint32
+	var value, taken [askedBytes / 8]uint64
+	for i := range uint32(maxAsked) {
+		if err := d.asked.Lookup(i, &value); err != nil {
+			t.Fatal(err)
+		}
+		if value[0] != 0 {
+			place, taken = i, value
+		}
+	}
+	for word := range taken {
+		mixed := taken
+		mixed[word] += uint64(time.Millisecond)
+		if err := d.asked.Put(place, &mixed); err != nil {
+			t.Fatal(err)
+		}
+		if got := answered(); got != KeptSYNACK {
+			t.Errorf("with another word %d of the place: %v", word, got)
+		}
+	}
+	if err := d.asked.Put(place, &taken); err != nil || answered() != Elsewhere {
+		t.Errorf("%v, and with the place as it was %v", err, answered())
+	}
+}
+
+// newRight is the programs of a node whose right to all buckets begins now, and their twins.
+func newRight(t *testing.T) (*Direct, *Asked) {
+	t.Helper()
+	d := direct(t, directConfig())
+	a, err := d.Ask()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close() })
+	now := bootNow(t)
+	d.SetLease(0, now, 1<<62)
+	if err := d.Publish(ownedSince(now)); err != nil {
+		t.Fatal(err)
+	}
+	return d, a
 }
 
 // bootNow is CLOCK_BOOTTIME.
