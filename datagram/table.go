@@ -29,6 +29,8 @@ const (
 	// MaxFlowsOfSource bounds those of one source, an IPv6 /64. A resolver that asks
 	// for a whole network takes a port for each question.
 	MaxFlowsOfSource = 1 << 14
+	// commonFlows is for how many there is room from the start.
+	commonFlows = 1 << 10
 	// DefaultIdle is how long a flow lasts that nothing is said in. RFC 4787 §4.3
 	// wants two minutes at least of a NAT, which cannot know what it carries; here a
 	// service's file may say so, and a flow that is begun anew from the client's own
@@ -129,7 +131,7 @@ const none = int32(-1)
 // newTable makes a table for services whose flows last so long without use.
 func newTable(idle []time.Duration, b tableBounds) *Table {
 	t := &Table{
-		bounds: b, idle: idle, flows: map[tuple]int32{}, sources: map[[16]byte]int32{},
+		bounds: b, idle: idle, flows: make(map[tuple]int32, commonFlows), sources: map[[16]byte]int32{},
 		free: none, freeSource: none, byService: make([]ends, len(idle)),
 	}
 	for i := range t.byService {

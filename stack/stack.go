@@ -200,10 +200,15 @@ func New(cfg Config) (*Stack, error) {
 		s.Close()
 		return nil, err
 	}
+	has := map[bool]bool{}
 	for i := range cfg.Services {
 		if err := s.listen(cfg.Services[i]); err != nil {
 			s.Close()
 			return nil, err
+		}
+		if is6 := cfg.Services[i].Listen.Addr().Is6(); s.system != nil && !has[is6] {
+			has[is6] = true
+			s.takeRoom(&cfg.Services[i])
 		}
 	}
 	return s, nil

@@ -72,9 +72,12 @@ func (c *systemClock) next() (due *timers.Timer, wait time.Duration, ok bool) {
 	const long = time.Hour
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closed {
+		return nil, 0, false
+	}
 	now := c.now()
-	if due = c.queue.Due(now); due != nil || c.closed {
-		return due, 0, !c.closed
+	if due = c.queue.Due(now); due != nil {
+		return due, 0, true
 	}
 	if at, set := c.queue.First(); set {
 		return nil, min(at-now, long), true

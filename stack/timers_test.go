@@ -71,6 +71,20 @@ func TestTimersSetTimers(t *testing.T) {
 	})
 }
 
+// close waits for the timer that runs, and those that are due by then do not run.
+func TestTimersEndWithTheOneThatRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, ended := newSystemClock(), false
+		c.AfterFunc(0, func() { time.Sleep(time.Second); ended = true })
+		c.AfterFunc(time.Millisecond, func() { t.Error("it ran after close") })
+		synctest.Wait()
+		c.close()
+		if !ended {
+			t.Error("closed while a timer runs")
+		}
+	})
+}
+
 // As many timers as half-open connections may be are due at once without a goroutine for
 // each.
 func TestTimersTakeOneGoroutine(t *testing.T) {
