@@ -59,8 +59,11 @@ type torture struct {
 	newcomers *newcomers
 	// bystander has the priority of what serves, heartbeat that of heartbeats.
 	bystander, heartbeat *bystander
-	// settled: every node has its share, so that nothing moves.
-	settled bool
+	// settled: every node has its share, so that nothing moves, since calmFrom.
+	settled  bool
+	calmFrom time.Time
+	// last is the round before.
+	last *trial
 	// restless: the judge is not told of calms, for on a machine that stands still
 	// for seconds a lease may be lost in the middle of one.
 	restless bool

@@ -268,6 +268,40 @@ func TestJudgeNewcomersCalm(t *testing.T) {
 	}
 }
 
+// Who came before a round began may have lost a SYN to the cold start of the round before,
+// and the next one to a move of shares, which begin a second after it.
+func TestNewcomersOfTheRoundBefore(t *testing.T) {
+	const ms, s = time.Millisecond, time.Second
+	off, kill := Round{Kind: TortureOff, For: s}, Round{Kind: TortureKill, Node: "n2", For: s}
+	for _, c := range []struct {
+		name          string
+		before        Round
+		began, waited time.Duration
+		says          string
+	}{
+		{"all were off", off, -1383 * ms, 2030 * ms, ""},
+		{"all were off, too long", off, -1383 * ms, 5 * s, "waited 5s and not 4.25s"},
+		{"a node was off", kill, -1383 * ms, 2030 * ms, "waited 2.03s and not 1.25s"},
+		{"all were off before", off, ms, 2030 * ms, "waited 2.03s and not 1.25s"},
+	} {
+		n := newcomer{addr: address(102), began: after(c.began), connected: c.waited}
+		tt := tested()
+		tt.last = testTrial(c.before)
+		tt.last.began, tt.last.undone = after(-3*s), after(-1400*ms)
+		tt.judgeNewcomer(&KindResult{}, testTrial(Round{Kind: TortureDeafen, Node: "n1", For: 2 * s}), &n)
+		wantBreach(t, c.name, tt, c.says)
+		if c.began > 0 {
+			continue
+		}
+		tt.result, tt.settled, tt.calmFrom = tested().result, true, after(0)
+		tt.judgeCalm([]newcomer{n})
+		wantBreach(t, c.name+", in a calm", tt, strings.Split(c.says, " and")[0])
+		tt.result, tt.calmFrom = tested().result, n.began
+		tt.judgeCalm([]newcomer{n})
+		wantBreach(t, c.name+", since it was calm", tt, "waited "+c.waited.String())
+	}
+}
+
 // A machine that stood still until just before a client came may have taken a lease.
 func TestStallBeforeANewcomer(t *testing.T) {
 	lease := excusing(lanTiming(t))

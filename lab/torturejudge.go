@@ -205,8 +205,32 @@ func (t *torture) ownedIn() time.Duration {
 	return ownedWithin
 }
 
-// mayWait is how long a new client's handshake may take.
+// mayWait is how long a new client's handshake may take that is judged with a round. Who came
+// before it may have noticed the round before, whose moves go on until shares have settled.
 func (t *torture) mayWait(tr *trial, c *newcomer, owner string) time.Duration {
+	wait := t.mayWaitIn(tr, c, owner)
+	if t.last != nil && c.began.Before(tr.began) {
+		wait = max(wait, t.mayWaitIn(t.last, c, t.last.owners[c.addr]))
+	}
+	return wait
+}
+
+// mayWaitInCalm is mayWait of who is judged between rounds.
+func (t *torture) mayWaitInCalm(c *newcomer) time.Duration {
+	const timer = synTimer + waitSlack
+	switch {
+	case t.restless:
+		return timer + restlessSlack
+	case t.settled && !c.began.Before(t.calmFrom):
+		return synTimer - waitSlack
+	case t.last != nil:
+		return t.mayWaitIn(t.last, c, t.last.owners[c.addr])
+	}
+	return timer
+}
+
+// mayWaitIn is how long a new client's handshake may take for what a round does.
+func (t *torture) mayWaitIn(tr *trial, c *newcomer, owner string) time.Duration {
 	timer := synTimer + waitSlack
 	if t.o.Spec.Timing == cluster.Calm && tr.loses(owner) {
 		timer += synTimer
@@ -257,13 +281,7 @@ func (tr *trial) mayLose(owner string) bool {
 
 // judgeCalm checks newcomers that came between rounds.
 func (t *torture) judgeCalm(all []newcomer) {
-	k, limit := t.result.kind(tortureCalm), synTimer+waitSlack
-	switch {
-	case t.restless:
-		limit += restlessSlack
-	case t.settled:
-		limit = synTimer - waitSlack
-	}
+	k := t.result.kind(tortureCalm)
 	for _, c := range all {
 		switch {
 		case c.err != nil && t.excusedNewcomer(&c):
@@ -272,7 +290,7 @@ func (t *torture) judgeCalm(all []newcomer) {
 		case c.err != nil:
 			t.breach("in a calm, a new client, %s, was not served: %v", c.addr, c.err)
 			continue
-		case c.connected <= limit:
+		case c.connected <= t.mayWaitInCalm(&c):
 		case t.excusedWait(&c):
 			k.Excused++
 		default:

@@ -81,6 +81,7 @@ func (t *torture) doRound(ctx context.Context, r Round) error {
 	tr.after = t.look()
 	broken := t.result.Broken
 	t.judgeRound(tr)
+	t.last = tr
 	if t.result.Broken > broken {
 		t.tellStrays(ctx)
 	}
@@ -140,6 +141,7 @@ func (t *torture) settle(ctx context.Context) error {
 			return err
 		}
 	}
+	t.calmFrom = time.Now()
 	t.judgeCalm(t.newcomers.take())
 	t.settled = true
 	return t.askEverybody()
