@@ -75,9 +75,7 @@ cross: ## whether it builds for arm64
 .PHONY: fuzz-built
 # Code that is fuzzed is built for that anew, with all that it imports.
 fuzz-built: ## what .ci/run fuzzes is only built
-	for p in node cluster control responder internal/sealed; do \
-		$(GO) test -vet=off -run '^$$' -fuzz . -exec true ./$$p || exit 1; \
-	done
+	.ci/fuzz build
 
 .PHONY: fuzz
 fuzz: ## the fuzz targets, FUZZTIME=30s each
