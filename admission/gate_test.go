@@ -145,6 +145,34 @@ func TestTiesOfFiles(t *testing.T) {
 	}
 }
 
+// A list of those who may shuts out whom it does not name: also one in a file that has not been
+// read yet, or is empty, and also beside lists of those who may not.
+func TestListsOfWhoMayShutOthersOut(t *testing.T) {
+	client := netip.MustParseAddr("10.1.2.3")
+	others := []netip.Prefix{netip.MustParsePrefix("10.2.0.0/16")}
+	for name, c := range map[string]struct {
+		access Access
+		may    bool
+	}{
+		"no list":               {Access{}, true},
+		"those who may not":     {Access{Deny: others, DenyAll: others, Files: Files{Deny: "a", DenyAll: "b"}}, true},
+		"some may":              {Access{Allow: others}, false},
+		"some may all":          {Access{AllowAll: others}, false},
+		"a file of who may":     {Access{Files: Files{Allow: "a"}}, false},
+		"a file of who may all": {Access{Files: Files{AllowAll: "a"}}, false},
+		"a file beside who not": {Access{Deny: others, Files: Files{Deny: "a", Allow: "b"}}, false},
+	} {
+		g := New([]Service{{Access: c.access}}, key)
+		for _, state := range []string{"unread", "empty"} {
+			if may := !g.Denies(0, client); may != c.may {
+				t.Errorf("%s, %s: may %v", name, state, may)
+			}
+			g.SetList("a", NewList(nil))
+			g.SetList("b", NewList(nil))
+		}
+	}
+}
+
 // The rate beside a list of all that was admitted, of a few sources, over times
 // longer than the stamps' clock.
 func TestRateIsExact(t *testing.T) {
